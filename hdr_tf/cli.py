@@ -1,0 +1,110 @@
+"""The one command line of all scripts: a frozen dataclass in, an exit code out.
+
+A script is `main(config) -> int | None`, a frozen dataclass `Config` whose documented fields are the flags, and
+`cli.run(main, Config)`. A field `simple_parsing.field(positional=True, default_factory=list)` takes the words,
+`alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, a boolean is `--flag` or `--flag=false`.
+
+This is `etils.eapp.make_flags_parser` (simple_parsing for the dataclass, absl's flags for the rest) with three habits
+changed: a stray word, which eapp drops in silence, is refused; a wrong flag or value gives one line and exit code 1, no
+usage or traceback; words may stand before, between and behind the flags.
+
+While `main` runs, libraries in C and C++ are silent: TensorFlow 2.21 writes a dozen lines whenever it is imported, which
+TF_CPP_MIN_LOG_LEVEL no longer stops, and decoders mutter about damaged files that `main` reports anyway. So a script
+imports TensorFlow, and what imports it, inside `main`, which makes --help quick too. `--verbosity=1` shows everything.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+import simple_parsing
+from absl import app, flags
+from absl import logging as absl_logging
+
+ConfigT = TypeVar("ConfigT")
+
+
+def run(main: Callable[[ConfigT], int | None], config_class: type[ConfigT]) -> NoReturn:
+    """Parses `sys.argv` into `config_class`, calls `main` with it and exits with what it returns.
+
+    A `ValueError` or an `OSError` becomes one line on stderr, `error: ...`, and exit code 1; with `--verbosity=1` it
+    stays a traceback.
+    """
+
+    def parsed(argv: Sequence[str]) -> ConfigT:
+        try:
+            return parse(config_class, argv[1:])
+        except ValueError as error:
+            sys.exit(f"error: {one_line(error)}")
+
+    def guarded(config: ConfigT) -> int | None:
+        if flags.FLAGS.verbosity <= 0:
+            _silence_libraries()
+        try:
+            return main(config)
+        except (ValueError, OSError) as error:
+            if flags.FLAGS.verbosity > 0:
+                raise
+            sys.exit(f"error: {one_line(error)}")
+
+    # absl's default prefix (thread, file, line) is for a server's log, not for a photographer.
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    app.run(guarded, flags_parser=parsed)
+
+
+def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
+    """Returns the configuration that a command line (without the program's name) asks for.
+
+    Raises:
+      ValueError: an unknown flag, a value that does not fit, a missing flag or a stray word, in one line.
+    """
+    fields = dataclasses.fields(config_class)
+    switches = {f"--{field.name}" for field in fields if isinstance(field.default, bool)}
+    parser = _Parser(
+        prog=pathlib.Path(sys.argv[0]).name,
+        description=(inspect.getmodule(config_class).__doc__ or "").strip(),
+        allow_abbrev=False,  # an abbreviation changes its meaning when a flag is added
+    )
+    parser.add_arguments(config_class, dest="config")
+    # argparse would read the word after a switch as its value: `--keep_order A.jpg`.
+    namespace, rest = parser.parse_known_args([f"{word}=true" if word in switches else word for word in words])
+    flags.FLAGS.set_gnu_getopt(True)  # look for absl's flags behind words too
+    try:
+        stray = flags.FLAGS(["", *rest])[1:]
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, [field.name for field in fields], n=1)
+        hint = f"did you mean --{close[0]}?" if close else "--help lists the flags"
+        raise ValueError(f"unknown flag {error.flagname!r}: {hint}") from error
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    positional = next((field.name for field in fields if field.metadata.get("positional")), None)
+    if stray and positional is None:
+        raise ValueError(f"unexpected word {stray[0]!r}: values belong to flags, as in --flag=value; --help lists them")
+    if stray:  # argparse hands back the words after the first group of words
+        return dataclasses.replace(namespace.config, **{positional: [*getattr(namespace.config, positional), *stray]})
+    return namespace.config
+
+
+def one_line(error: Exception) -> str:
+    """Returns an error's message without line breaks; for errors of the operating system, the file first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split("\n")) or type(error).__name__
+
+
+def _silence_libraries() -> None:
+    """Gives Python's stderr a file descriptor of its own and points the one that libraries write to at nothing."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    absl_logging.get_absl_handler().python_handler.setStream(sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+class _Parser(simple_parsing.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)

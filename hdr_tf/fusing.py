@@ -1,0 +1,420 @@
+"""The public road: differently exposed pictures in, one fused picture out.
+
+>>> fused = fuse(["under.jpg", "over.jpg"])  # doctest: +SKIP
+>>> fused = fuse([under, over], model="densefuse_gray", weights="densefuse_gray.weights.h5")  # doctest: +SKIP
+
+`SYSTEMS` says how each network meets pictures. 8-bit pictures go through the arithmetic that the original publishes,
+its rounding and truncation included; 16-bit ones through the same formulas in float32 on v/257, rounded once at the end.
+Pictures are sorted from dark to bright, aligned if asked for, split into what the network takes and a remainder
+(chroma), fused, and joined again. TensorFlow is imported when the first network is built: it takes seconds, and to be
+told of a wrong file name should not.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from absl import logging
+
+from hdr_tf.image import color, files, synthesis
+from hdr_tf.image.align import align as align_pictures
+
+MIN_SIDE = 8  # pixels, of every network here
+
+Align = Literal["none", "homography", "mtb"]
+
+
+def _round(fused):
+    return (np.clip(fused, 0, 255) + 0.5).astype(np.uint8)
+
+
+def _truncate(fused):
+    return np.clip(fused, 0, 255).astype(np.uint8)
+
+
+def _stretch(fused):
+    """scipy.misc.bytescale, by which the authors of DeepFuse write pictures: once more from minimum to maximum."""
+    span = float(fused.max() - fused.min()) or 1.0
+    return (np.clip((fused - fused.min()) * (255.0 / span), 0, 255) + 0.5).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """How a network meets pictures; `color` describes the splits."""
+
+    inputs: tuple[str, ...] | None = None
+    """names of the inputs, dark to bright; None: exposure_1, exposure_2, ... for any number of pictures"""
+    split: Callable | None = None
+    """RGB to (luminance, chroma, chroma); None: the network takes all three channels"""
+    join: Callable | None = None
+    """fused luminance and a list of chroma pairs to RGB"""
+    encode: Callable = lambda values: values
+    """0..255, float32, to the network's range"""
+    decode: Callable = lambda values: values
+    """the network's range to 0..255"""
+    to_8_bit: Callable = _truncate
+    """0..255 to uint8 as the original does"""
+    arguments: Callable[[int, int, int], dict] = lambda count, height, width: {}
+    """arguments of the builder for a number of pictures and their size"""
+    keeps_colour: bool = True
+    """one gray and one colour picture: fuse the luminances and keep the colour, rather than send both through as RGB"""
+
+
+def _pyramid_arguments(count, height, width):
+    from hdr_tf.models.pyramid import levels_for
+
+    return {"exposures": count, "levels": levels_for(height, width)}
+
+
+SYSTEMS = {
+    "pyramid": System(
+        encode=lambda values: values / 255,
+        decode=lambda values: values * 255,
+        to_8_bit=_round,
+        arguments=_pyramid_arguments,
+    ),
+    "deepfuse_official": System(
+        inputs=("under", "over"),
+        split=color.deepfuse_official_split,
+        join=color.deepfuse_official_join,
+        to_8_bit=_stretch,
+    ),
+    "deepfuse_sunnerli": System(
+        inputs=("under", "over"),
+        split=color.deepfuse_sunnerli_split,
+        join=color.deepfuse_sunnerli_join,
+        encode=lambda values: (values - 127.5) / 127.5,
+        decode=lambda values: (values + 1) * 127.5,
+    ),
+    "densefuse_gray": System(
+        split=color.densefuse_gray_split,
+        join=color.densefuse_gray_join,
+        arguments=lambda count, height, width: {"exposures": count},
+    ),
+    "densefuse_rgb": System(
+        encode=lambda values: values / 255 * 255,  # as ToTensor and test_image.py do: the last bit may change
+        arguments=lambda count, height, width: {"exposures": count},
+        keeps_colour=False,  # the published program sends the infrared picture through as RGB too
+    ),
+    "hyperp_mb": System(
+        inputs=("under", "over"),
+        split=color.hyperp_mb_split,
+        join=color.hyperp_mb_join,
+    ),
+}
+
+
+def fuse(
+    images: Sequence[str | os.PathLike | np.ndarray],
+    model: str = "pyramid",
+    weights: str | os.PathLike | None = None,
+    align: Align = "none",
+    keep_order: bool = False,
+    max_pixels: int = files.MAX_PIXELS,
+) -> np.ndarray:
+    """Fuses differently exposed pictures of one scene into one.
+
+    The pictures are sorted from dark to bright: by the exposure that EXIF tells, or, where it does not tell a different
+    one for every picture, by mean luminance, which the log says. One gray and one colour picture without EXIF (infrared
+    and visible) are not sorted; their luminances are fused and the colour is kept.
+
+    Args:
+        images: two or more paths, or arrays [H, W, 3] (RGB) or [H, W], uint8 or uint16, of one size. 8 and 16 bit
+            together give 16 bit. Pictures whose channels differ by at most 3 levels of 255 count as gray.
+        model: a name in `SYSTEMS`.
+        weights: a .weights.h5 file; None takes those that come with the software.
+        align: "homography" or "mtb" brings the pictures onto the middle one (of two: onto the brighter one).
+        keep_order: the pictures come dark to bright already.
+        max_pixels: a file with more is refused before it is decoded.
+
+    Returns:
+        The fused picture in the pictures' depth: [H, W, 3], or [H, W] if all pictures are gray.
+
+    Raises:
+        ValueError: pictures, model and weights do not go together; the message says what was expected and found.
+        OSError: a file cannot be read.
+    """
+    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels)
+    return _fuse(pictures, SYSTEMS[model], network)
+
+
+def fuse_files(
+    images: Sequence[str | os.PathLike | np.ndarray],
+    output: str | os.PathLike,
+    depth: Literal[8, 16] | None = None,
+    quality: int = 95,
+    save_aligned: str | os.PathLike | None = None,
+    model: str = "pyramid",
+    weights: str | os.PathLike | None = None,
+    align: Align = "none",
+    keep_order: bool = False,
+    max_pixels: int = files.MAX_PIXELS,
+) -> np.ndarray:
+    """`fuse`, with the result written to a file; returns what was written.
+
+    Args:
+        images: as of `fuse`.
+        output: .png, .tif or .jpg; its folder is made. None of the pictures may be written over.
+        depth: bits of the output; None keeps the pictures' depth, but for JPEG, which has 8.
+        quality: of a JPEG, 1 to 100.
+        save_aligned: folder for the sorted and aligned pictures, as 1_<name>.png, 2_<name>.png, ...
+
+    For the other arguments and what is raised see `fuse`.
+    """
+    output = pathlib.Path(output)
+    if save_aligned is not None and align == "none":
+        raise ValueError("save_aligned: there is nothing to save without align (homography or mtb)")
+    _check_output(output, depth, images)
+    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels)
+    if save_aligned is not None:
+        for number, picture in enumerate(pictures, start=1):
+            stem = picture.path.stem if picture.path else "picture"
+            target = pathlib.Path(save_aligned) / f"{number}_{stem}.png"
+            _check_output(target, None, images)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.write_picture(target, picture.pixels)
+    fused = _fuse(pictures, SYSTEMS[model], network)
+    fused = files.to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    files.write_picture(output, fused, quality)
+    return fused
+
+
+def list_brackets(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the sub-folders of a folder, sorted, each a bracket. Raises ValueError if there is none."""
+    brackets = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_dir() and path.name[0] != ".")
+    if not brackets:
+        raise ValueError(f"{folder}: expected one sub-folder for each bracket, found none")
+    return brackets
+
+
+def fuse_brackets(
+    brackets: Sequence[pathlib.Path], output: str | os.PathLike, **arguments
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
+    """Fuses each folder of pictures into `output`/<folder's name>.png; a bracket that fails does not stop the others.
+
+    Args:
+        brackets: folders, as from `list_brackets`.
+        output: folder of the results; a picture of any bracket is never written over.
+        **arguments: as of `fuse_files`.
+
+    Yields:
+        The file and the fused picture, or the error that took its place.
+    """
+    pictures = [files.list_pictures(bracket) for bracket in brackets]
+    everything = [path for paths in pictures for path in paths]
+    for bracket, paths in zip(brackets, pictures, strict=True):
+        target = pathlib.Path(output) / f"{bracket.name}.png"
+        try:
+            _check_output(target, None, everything)
+            if len(paths) < 2:
+                raise ValueError(f"{bracket}: expected at least 2 pictures, found {len(paths)}")
+            yield target, fuse_files(paths, target, **arguments)
+        except (ValueError, OSError) as error:
+            yield target, error
+
+
+def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Path], np.ndarray]:
+    """Fuses a sample bracket of three into `output` and writes its exposures beside it as <stem>_exposure_1.png, ...
+
+    Args:
+        output: as of `fuse_files`.
+        **arguments: as of `fuse_files`.
+
+    Returns:
+        The files of the exposures, dark to bright, and the fused picture.
+    """
+    pictures = synthesis.sample_bracket()
+    fused = fuse_files(pictures, output, **arguments | {"keep_order": True})
+    output = pathlib.Path(output)
+    paths = [output.with_name(f"{output.stem}_exposure_{i}.png") for i in range(1, len(pictures) + 1)]
+    for path, pixels in zip(paths, pictures, strict=True):
+        files.write_picture(path, pixels)
+    return paths, fused
+
+
+def _check_output(output, depth, inputs):
+    """Raises before the work begins what would otherwise be found out at its end."""
+    suffix, known = output.suffix.lower(), files.PICTURE_SUFFIXES
+    if suffix not in known:
+        raise ValueError(f"{output}: expected an output ending in {', '.join(known)}, found {suffix!r}")
+    if depth == 16 and suffix in files.JPEG_SUFFIXES:
+        raise ValueError(f"{output}: JPEG holds 8 bit; write .png or .tif for a depth of 16")
+    if output.resolve() in {pathlib.Path(image).resolve() for image in inputs if not isinstance(image, np.ndarray)}:
+        raise ValueError(f"{output}: is one of the pictures to fuse and would be overwritten; choose another output")
+    if output.is_dir():
+        raise ValueError(f"{output}: expected a file to write to, found a folder")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{output}: cannot be written: {folder} is not a folder that may be written to")
+
+
+def _prepare(images, model, weights, align, keep_order, max_pixels):
+    """Reads, sorts and aligns the pictures; returns them, of one depth, and the network. All that can be wrong raises
+    before the first line is logged."""
+    if isinstance(images, (str, os.PathLike)):
+        raise ValueError(f"expected a list of pictures, found the one path {os.fspath(images)!r}")
+    images = list(images)
+    check_model(model, weights, len(images))
+    pictures = [_read(image, number, max_pixels) for number, image in enumerate(images, start=1)]
+    names = [str(picture.path or f"picture {number}") for number, picture in enumerate(pictures, start=1)]
+    height, width = pictures[0].pixels.shape[:2]
+    for name, picture in zip(names, pictures, strict=True):
+        other = picture.pixels.shape[:2]
+        if other != (height, width):
+            raise ValueError(
+                f"{name} is {other[1]} x {other[0]} pixels and {names[0]} {width} x {height}: "
+                "expected pictures of one size (width x height)"
+            )
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"{names[0]}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}")
+    network = _compiled(model, weights, len(pictures), height, width)
+
+    for name, picture in zip(names, pictures, strict=True):
+        for note in picture.notes:
+            logging.info("%s: %s", name, note)
+    if len({picture.pixels.dtype for picture in pictures}) > 1:
+        logging.info("some pictures have 8 bit and some 16: fused in 16 bit")
+        pictures = [dataclasses.replace(picture, pixels=files.to_depth(picture.pixels, 16)) for picture in pictures]
+    gray = [files.is_gray(picture.pixels) for picture in pictures]
+    if not keep_order and not _is_gray_and_colour(pictures, gray):
+        pictures = _dark_to_bright(pictures, names)
+    if align != "none":
+        # The middle one; of two the brighter one, onto which HyperP_MB warps the darker one.
+        aligned = align_pictures([picture.pixels for picture in pictures], align, reference=len(pictures) // 2)
+        pictures = [dataclasses.replace(p, pixels=pixels) for p, pixels in zip(pictures, aligned, strict=True)]
+    return pictures, network
+
+
+def check_model(model: str, weights: str | os.PathLike | None, count: int) -> None:
+    """Raises ValueError if there is no such model or file of weights, or the model does not take `count` pictures."""
+    if model not in SYSTEMS:
+        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(SYSTEMS)}")
+    if count < 2:
+        raise ValueError(f"expected at least 2 pictures to fuse, found {count}")
+    if SYSTEMS[model].inputs and count != 2:
+        raise ValueError(f"{model} fuses exactly 2 pictures, found {count}; pyramid takes 2 to 9")
+    if weights is not None and not pathlib.Path(weights).is_file():
+        raise ValueError(f"{weights}: expected a .weights.h5 file, found none")
+
+
+def _read(image, number, max_pixels):
+    if isinstance(image, (str, os.PathLike)):
+        return files.read_picture(image, max_pixels)
+    image = np.asarray(image)
+    if image.dtype not in (np.uint8, np.uint16) or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] == 3):
+        raise ValueError(
+            f"picture {number}: expected a path or an array [H, W, 3] or [H, W] of uint8 or uint16, "
+            f"found {list(image.shape)} of {image.dtype}"
+        )
+    return files.Picture(path=None, pixels=image, exposure=None, notes=())
+
+
+def _is_gray_and_colour(pictures, gray):
+    """Infrared and visible. In a bracket of two, a black or a white picture may look the same but for its EXIF."""
+    return len(pictures) == 2 and gray[0] != gray[1] and None in {picture.exposure for picture in pictures}
+
+
+def _dark_to_bright(pictures, names):
+    exposures = [picture.exposure for picture in pictures]
+    if None not in exposures and len(set(exposures)) == len(exposures):
+        return sorted(pictures, key=lambda picture: picture.exposure)
+    means = [_gray(files.to_depth(picture.pixels, 8)).mean() for picture in pictures]
+    order = sorted(range(len(pictures)), key=means.__getitem__)
+    told = ", ".join(pathlib.Path(names[i]).name for i in order)
+    logging.info("EXIF does not tell the exposures apart; sorted by mean luminance: %s", told)
+    return [pictures[i] for i in order]
+
+
+def _gray(pixels):
+    """The luminance of a picture, [H, W] float32: of a gray one its value, of a colour one Pillow's L."""
+    return pixels.astype(np.float32) if pixels.ndim == 2 else color.densefuse_gray_split(pixels)[0]
+
+
+def _fuse(pictures, system, network):
+    """Fuses pictures of one depth and size; see `fuse`."""
+    eight_bit = pictures[0].pixels.dtype == np.uint8
+    pixels = [picture.pixels if eight_bit else (picture.pixels / 257).astype(np.float32) for picture in pictures]
+    finish = system.to_8_bit if eight_bit else lambda fused: np.clip(fused, 0, 255)
+
+    def fuse_planes(planes):
+        names = system.inputs or [f"exposure_{i}" for i in range(1, len(planes) + 1)]
+        planes = [system.encode(plane.astype(np.float32)) for plane in planes]
+        batch = {name: np.atleast_3d(plane)[np.newaxis] for name, plane in zip(names, planes, strict=True)}
+        return finish(system.decode(network(batch).numpy().reshape(planes[0].shape)))
+
+    def fuse_luminance(planes):
+        if system.split is not None:
+            return fuse_planes(planes)
+        return _gray(fuse_planes([_rgb(plane) for plane in planes])).astype(np.uint8 if eight_bit else np.float32)
+
+    gray = [files.is_gray(picture.pixels) for picture in pictures]
+    gray_and_colour = _is_gray_and_colour(pictures, gray)
+    if all(gray):
+        fused = fuse_luminance([_gray(p) for p in pixels])
+    elif system.split is None and not (system.keeps_colour and gray_and_colour):
+        fused = fuse_planes([_rgb(p) for p in pixels])
+    else:
+        split, join = system.split or color.densefuse_gray_split, system.join or color.densefuse_gray_join
+        luminances, *chroma = zip(*(split(_rgb(p)) for p in pixels), strict=True)
+        chroma = list(zip(*chroma, strict=True))
+        if gray_and_colour:
+            logging.info("one gray and one colour picture: luminances fused, colour kept")
+            chroma = [chroma[gray.index(False)]]
+        fused = join(fuse_luminance(luminances), chroma)
+    return fused if eight_bit else np.round(np.clip(fused, 0, 255) * 257.0).astype(np.uint16)
+
+
+def _rgb(pixels):
+    return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
+
+
+def load_network(model: str, weights: str | os.PathLike | None = None, **arguments):
+    """Builds a network and loads its weights.
+
+    Args:
+        model: a name in `SYSTEMS`.
+        weights: a .weights.h5 file; None takes those that come with the software.
+        **arguments: of the network's builder.
+
+    Returns:
+        A keras.Model, see `hdr_tf.models`.
+
+    Raises:
+        ValueError: unknown model or arguments, no weights or those of another network.
+        OSError: the weights cannot be read.
+    """
+    from hdr_tf.models import build
+    from hdr_tf.weights import load_weights, pretrained
+
+    path = pretrained(model) if weights is None else weights
+    if path is None:
+        raise ValueError(
+            f"{model} comes without weights: convert its authors' with `python tools/convert_checkpoint.py "
+            f"--model={model} --checkpoint=FILE --output={model}.weights.h5` and pass --weights={model}.weights.h5"
+        )
+    network = build(model, **arguments)
+    load_weights(network, path)
+    return network
+
+
+def _compiled(model, weights, count, height, width):
+    """Returns a function from {input name: [1, H, W, C]} to the fused tensor; pictures of other sizes may share it."""
+    arguments = tuple(SYSTEMS[model].arguments(count, height, width).items())
+    if weights is None:
+        return _compile(model, None, None, arguments)
+    return _compile(model, pathlib.Path(weights).resolve(), pathlib.Path(weights).stat().st_mtime_ns, arguments)
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(model, weights, changed, arguments):
+    # `changed` only tells apart the versions of a file
+    import tensorflow as tf
+
+    network = load_network(model, weights, **dict(arguments))
+    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32) for x in network.inputs}
+    return tf.function(lambda inputs: network(inputs, training=False)["fused"], input_signature=[signature])

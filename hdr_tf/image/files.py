@@ -1,0 +1,449 @@
+"""Picture files: photographs of 8 or 16 bit, and radiance maps.
+
+A file is known by its first bytes, not by its name. Its header is checked before any decoder sees the pixels, so that a
+file that lies about its size costs nothing; what a decoder cannot finish is an error, never a half gray picture.
+
+Which library decodes what was chosen by trying: Pillow reads everything of 8 bit, but silently cuts 16-bit colour to
+8 bit; OpenCV reads 16-bit PNG and TIFF exactly, but silently garbles planar 16-bit TIFF and does not invert
+white-is-zero ones (both are refused here), and refuses OpenEXR's DWA compression. OpenEXR's `File` survives damaged
+files once the size is checked (a false one made it allocate until it was killed); its older `InputFile` crashes on some.
+Pixel values are those of the file: no colour profile, no gamma is applied.
+"""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import math
+import os
+import pathlib
+import re
+import struct
+import uuid
+import warnings
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import OpenEXR
+import tifffile
+from PIL import ExifTags, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+MAX_PIXELS = 250_000_000
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
+
+# Deflate's best is 1032 bytes out of one, in 1-bit PNG 8256 pixels; a constant EXR reached 2000 pixels a byte (DWAB).
+_PIXELS_PER_BYTE = 10_000
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+    b"v/1\x01": "OpenEXR",
+    b"#?": "Radiance HDR",
+}
+# The classes themselves and not Image.open, whose size limit is a global that belongs to the user.
+_PILLOW = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
+_PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A photograph as its file holds it."""
+
+    path: pathlib.Path | None
+    pixels: np.ndarray
+    """[H, W, 3] RGB or [H, W] gray, uint8 or uint16, upright (EXIF orientation applied), without alpha"""
+    exposure: float | None
+    """time * ISO/100 / f-number**2, in seconds at ISO 100 and f/1; None where EXIF does not tell the time"""
+    notes: tuple[str, ...] = ()
+    """what was dropped on reading"""
+
+
+def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page).
+
+    Args:
+        path: the file.
+        max_pixels: more pixels than this are refused before anything is decoded.
+
+    Raises:
+        ValueError: not such a picture, too large, or damaged. The message is one line that begins with the path.
+        OSError: the file is missing or cannot be opened; one line likewise.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind not in _PILLOW:
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
+    with path.open("rb") as file, _decoding(path, kind):
+        sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
+        file.seek(0)
+        image = _PILLOW[kind](file)
+        pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
+        try:
+            exif = image.getexif()
+            orientation, exposure = exif.get(ExifTags.Base.Orientation), _exposure(exif.get_ifd(ExifTags.IFD.Exif))
+        except Exception:  # damaged EXIF raises anything, and is no reason to lose the picture
+            orientation, exposure, notes = None, None, [*notes, "EXIF is damaged: ignored"]
+    if kind != "TIFF":  # Pillow and OpenCV turn a TIFF themselves
+        pixels = _upright(pixels, orientation)
+    return Picture(path, np.ascontiguousarray(pixels), exposure, tuple(notes))
+
+
+def write_picture(path: str | os.PathLike, pixels: np.ndarray, quality: int = 95) -> None:
+    """Writes a picture as PNG, TIFF (LZW) or JPEG, by the name's ending; the file appears complete or not at all.
+
+    Args:
+        path: ends in one of `PICTURE_SUFFIXES`.
+        pixels: [H, W, 3] RGB or [H, W], uint8 or uint16 (JPEG: uint8).
+        quality: of a JPEG, 1 to 100.
+
+    Raises:
+        ValueError: an ending, array or quality other than that.
+        OSError: the file cannot be written.
+    """
+    path, pixels = pathlib.Path(path), np.asarray(pixels)
+    suffix = path.suffix.lower()
+    if suffix not in PICTURE_SUFFIXES:
+        raise ValueError(f"{path}: expected a name ending in {', '.join(PICTURE_SUFFIXES)}, found {path.suffix!r}")
+    if pixels.dtype not in (np.uint8, np.uint16) or not _is_picture(pixels):
+        raise ValueError(f"{path}: expected [H, W, 3] or [H, W] of uint8 or uint16, found {_told(pixels)}")
+    if suffix in JPEG_SUFFIXES and pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
+    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [])
+
+
+def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads an OpenEXR, Radiance (.hdr) or floating-point TIFF file.
+
+    Of an OpenEXR file the first part with channels R, G and B, or Y alone, is taken, within its data window; other channels
+    (alpha, depth, layers) are left out. The EXPOSURE of a Radiance file scales nothing.
+
+    Args:
+        path: the file.
+        max_pixels: more pixels than this are refused before anything is decoded.
+
+    Returns:
+        Linear RGB, [H, W, 3] float32, in the file's scale; it may hold negative, infinite or NaN values if the file does.
+
+    Raises:
+        ValueError: not such a file, too large, or damaged. The message is one line that begins with the path.
+        OSError: the file is missing or cannot be opened; one line likewise.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": _read_float_tiff}
+    if kind not in readers:
+        raise ValueError(
+            f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}: read_picture reads it"
+        )
+    with _decoding(path, kind):
+        return readers[kind](path, max_pixels)
+
+
+def write_radiance(path: str | os.PathLike, radiance: np.ndarray) -> None:
+    """Writes linear RGB as OpenEXR (float32, ZIP: exact) or Radiance HDR (8 bit with a shared exponent: about 1 %).
+
+    Args:
+        path: ends in .exr or .hdr.
+        radiance: [H, W, 3], float32; for .hdr finite and not negative.
+
+    Raises:
+        ValueError: another ending or other values.
+        OSError: the file cannot be written.
+    """
+    path, radiance = pathlib.Path(path), np.asarray(radiance)
+    if radiance.ndim != 3 or not _is_picture(radiance) or radiance.dtype != np.float32:
+        raise ValueError(f"{path}: expected [H, W, 3] of float32, found {_told(radiance)}")
+    suffix = path.suffix.lower()
+    if suffix == ".exr":
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        with atomic(path) as temporary:
+            try:
+                OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
+            except RuntimeError as error:
+                raise OSError(error) from error
+    elif suffix == ".hdr":
+        if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
+            raise ValueError(f"{path}: Radiance HDR holds finite values from 0, found others; write .exr or clean them")
+        _encode(path, radiance, [])
+    else:
+        raise ValueError(f"{path}: expected a name ending in .exr or .hdr, found {path.suffix!r}")
+
+
+def to_depth(pixels: np.ndarray, depth: int) -> np.ndarray:
+    """Converts between uint8 and uint16 so that 255 and 65535 are one: times 257, or divided by it and rounded."""
+    if depth not in (8, 16):
+        raise ValueError(f"expected a depth of 8 or 16 bit, found {depth}")
+    if pixels.itemsize * 8 == depth:
+        return pixels
+    if depth == 16:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def is_gray(pixels: np.ndarray) -> bool:
+    """Tells whether the channels differ by at most 3 levels of 255 (3 * 257 of 65535) everywhere: JPEG's colour noise."""
+    if pixels.ndim == 2:
+        return True
+    red, green, blue = cv2.split(pixels)
+    largest = max(cv2.absdiff(a, b).max() for a, b in ((red, green), (green, blue), (blue, red)))
+    return bool(largest <= (3 if pixels.dtype == np.uint8 else 3 * 257))
+
+
+def list_pictures(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the folder's JPEG, PNG and TIFF files by their endings, sorted by name, without hidden ones."""
+    paths = (path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary name beside `path`, with its ending; renames the file at the end, or removes it on an error.
+
+    Raises:
+        OSError: the file cannot be written; one line that begins with the path.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _kind(path):
+    """Returns the format by the first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise type(error)(f"{path}: expected a picture, cannot open it: {error.strerror}") from error
+    if not head:
+        raise ValueError(f"{path}: expected a picture, found an empty file")
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            return kind
+    raise ValueError(f"{path}: expected JPEG, PNG, TIFF, OpenEXR or Radiance HDR, found a file that begins {head[:8]!r}")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the codecs' own lines off the terminal."""
+    logger, level = logging.getLogger("tifffile"), cv2.utils.logging.getLogLevel()
+    logger.disabled = True
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = False
+        cv2.utils.logging.setLogLevel(level)
+
+
+@contextlib.contextmanager
+def _decoding(path, kind):
+    """Turns whatever a decoder raises on a damaged file (SyntaxError, struct.error, zlib.error, MemoryError, ...) into one
+    line."""
+    try:
+        with _quiet():
+            yield
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise _damaged(path, kind, error) from error
+    except Exception as error:
+        raise _damaged(path, kind, error) from error
+
+
+def _damaged(path, kind, reason):
+    reason = " ".join(str(reason).replace(str(path), "the file").split())[:200] or type(reason).__name__
+    return ValueError(f"{path}: expected a complete {kind} file, found a damaged or unknown one: {reason}")
+
+
+def _check_size(path, width, height, max_pixels):
+    if width < 1 or height < 1:
+        raise ValueError(f"{path}: expected at least one pixel, its header says {width} x {height}")
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{path}: expected at most {max_pixels:,} pixels, its header says {width} x {height} = {width * height:,}; "
+            "--max_pixels raises the limit"
+        )
+    size = path.stat().st_size
+    if width * height > size * _PIXELS_PER_BYTE:
+        raise ValueError(f"{path}: expected {width} x {height} pixels as its header says, found a file of {size} bytes")
+
+
+def _check_png(path, file, max_pixels):
+    """Checks size and checksums (the decoders do not look at all of them); tells whether the file has 16 bit."""
+    width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    _check_size(path, width, height, max_pixels)
+    file.seek(0)
+    PngImagePlugin.PngImageFile(file).verify()
+    return depth == 16
+
+
+def _check_jpeg(path, file, max_pixels):
+    _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
+    return False
+
+
+def _check_tiff(path, file, max_pixels):
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages.first
+        _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+        bits, photometric = page.bitspersample, page.photometric
+        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
+            radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+            told = f"floating point of {bits} bit: read_radiance reads it" if radiance else f"{bits} bit, or signed"
+            raise ValueError(f"{path}: expected a TIFF of 8 or 16 bit, found {told}")
+        if page.samplesperpixel > 4:
+            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}")
+        if bits > 8:
+            planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+            plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+            if bits != 16 or planar or not plain:
+                told = f"{bits} bit, {photometric.name}{', planar' if planar else ''}"
+                raise ValueError(f"{path}: expected a TIFF of 8 bit, or 16 bit gray or interleaved RGB, found {told}")
+        return bits == 16
+
+
+def _decode_8_bit(path, image):
+    image.load()
+    if image.mode not in _PILLOW_MODES:
+        raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
+    alpha = image.mode in ("LA", "PA", "RGBA") or image.info.pop("transparency", None) is not None
+    return np.array(image.convert(_PILLOW_MODES[image.mode])), ["alpha dropped"] if alpha else []
+
+
+def _decode_16_bit(path):
+    values = _opencv(path, np.uint16)
+    if values.ndim == 2:
+        return values, []
+    return values[..., 2::-1], ["alpha dropped"] if values.shape[2] == 4 else []  # of gray with alpha, three equal channels
+
+
+def _opencv(path, dtype):
+    """Returns [H, W], BGR or BGRA. By imdecode, for imread (5.0.0) fails on TIFF files of 16 bit that lie on their side."""
+    values = cv2.imdecode(np.memmap(path, np.uint8, mode="r"), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != dtype:
+        raise ValueError("not decodable")
+    return values
+
+
+def _upright(pixels, orientation):
+    """Turns a picture by EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _exposure(exif):
+    """Time * ISO/100 / f-number**2. Without aperture or ISO (old lenses, some scanners) all pictures are taken to share
+    them; zero or nonsense gives None."""
+    time = exif.get(ExifTags.Base.ExposureTime)
+    aperture = exif.get(ExifTags.Base.FNumber, 1)
+    iso = exif.get(ExifTags.Base.ISOSpeedRatings, 100)
+    try:
+        iso = iso[0] if isinstance(iso, tuple) else iso
+        exposure = float(time) * float(iso) / 100 / float(aperture) ** 2
+        sensible = min(float(time), float(iso), float(aperture)) > 0 and math.isfinite(exposure) and exposure > 0
+    except (TypeError, ValueError, ArithmeticError, IndexError):
+        return None
+    return exposure if sensible else None
+
+
+def _read_exr(path, max_pixels):
+    index = _check_exr(path, max_pixels)
+    told = io.StringIO()  # OpenEXR prints what goes wrong with the pixels, and leaves the part out
+    with contextlib.redirect_stdout(told):
+        file = OpenEXR.File(str(path), separate_channels=True)
+    parts = [part for part in file.parts if part.part_index == index]
+    if not parts or told.getvalue():
+        raise ValueError(told.getvalue().strip().split("\n")[0] or "no pixels")
+    channels = parts[0].channels
+    return np.stack([channels[name].pixels for name in ("RGB" if "R" in channels else "YYY")], -1).astype(np.float32)
+
+
+def _check_exr(path, max_pixels):
+    """Checks every part, for all are decoded; returns the index of the first that holds RGB or Y."""
+    names, values = [], 0
+    parts = OpenEXR.File(str(path), header_only=True).parts
+    for part in parts:
+        (left, top), (right, bottom) = (corner.astype(np.int64).tolist() for corner in part.header["dataWindow"])
+        width, height = right - left + 1, bottom - top + 1
+        _check_size(path, width, height, max_pixels)
+        values += width * height * len(part.header["channels"])
+        flat = part.header["type"] in (OpenEXR.scanlineimage, OpenEXR.tiledimage)
+        whole = {c.name for c in part.header["channels"] if flat and (c.xSampling, c.ySampling) == (1, 1)}
+        names.append(whole)
+    if values > 4 * max_pixels:
+        raise ValueError(f"{path}: expected at most {4 * max_pixels:,} values in all parts, its header says {values:,}")
+    for index, whole in enumerate(names):
+        # Y beside RY and BY is half of a colour picture.
+        if {"R", "G", "B"} <= whole or ("Y" in whole and len(parts[index].header["channels"]) < 3):
+            return index
+    found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
+    raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+
+
+def _read_hdr(path, max_pixels):
+    with path.open("rb") as file:
+        header = file.read(65536)
+    found = re.search(rb"\n\n-Y (\d{1,9}) \+X (\d{1,9})\n", header)
+    if not found or b"FORMAT=32-bit_rle_rgbe" not in header[: found.start()]:
+        raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
+    _check_size(path, int(found[2]), int(found[1]), max_pixels)
+    return _read_float(path)
+
+
+def _read_float_tiff(path, max_pixels):
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+        if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
+            raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_picture reads it")
+        planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+        if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
+            raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
+    return _read_float(path)
+
+
+def _read_float(path):
+    values = _opencv(path, np.float32)
+    return np.dstack([values] * 3) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+
+
+def _encode(path, pixels, parameters):
+    with _quiet():
+        done, data = cv2.imencode(path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1], parameters)
+    if not done:
+        raise ValueError(f"{path}: {path.suffix} does not hold pictures as large as {_told(pixels)}")
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _is_picture(array):
+    return array.size > 0 and (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3)
+
+
+def _told(array):
+    return f"{list(array.shape)} of {array.dtype}"

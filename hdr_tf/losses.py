@@ -1,0 +1,218 @@
+"""Losses: pure functions of tensors, written with keras.ops.
+
+    mef_ssim, mef_ssim_scales   how well a fused picture keeps the structure of its exposures
+    ssim, msssim                structural similarity of two pictures, as DenseFuse and HyperP_MB train with it
+
+Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
+sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the input's type: that takes
+about as long as twice the same in float32, which misses by 1e-2 on saturated pictures. Under jax set `jax_enable_x64`.
+
+References
+----------
+K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11), 2015; the
+details follow the authors' MATLAB program as MEFB ships it (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and
+mef_ms_ssim.m).
+Z. Wang, E. Simoncelli, A. Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003; the
+details follow hli1221/densefuse-pytorch 4394b63, pytorch_msssim/__init__.py (HyperP_MB uses the same functions).
+"""
+
+import math
+
+from keras import ops
+
+# Weights of the five scales of MS-SSIM, finest first (Wang 2003); MEF-SSIM uses the first three, divided by their sum.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW = 11
+EPS = 2.0**-52
+
+
+def mef_ssim(exposures, fused, scales: int = 3):
+    """Returns the MEF-SSIM of each fused picture, differentiable by `fused` (the exposures count as constants).
+
+    The metric of the same name (hdr_tf/metrics.py) rounds the gray values first; nothing else differs.
+
+    Args:
+        exposures: [B, N, H, W], gray 0..255, N >= 2.
+        fused: [B, H, W], gray, nominally 0..255.
+        scales: how many scales, 1 to 5; H and W must be at least 11 * 2**(scales - 1).
+
+    Returns:
+        [B] float64, at most 1.
+
+    Raises:
+        ValueError: the pictures are too small or the shapes do not belong together.
+
+    Example:
+        >>> under, over = ops.zeros([1, 64, 64]), ops.full([1, 64, 64], 255.0)
+        >>> float(mef_ssim(ops.stack([under, over], 1), ops.ones([1, 64, 64]))[0])
+        1.0
+    """
+    weights = SCALE_WEIGHTS[:scales]
+    weights = ops.convert_to_tensor([w / sum(weights) for w in weights], "float64")
+    # A scale's mean can fall below zero (opposed structure); its root would be NaN.
+    quality = ops.maximum(mef_ssim_scales(exposures, fused, scales), 1e-6)
+    return ops.exp(ops.sum(weights * ops.log(quality), axis=-1))
+
+
+def mef_ssim_scales(exposures, fused, scales: int = 3):
+    """Returns the mean quality of each scale, [B, scales] float64, finest first. Arguments as in `mef_ssim`."""
+    _check_mef(exposures.shape, fused.shape, scales)
+    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. Exposures come first from
+    # here on, so that every map is one piece of memory.
+    exposures = ops.stop_gradient(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), "float64")) - 127.5
+    fused = ops.cast(fused, "float64")[None] - 127.5
+    quality = []
+    for scale in range(scales):
+        if scale:
+            exposures, fused = _halve(exposures), _halve(fused)
+        quality.append(_mef_quality(exposures, fused))
+    return ops.stack(quality, axis=-1)
+
+
+def _check_mef(exposures, fused, scales):
+    least = WINDOW * 2 ** (scales - 1)
+    if len(exposures) != 4 or len(fused) != 3 or exposures[1] is None or exposures[1] < 2:
+        raise ValueError(f"expected exposures [B, N >= 2, H, W] and fused [B, H, W], got {exposures} and {fused}")
+    for size, other in zip(exposures[2:], fused[1:], strict=True):
+        if size is not None and other is not None and (size != other or size < least):
+            raise ValueError(
+                f"expected pictures of one size, at least {least} pixels a side for {scales} scales,"
+                f" got exposures {exposures[2:]} and fused {fused[1:]}"
+            )
+
+
+def _mef_quality(exposures, fused):
+    """Mean over the windows of one scale: exposures [N, B, H, W], fused [1, B, H, W], any origin -> [B]."""
+    count, area = exposures.shape[0], WINDOW**2
+    squares = [row * count - row * (row - 1) // 2 for row in range(count)]  # where _pairs holds the squares
+    twice = [1.0 if p in squares else 2.0 for p in range(count * (count + 1) // 2)]
+    twice = ops.reshape(ops.convert_to_tensor(twice, "float64"), (-1, 1, 1, 1))
+
+    # Scatter of the deviations from the window's mean, per pair of exposures.
+    total, products = _moments(exposures, [1.0] * WINDOW)
+    scatter = twice * (products - _pairs(total) / area)
+    power = ops.stack([scatter[p] for p in squares])
+    norm = ops.sqrt(ops.where(power < 1e-6 / area, 0.0, power))
+    strength = norm + 0.001
+
+    # Consistency R of the structures: 1 where they are parallel (then the strongest wins), 0 where they cancel.
+    joint = ops.sqrt(ops.maximum(ops.sum(scatter, axis=0), 0.0))
+    consistency = (joint + EPS) / (ops.sum(norm, axis=0) + EPS)
+    # tan is cut at 10; cutting its argument gives the same value and keeps pi/2 away.
+    exponent = ops.tan(math.pi / 2 * ops.clip(consistency, EPS, 2 / math.pi * math.atan(10)))
+    weight = ops.exp(exponent * ops.log(strength / WINDOW)) + EPS
+    share = weight / (ops.sum(weight, axis=0) * strength)
+
+    # The reference structure is the sum of factor * deviation, as strong as the strongest exposure.
+    length = ops.sqrt(ops.maximum(ops.sum(_pairs(share) * scatter, axis=0), 0.0))
+    factor = share * ops.where(length > 0, ops.max(strength, axis=0) / ops.maximum(length, EPS), 0.0)
+
+    # Comparison under a Gaussian window. Only what follows depends on `fused`.
+    taps = _gaussian(WINDOW)
+    mean, products = _moments(exposures, taps)
+    variance_reference = ops.sum(_pairs(factor) * twice * (products - _pairs(mean)), axis=0)
+    local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), taps)
+    mean_fused, square_fused, cross = ops.split(local, [1, 2])
+    variance_fused = ops.squeeze(square_fused - mean_fused * mean_fused, axis=0)
+    covariance = ops.sum(factor * (cross - mean * mean_fused), axis=0)
+    constant = (0.03 * 255) ** 2
+    quality = (2 * covariance + constant) / (variance_reference + variance_fused + constant)
+    return ops.mean(quality, axis=(1, 2))
+
+
+def ssim(first, second, val_range: float | None = None):
+    """Returns the mean structural similarity of two batches of pictures, a scalar.
+
+    Args:
+        first: [B, H, W, C].
+        second: [B, H, W, C].
+        val_range: dynamic range L. None guesses it from `first`, as the original does: 255 if its largest value is
+            above 128, else 1; one more if its smallest is below -0.5.
+    """
+    return _ssim_terms(first, second, val_range)[0]
+
+
+def msssim(first, second, val_range: float | None = None, normalize: bool = False):
+    """Returns the mean multi-scale structural similarity (five scales) of two batches of pictures, a scalar.
+
+    Kept from the original: the range is guessed anew at every scale, and the last line multiplies the coarsest SSIM
+    into each factor of the product, so that it enters four times. A negative term gives NaN unless `normalize` is set.
+
+    Args:
+        first: [B, H, W, C], at least 16 pixels a side.
+        second: [B, H, W, C].
+        val_range: dynamic range at every scale; None guesses it from `first` (see `ssim`).
+        normalize: maps both terms from -1..1 to 0..1 before the powers.
+    """
+    result = 1.0
+    for scale, weight in enumerate(SCALE_WEIGHTS):
+        if scale:
+            first = ops.average_pool(first, 2, 2, data_format="channels_last")
+            second = ops.average_pool(second, 2, 2, data_format="channels_last")
+        whole, contrast = _ssim_terms(first, second, val_range)
+        last = scale == len(SCALE_WEIGHTS) - 1
+        term = whole if last else contrast
+        if normalize:
+            term = (term + 1) / 2
+        result = result * term ** (weight * (len(SCALE_WEIGHTS) - 1) if last else weight)
+    return result
+
+
+def _ssim_terms(first, second, val_range):
+    """Mean SSIM and mean contrast-structure term of two batches [B, H, W, C]."""
+    first, second = (ops.transpose(ops.cast(x, "float64"), (3, 0, 1, 2)) for x in (first, second))
+    if val_range is None:
+        high = ops.where(ops.max(first) > 128, 255.0, 1.0)
+        val_range = ops.cast(high + ops.where(ops.min(first) < -0.5, 1.0, 0.0), "float64")
+    c1, c2 = (0.01 * val_range) ** 2, (0.03 * val_range) ** 2
+    taps = _gaussian(min(WINDOW, *first.shape[2:]))
+    stacked = ops.concatenate([first, second, first * first, second * second, first * second])
+    mean1, mean2, square1, square2, product = ops.split(_windows(stacked, taps), 5)
+    contrast = (2 * (product - mean1 * mean2) + c2) / ((square1 - mean1**2) + (square2 - mean2**2) + c2)
+    luminance = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
+    return ops.mean(luminance * contrast), ops.mean(contrast)
+
+
+def _gaussian(size: int) -> list[float]:
+    """Taps of a Gaussian with sigma 1.5 and sum 1; an even size is off-centre, as in the original."""
+    taps = [math.exp(-((x - size // 2) ** 2) / (2 * 1.5**2)) for x in range(size)]
+    return [tap / sum(taps) for tap in taps]
+
+
+def _windows(x, taps: list[float]):
+    """Weighted sums over all windows inside the picture: x [C, B, H, W] -> [C, B, W - taps + 1, H - taps + 1]."""
+
+    def columns(x):
+        kernel = ops.reshape(ops.convert_to_tensor(taps, x.dtype), (-1, 1, 1, 1))
+        kernel = ops.tile(kernel, (1, 1, ops.shape(x)[-1], 1))
+        return ops.depthwise_conv(x, kernel, padding="valid", data_format="channels_last")
+
+    return _both_ways(x, columns)
+
+
+def _halve(x):
+    """Means of 2x2 pixels: x [C, B, H, W] -> [C, B, W / 2, H / 2]; an odd last row or column counts for itself (the
+    original's symmetric border)."""
+    return _both_ways(x, lambda x: ops.average_pool(x, (2, 1), (2, 1), padding="same", data_format="channels_last"))
+
+
+def _both_ways(x, columns):
+    """Applies `columns` down and across x [C, B, H, W] and returns the result with height and width exchanged.
+
+    `columns` works along axis 1 of [M, H, 1, W]: with the picture's width in the place of the channels the CPU kernels are
+    several times faster. Turning the result back would cost as much as a pass and change no mean over the picture.
+    """
+    channels, batch, height, width = ops.shape(x)
+    x = columns(ops.reshape(x, (channels * batch, height, 1, width)))
+    x = columns(ops.transpose(x, (0, 3, 2, 1)))
+    return ops.reshape(x, (channels, batch, ops.shape(x)[1], ops.shape(x)[3]))
+
+
+def _moments(x, taps):
+    """Windowed sums of x [N, B, H, W] and of `_pairs(x)`."""
+    return ops.split(_windows(ops.concatenate([x, _pairs(x)]), taps), [x.shape[0]])
+
+
+def _pairs(x):
+    """Products of the maps i <= j, row by row: [N, ...] -> [N (N + 1) / 2, ...]."""
+    return ops.concatenate([x[i:] * x[i : i + 1] for i in range(x.shape[0])])

@@ -1,0 +1,60 @@
+"""HyperP_MB: DenseFuse with an encoder for each exposure, on the lightness of an under- and an over-exposed picture.
+
+Chan-Gi Im, Dong-Min Son, Hyuk-Ju Kwon, Sung-Hak Lee: "Multi-Exposure Image Fusion Using Hyperparameter-Based Loss and
+Dense Blocks", Mathematics 11(7):1620, 2023, https://doi.org/10.3390/math11071620. Original code:
+https://github.com/Changi-Im/HyperP_MB (9f676f6), net.py. The hyperparameters of its loss, its alignment and its colour
+step are not here.
+
+Inputs `under`, `over`: [B, H, W, 1] float32, OpenCV's 8-bit L of Lab, 0..255; H and W at least 8.
+Output `fused`: [B, H, W, 1] float32 lightness, never negative and not bounded above (the original clips it to 0..255
+when it writes).
+
+    under -> under_conv1 1-16, under_dense1..3, each appended to its input -> 64 channels
+    over  -> over_conv1, over_dense1..3, weights of its own                -> 64 channels
+    mean of the two
+    conv2 64-64, conv3 64-32, conv4 32-16, conv5 16-1                      -> picture
+
+Kept: reflection padding of one pixel; a ReLU after every convolution, the last included; new channels appended after
+the old ones; no scaling of the pixels; PyTorch's initialisers; dropout layers are left out because the original never
+calls them.
+
+Changed: nothing; outputs are equal within float32.
+"""
+
+import keras
+
+from hdr_tf.models import blocks
+
+ENCODER = ("conv1", "dense1", "dense2", "dense3")
+DECODER = ("conv2", "conv3", "conv4", "conv5")
+EXPOSURES = {"under": ("conv1", "DB1"), "over": ("conv1_1", "DB2")}  # originals of conv1 and dense block
+
+
+def hyperp_mb() -> keras.Model:
+    """Builds HyperP_MB.
+
+    Returns:
+        A model {"under", "over": [B, H, W, 1] in 0..255} -> {"fused": [B, H, W, 1]}.
+
+    Example:
+        model = hyperp_mb()
+        under, over = 255 * keras.random.uniform((2, 1, 24, 32, 1))
+        model({"under": under, "over": over})["fused"].shape  # (1, 24, 32, 1)
+    """
+    inputs, pictures = blocks.picture_inputs(EXPOSURES, channels=1)
+    encodings = [
+        blocks.dense_encoder(picture, [f"{exposure}_{name}" for name in ENCODER])
+        for exposure, picture in zip(inputs, pictures, strict=True)
+    ]
+    features = keras.layers.Average(name="fused_features")(encodings)
+    fused = blocks.dense_decoder(features, 1, DECODER)
+    return keras.Model(inputs, {"fused": fused}, name="hyperp_mb")
+
+
+def original_names() -> dict[str, str]:
+    """The original's parameter name for each variable path, such as "under_conv1/kernel": "conv1.conv2d.weight"."""
+    originals = {name: f"{name}.conv2d" for name in DECODER}
+    for exposure, (first, block) in EXPOSURES.items():
+        originals[f"{exposure}_{ENCODER[0]}"] = f"{first}.conv2d"
+        originals |= {f"{exposure}_{name}": f"{block}.denseblock.{i}.dense_conv.conv2d" for i, name in enumerate(ENCODER[1:])}
+    return blocks.torch_names(originals)

@@ -1,0 +1,212 @@
+"""Learned Laplacian-pyramid fusion: the default system, of this project.
+
+The multiresolution blend of Burt and Kolczynski (Enhanced image capture through fusion, ICCV 1993) that Mertens, Kautz and
+Van Reeth (Exposure fusion, Pacific Graphics 2007) made popular, with the weights predicted by a small network that is
+trained for MEF-SSIM (Ma, Zeng, Wang, Perceptual quality assessment for multi-exposure image fusion, IEEE TIP 24(11), 2015).
+
+Inputs  {"exposure_1": [B, H, W, 3], ...} RGB in [0, 1], gamma-coded as a camera writes it; 2 to 9 of one size.
+Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave the range a little, so clip it.
+
+1. Each exposure becomes a pyramid of 2x2 means, down to a short side of about 12 pixels.
+2. A stem of two strided convolutions looks at each exposure at full size and reports at a quarter of the size.
+3. A dilated residual network takes the report at the level whose short side is about 48 pixels, so that it sees half of the
+   picture whatever the resolution; it sees each exposure against the mean of all.
+4. Two convolutions at a quarter of the size turn 2 and 3 into weights, a softmax over the exposures for each of the four
+   finest levels, and into a boost of detail for each of these; the coarser levels share one map, made by 3 alone.
+5. Each level is blended with its weights, the three colours with the same ones, so that no hue is invented.
+
+The convolutions follow Keras' precision policy; pyramids, weights and blend are float32 under any.
+
+True for any values of the weights: the order of the exposures does not matter; a picture fused with itself comes back, since
+weights sum to 1 and the boost vanishes where exposures agree; and no shape depends on the number of exposures or of levels,
+so that one set of weights serves every `pyramid(exposures, levels)`.
+"""
+
+import keras
+from keras import ops
+
+from hdr_tf.models import blocks
+
+MAX_EXPOSURES = 9
+FINE_LEVELS = 4  # with weights and a boost of their own
+QUARTER = 2  # level of the stem's report
+BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
+
+
+def levels_for(height: int, width: int) -> int:
+    """The number of halvings that leaves a short side of about 12 pixels; at least 4."""
+    return max(FINE_LEVELS, (min(height, width) // 12).bit_length() - 1)
+
+
+def pyramid(
+    exposures: int = 2, levels: int = 6, filters: int = 16, share: keras.Model | None = None, name: str = "pyramid"
+) -> keras.Model:
+    """Builds the network for a number of exposures and a size of picture.
+
+    Args:
+        exposures: how many pictures are fused, 2 to 9.
+        levels: how often the size is halved; `levels_for(height, width)` tells what belongs to a size. Any size goes through
+            any number of levels.
+        filters: width of the network.
+        share: another pyramid, whose convolutions the new one uses instead of making its own.
+        name: name of the model.
+
+    Returns:
+        A functional model from {"exposure_1": [B, H, W, 3], ...} in [0, 1] to {"fused": [B, H, W, 3]}, not clipped.
+
+    Raises:
+        ValueError: if the number of exposures or of levels is out of range.
+
+    Example:
+        >>> model = pyramid(exposures=3, levels=levels_for(61, 80))
+        >>> pictures = {f"exposure_{i}": keras.random.uniform((1, 61, 80, 3), seed=i) for i in (1, 2, 3)}
+        >>> tuple(model(pictures)["fused"].shape)
+        (1, 61, 80, 3)
+    """
+    if not 2 <= exposures <= MAX_EXPOSURES:
+        raise ValueError(f"pyramid: expected 2 to {MAX_EXPOSURES} exposures, found {exposures}")
+    if levels < FINE_LEVELS:
+        raise ValueError(f"pyramid: expected at least {FINE_LEVELS} levels, found {levels}")
+
+    def conv(filters, size, name, **arguments):
+        if share:
+            return share.get_layer(name)
+        return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="he_normal", name=name, **arguments)
+
+    inputs, pictures = blocks.picture_inputs([f"exposure_{i}" for i in range(1, exposures + 1)], 3)
+    gaussians = [_gaussian(x, levels) for x in pictures]
+    sizes = gaussians[0]  # of which the sizes are taken, level by level
+
+    report = _stem(conv, pictures, filters, "stem")
+    context, level = _context(conv, report, levels, filters, "context")
+    weights = _fine_weights(conv, report, context, level, gaussians, filters, "fine")
+    weights += _coarse_weights(conv, context, level, sizes, "coarse")
+
+    fused = _blend([g[levels] for g in gaussians], weights[levels])
+    for level in reversed(range(1, levels)):
+        details = [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
+        fused = _blend(details, weights[level]) + _up(fused, sizes[level])
+    # The finest weights are smooth, being enlarged four times, so that the detail of the blend is the blend of the details
+    # but for second-order terms: one enlargement at full size serves all exposures.
+    blend = _blend([g[0] for g in gaussians], weights[0])
+    fused = blend + _up(fused - _down(blend), blend)
+    return keras.Model(inputs, {"fused": fused}, name=name)
+
+
+def _stem(conv, exposures, filters, name):
+    convs = [conv(width, 2, f"{name}_conv{i}", strides=2, activation="relu") for i, width in ((1, filters // 2), (2, filters))]
+    return [convs[1](convs[0](x)) for x in exposures]
+
+
+def _context(conv, report, levels, filters, name):
+    """Features of the exposures, each seen against the mean of all, and the level that they belong to."""
+    level = max(QUARTER, levels - 2)
+    x = report
+    for _ in range(QUARTER, level):
+        x = [_down(features) for features in x]
+    x = _against_mean(conv, x, filters, f"{name}_entry")
+    for i, dilation in enumerate((1, 2, 4, 8, 1), start=1):
+        residual = _against_mean(conv, x, filters, f"{name}_block{i}", dilation)
+        x = [a + b for a, b in zip(x, residual, strict=True)]
+    return x, level
+
+
+def _fine_weights(conv, report, context, level, gaussians, filters, name):
+    """Weights of the levels below FINE_LEVELS, boost included: at each level a map for each exposure."""
+    sizes = gaussians[0]
+    project = conv(filters // 2, 1, f"{name}_context")
+    context = _to_level([project(x) for x in context], level, QUARTER, sizes)
+    x = [keras.layers.Concatenate()(pair) for pair in zip(report, context, strict=True)]
+    x = _against_mean(conv, x, filters, f"{name}_conv1")
+    last = conv(filters, 3, f"{name}_conv2", activation="relu")
+    head = conv(2 * FINE_LEVELS, 3, f"{name}_head")
+    votes = [head(last(features)) for features in x]  # channels: a logit, then a vote for the boost, for each level
+
+    quarter = [g[QUARTER] for g in gaussians]
+    spread = keras.layers.Maximum(dtype="float32")(quarter) - keras.layers.Minimum(dtype="float32")(quarter)
+    spread = ops.mean(spread, axis=-1, keepdims=True)
+    boost = ops.sigmoid(keras.layers.Average(dtype="float32")([v[..., FINE_LEVELS:] for v in votes]) - 2)
+    boost = 1 + spread / (spread + BOOST_SPREAD) * boost
+    weights = [weight * boost for weight in _softmax([v[..., :FINE_LEVELS] for v in votes])]
+    return [_to_level([w[..., at : at + 1] for w in weights], QUARTER, at, sizes) for at in range(FINE_LEVELS)]
+
+
+def _coarse_weights(conv, context, level, sizes, name):
+    """Weights of the levels from FINE_LEVELS on: one map for each exposure, enlarged or averaged to each level."""
+    logit = conv(1, 3, f"{name}_logit", use_bias=False)  # a bias that all exposures share does nothing to a softmax
+    weights = _softmax([logit(x) for x in context])
+    return [_to_level(weights, level, at, sizes) for at in range(FINE_LEVELS, len(sizes))]
+
+
+def _against_mean(conv, exposures, filters, name, dilation=1):
+    """Convolution of each exposure's features plus one of their mean, so that each is seen against the others."""
+    own = conv(filters, 3, name, dilation_rate=dilation)
+    mean = conv(filters, 3, f"{name}_mean", dilation_rate=dilation, use_bias=False)(keras.layers.Average()(exposures))
+    return [ops.relu(own(x) + mean) for x in exposures]
+
+
+def _softmax(logits):
+    """Softmax over a list of tensors: six times faster on a CPU than over a channel axis of two."""
+    logits = [ops.cast(logit, "float32") for logit in logits]
+    highest = keras.layers.Maximum(dtype="float32")(logits)
+    powers = [ops.exp(logit - highest) for logit in logits]
+    total = keras.layers.Add(dtype="float32")(powers)
+    return [power / total for power in powers]
+
+
+def _blend(pictures, weights):
+    return keras.layers.Add(dtype="float32")([picture * weight for picture, weight in zip(pictures, weights, strict=True)])
+
+
+def _gaussian(picture, levels):
+    pictures = [picture]
+    for _ in range(levels):
+        pictures.append(_down(pictures[-1]))
+    return pictures
+
+
+def _to_level(maps, source, target, sizes):
+    """Brings maps from one level of the pyramid to another."""
+    for _ in range(source, target):
+        maps = [_down(x) for x in maps]
+    for level in reversed(range(target, source)):
+        maps = [_up(x, sizes[level]) for x in maps]
+    return maps
+
+
+def _down(x):
+    # An odd border pixel is averaged with itself: "same" leaves the padding out of the mean.
+    return keras.layers.AveragePooling2D(2, padding="same", dtype="float32")(x)
+
+
+def _up(x, like):
+    return Upsample2x(dtype="float32")([x, like])
+
+
+@keras.saving.register_keras_serializable("hdr_tf")
+class Upsample2x(keras.layers.Layer):
+    """Bilinear enlargement by two of [B, H, W, C], cut to the height and width of a second picture.
+
+    Pixel centres lie at halves and the border repeats, as in OpenCV and tf.image; written in slices because a resize to a size
+    unknown at export does not export.
+    """
+
+    def call(self, pair):
+        x, like = pair
+        x = self._double(self._double(x, 2), 1)
+        return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+
+    def _double(self, x, axis):
+        def part(start, stop):
+            return x[(slice(None),) * axis + (slice(start, stop),)]
+
+        shape = list(ops.shape(x))
+        near = 0.75 * x
+        before = near + 0.25 * ops.concatenate([part(0, 1), part(0, -1)], axis)
+        after = near + 0.25 * ops.concatenate([part(1, None), part(-1, None)], axis)
+        shape[axis] = 2 * shape[axis]
+        return ops.reshape(ops.stack([before, after], axis + 1), shape)
+
+    def compute_output_shape(self, shapes):
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])

@@ -1,0 +1,42 @@
+"""Packaging of hdr_tf: the two packages, what they need, and the extras."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "hdr_tf" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="hdr_tf",
+    version=VERSION,
+    description="Fuses differently exposed photographs into one, with published networks re-implemented in Keras 3.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=["hdr_tf", "hdr_tf.image", "hdr_tf.models", "tfrecords"],
+    package_data={"hdr_tf": ["pretrained/*"]},
+    install_requires=[
+        "tensorflow>=2.21",
+        "keras>=3.15",
+        "numpy>=2",
+        "opencv-python-headless>=4.14",  # the same cv2 as opencv-python, without the windows that a server lacks
+        "imageio>=2.38",
+        "OpenEXR>=3.4.14",
+        "pillow>=12.3",
+        "scikit-image>=0.25",
+        "scipy>=1.13",
+        "tifffile>=2024.8",
+        "absl-py>=2.1",
+        "etils[eapp]>=1.9",
+        "rich>=13",
+        "tensorboard>=2.20",
+    ],
+    extras_require={
+        # TF-Agents pins typing-extensions 4.5.0, which rules out torch and others: training the editor only.
+        "rl": ["tf-agents==0.19.0", "tf-keras>=2.21"],
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8"],
+    },
+)

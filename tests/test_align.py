@@ -1,0 +1,148 @@
+"""Alignment: the original's own pair, known movements, and pictures that give nothing to hold on to."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from absl import logging
+
+from hdr_tf.image import align, files
+
+
+def scene(height=300, width=400, seed=0):
+    """A textured picture: random rectangles of random colours, a little blurred."""
+    generator = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), 120, np.uint8)
+    for _ in range(250):
+        x, y = generator.integers(0, width), generator.integers(0, height)
+        size = generator.integers(5, 40, 2)
+        colour = generator.integers(10, 245, 3).tolist()
+        cv2.rectangle(picture, (x, y), (x + int(size[0]), y + int(size[1])), colour, -1)
+    return cv2.GaussianBlur(picture, (0, 0), 1)
+
+
+def darker(picture):
+    return (picture * 0.4).astype(np.uint8)
+
+
+def corner_error(found, true, height=300, width=400):
+    corners = np.float64([[[0, 0], [width, 0], [0, height], [width, height]]])
+    return np.abs(cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(corners, true)).max()
+
+
+MOVES = {  # from target to source
+    "shift": [[1, 0, 7], [0, 1, -12], [0, 0, 1]],
+    "rotation": [[np.cos(0.05), -np.sin(0.05), 12], [np.sin(0.05), np.cos(0.05), -9], [0, 0, 1]],
+    "zoom": [[1.05, 0, -10], [0, 1.05, -8], [0, 0, 1]],
+    "perspective": [[1.01, 0.01, -5], [-0.01, 0.99, 4], [3e-5, -2e-5, 1]],
+}
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    told = []
+    monkeypatch.setattr(logging, "warning", lambda message, *values: told.append(message % values))
+    return told
+
+
+@pytest.fixture
+def pair(reference):
+    return [files.read_picture(reference / "hyperp_mb" / name).pixels for name in ("2_UN.jpg", "2_OV.jpg")]
+
+
+def test_parity_homography_of_hyperp_mb(reference, pair):
+    expected = np.array(json.loads((reference / "hyperp_mb" / "homography.json").read_text())["homography"])
+    found = align.homography(*pair)
+    # Bit-equal with OpenCV 5.0.0; SIFT or RANSAC of other releases may choose otherwise (4.14.0 differs from the 7th digit).
+    assert corner_error(found, expected, *pair[0].shape[:2]) < 2
+    np.testing.assert_array_equal(align.homography(*pair), found)
+    np.testing.assert_array_equal(align.homography(*(files.to_depth(p, 16) for p in pair)), found)
+
+
+def test_parity_warp_of_hyperp_mb(reference, pair):
+    matrix = np.array(json.loads((reference / "hyperp_mb" / "homography.json").read_text())["homography"])
+    flags = cv2.INTER_LANCZOS4 + cv2.WARP_INVERSE_MAP  # channel by channel, as the original warps
+    expected = [cv2.warpPerspective(pair[0][..., i], matrix, (1280, 960), flags=flags) for i in range(3)]
+    np.testing.assert_array_equal(align.warp(pair[0], matrix), np.dstack(expected))
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_homography_finds_a_known_movement(move):
+    target, true = scene(), np.float64(MOVES[move])
+    source = cv2.warpPerspective(target, true, (400, 300))
+    found = align.homography(darker(source), target)
+    assert corner_error(found, true) < 1  # pixel
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("method", ["homography", "mtb"])
+def test_align_every_kind_of_picture(method, depth, gray):
+    middle = scene()
+    pictures = [np.roll(darker(middle), (4, 9), (0, 1)), middle, np.roll(middle, (-6, 3), (0, 1))]
+    if gray:
+        pictures = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+    pictures = [files.to_depth(picture, depth) for picture in pictures]
+    copies = [picture.copy() for picture in pictures]
+    aligned = align.align(pictures, method, reference=1)
+    assert aligned[1] is pictures[1]
+    inner = np.s_[20:-20, 20:-20]
+    for found, original, factor in zip(aligned, copies, (0.4, 1, 1), strict=True):
+        assert found.dtype == original.dtype and found.shape == original.shape
+        difference = np.abs(found[inner] / 1.0 - copies[1][inner] * factor) / (257 if depth == 16 else 1)
+        # mtb moves whole pixels; truncation takes a level. Lanczos off by a tenth of a pixel costs levels at edges.
+        assert difference.mean() < (1 if method == "mtb" else 3)
+    for picture, copy in zip(pictures, copies, strict=True):
+        np.testing.assert_array_equal(picture, copy)
+
+
+def test_align_repeats_itself_whatever_ran_before():
+    pictures = [cv2.warpPerspective(scene(), np.float64(MOVES["rotation"]), (400, 300)), scene()]
+    first = align.align(pictures, "homography", 1)
+    cv2.setRNGSeed(7)
+    np.testing.assert_array_equal(align.align(pictures, "homography", 1)[0], first[0])
+
+
+@pytest.mark.parametrize("method", ["homography", "mtb"])
+@pytest.mark.parametrize("size", [(8, 8), (9, 200), (100, 100)])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_pictures_stay(method, size, level, warnings):
+    pictures = [np.full(size, level, np.uint8), np.full(size, level, np.uint8)]
+    assert align.align(pictures, method, 1)[0] is pictures[0]
+    assert len(warnings) == 1 and "picture 1 of 2 is not aligned" in warnings[0]
+
+
+def test_too_few_matches_fall_back_with_the_numbers(warnings):
+    pictures = [scene(seed=1), scene(seed=2)]
+    assert align.align(pictures, "homography", 1)[0] is pictures[0]
+    assert "expected" in warnings[0] and "found" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "told"),
+    [
+        ([[1, 0, np.nan], [0, 1, 0], [0, 0, 1]], "not finite"),
+        ([[0.01, 0, 0], [0, 0.01, 0], [0, 0, 1]], "areas 0.0001 times"),
+        ([[-1, 0, 400], [0, 1, 0], [0, 0, 1]], "areas -1 times"),
+        ([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]], "horizon"),
+        ([[1, 0, 900], [0, 1, 0], [0, 0, 1]], "moves a corner by 900 pixels"),
+    ],
+)
+def test_homography_that_is_not_sane_falls_back(matrix, told, warnings, monkeypatch):
+    monkeypatch.setattr(cv2, "findHomography", lambda here, *_: (np.float64(matrix), np.ones((len(here), 1), np.uint8)))
+    pictures = [scene(), scene()]
+    assert align.align(pictures, "homography", 1)[0] is pictures[0]
+    assert told in warnings[0]
+
+
+def test_large_pictures_are_matched_smaller(monkeypatch):
+    target, true = scene(), np.float64(MOVES["rotation"])
+    source = cv2.warpPerspective(target, true, (400, 300))
+    monkeypatch.setattr(align, "_MATCHING_PIXELS", 60_000)
+    assert corner_error(align.homography(source, target), true) < 1.5  # pixel, seen at 0.7 of the size
+
+
+def test_unknown_method():
+    with pytest.raises(ValueError, match="expected the alignment homography or mtb, found 'flow'"):
+        align.align([scene(), scene()], "flow", 0)

@@ -1,0 +1,119 @@
+"""Bad input to tools/fuse.py, as a user gives it: one line on stderr, exit code 1, and nothing written."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hdr_tf.image import files
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Good and bad files; every case runs in here."""
+    folder = tmp_path_factory.mktemp("input")
+    rng = np.random.default_rng(0)
+    for name, shape in (("a.png", (16, 20, 3)), ("b.png", (16, 20, 3)), ("small.png", (12, 20, 3)), ("tiny.png", (7, 20, 3))):
+        files.write_picture(folder / name, rng.integers(0, 256, shape, np.uint8))
+    files.write_picture(folder / "whole.jpg", rng.integers(0, 256, (16, 20, 3), np.uint8))
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not a picture")
+    for name in ("b.png", "whole.jpg"):
+        data = (folder / name).read_bytes()
+        (folder / f"truncated{pathlib.Path(name).suffix}").write_bytes(data[: len(data) // 2])
+    files.write_radiance(folder / "radiance.exr", rng.random((16, 20, 3), np.float32))
+    (folder / "wrong.weights.h5").write_bytes(b"no HDF5")
+    (folder / "file").touch()
+    (folder / "no_brackets").mkdir()
+    return folder
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(folder, line):
+    command = [sys.executable, str(REPOSITORY / "tools" / "fuse.py"), *line.split()]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a.png missing.png -o out.png", ["missing.png"]),
+        ("a.png empty.png -o out.png", ["empty.png", "empty"]),
+        ("a.png text.png -o out.png", ["text.png", "expected"]),
+        ("a.png truncated.png -o out.png", ["truncated.png", "PNG"]),
+        ("a.png truncated.jpg -o out.png", ["truncated.jpg", "JPEG"]),
+        ("a.png radiance.exr -o out.png", ["radiance.exr", "read_radiance"]),
+        ("a.png small.png -o out.png", ["a.png", "20 x 16", "small.png", "20 x 12"]),
+        ("tiny.png tiny.png -o out.png", ["tiny.png", "at least 8 x 8", "20 x 7"]),
+        ("a.png -o out.png", ["at least 2 pictures", "found 1"]),
+        ("-o out.png", ["--brackets", "--sample"]),
+        ("a.png b.png", ["--output"]),
+        ("a.png b.png -o out.png --model=mertens", ["unknown model 'mertens'", "pyramid", "hyperp_mb"]),
+        ("a.png b.png a.png -o out.png --model=hyperp_mb", ["hyperp_mb", "exactly 2", "found 3"]),
+        ("a.png b.png -o out.png --model=hyperp_mb", ["convert_checkpoint.py", "--model=hyperp_mb"]),
+        ("a.png b.png -o out.png --weights=wrong.weights.h5", ["wrong.weights.h5"]),
+        ("a.png b.png -o out.png --weights=missing.weights.h5", ["missing.weights.h5"]),
+        ("a.png b.png -o out.bmp", ["out.bmp", ".png", ".tif", ".jpg"]),
+        ("a.png b.png -o out.jpg --depth=16", ["out.jpg", "8 bit"]),
+        ("a.png b.png -o a.png", ["a.png", "overwritten"]),
+        ("a.png b.png -o file/out.png", ["file/out.png", "cannot be written"]),
+        ("a.png b.png -o no_brackets.png/../no_brackets", ["expected an output ending in"]),
+        ("a.png b.png -o out.png --max_pixels=100", ["a.png", "100", "20 x 16"]),
+        ("a.png b.png -o out.png --save_aligned=aligned", ["save_aligned", "align"]),
+        ("a.png b.png -o out.png --quality=best", ["--quality", "'best'"]),
+        ("a.png b.png -o out.png --aling=mtb", ["'aling'", "--align"]),
+        ("a.png b.png -o out.png --align=sift", ["--align", "'sift'", "homography"]),
+        ("a.png b.png --sample -o out.png", ["only one of them"]),
+        ("--brackets=no_brackets --output=out", ["no_brackets", "sub-folder"]),
+        ("--brackets=missing --output=out", ["missing"]),
+    ],
+)
+def test_one_line_and_nothing_written(folder, line, words):
+    before = contents(folder)
+    result = run(folder, line)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+    assert contents(folder) == before
+
+
+def test_a_stray_word_is_refused(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "tools" / "export.py"), "pyramid", "--output=out"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr == "error: unexpected word 'pyramid': values belong to flags, as in --flag=value; --help lists them\n"
+
+
+def test_a_bad_bracket_does_not_stop_the_others(folder, tmp_path, pyramid_weights):
+    for bracket, names in {"bad": ("a.png", "text.png"), "good": ("a.png", "b.png"), "single": ("a.png",)}.items():
+        (tmp_path / "brackets" / bracket).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "brackets" / bracket / name).write_bytes((folder / name).read_bytes())
+    result = run(tmp_path, f"--brackets=brackets --output=fused --weights={pyramid_weights} --keep_order")
+    assert result.returncode == 1
+    errors = result.stderr.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith("error: bad: ") and "text.png" in errors[0]
+    assert errors[1].startswith("error: single: ") and "expected at least 2 pictures, found 1" in errors[1]
+    assert result.stdout.splitlines() == ["fused: fused/good.png (20 x 16, 8 bit)", "1 of 3 brackets fused into fused"]
+    assert [path.name for path in (tmp_path / "fused").iterdir()] == ["good.png"]
+
+
+@pytest.fixture(scope="module")
+def pyramid_weights(tmp_path_factory):
+    from hdr_tf.models import build
+    from hdr_tf.weights import save_weights
+
+    path = tmp_path_factory.mktemp("weights") / "pyramid.weights.h5"
+    save_weights(build("pyramid"), path)
+    return path

@@ -1,0 +1,466 @@
+"""Picture files: exact values of every kind, exposure from EXIF, and files that lie, stop early or are something else."""
+
+import io
+import resource
+import struct
+import time
+import zlib
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+import tifffile
+from PIL import Image
+
+from hdr_tf.image import files
+
+GENERATOR = np.random.default_rng(0)
+RGB16 = GENERATOR.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+RGB8 = (RGB16 >> 8).astype(np.uint8)
+SMOOTH = cv2.resize(RGB8, (120, 80), interpolation=cv2.INTER_CUBIC)
+IFD = 0x8769
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, depth, colour, rows, *extra):
+    """A PNG as bytes; rows are the unfiltered scan lines."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"".join([b"\x89PNG\r\n\x1a\n", header, *extra, data, chunk(b"IEND", b"")])
+
+
+def encoded(kind, pixels=SMOOTH, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(name, data):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
+@pytest.mark.parametrize("pixels", [RGB8, RGB8[..., 0], RGB16, RGB16[..., 0]], ids=["rgb8", "gray8", "rgb16", "gray16"])
+def test_write_then_read_is_exact(tmp_path, suffix, pixels):
+    files.write_picture(tmp_path / f"a{suffix}", pixels)
+    picture = files.read_picture(str(tmp_path / f"a{suffix}"))
+    assert picture.pixels.dtype == pixels.dtype and picture.notes == () and picture.exposure is None
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_jpeg(tmp_path):
+    files.write_picture(tmp_path / "fine.jpg", SMOOTH, quality=100)
+    files.write_picture(tmp_path / "coarse.jpg", SMOOTH, quality=20)
+    picture = files.read_picture(tmp_path / "fine.jpg")
+    np.testing.assert_array_equal(picture.pixels, np.asarray(Image.open(tmp_path / "fine.jpg")))
+    assert np.abs(picture.pixels.astype(int) - SMOOTH).mean() < 12  # noisy colours at half resolution
+    assert (tmp_path / "coarse.jpg").stat().st_size < (tmp_path / "fine.jpg").stat().st_size / 4
+
+
+@pytest.mark.parametrize("extra", [(), (chunk(b"gAMA", struct.pack(">I", 100000)),), (chunk(b"sBIT", b"\x0c\x0c\x0c"),)])
+def test_16_bit_png_is_not_touched_by_gamma(save, extra):
+    path = save("a.png", png(30, 20, 16, 2, [row.astype(">u2").tobytes() for row in RGB16], *extra))
+    np.testing.assert_array_equal(files.read_picture(path).pixels, RGB16)
+
+
+@pytest.mark.parametrize("pixels", [RGB8, RGB16], ids=["8", "16"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_alpha_is_dropped_with_a_note(save, pixels, colour):
+    kept = pixels if colour else pixels[..., :1]
+    data = np.dstack([kept, pixels[..., 0]])
+    rows = [row.astype(f">u{pixels.itemsize}").tobytes() for row in data]
+    path = save("a.png", png(30, 20, pixels.itemsize * 8, 6 if colour else 4, rows))
+    picture = files.read_picture(path)
+    assert picture.notes == ("alpha dropped",)
+    found = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., np.newaxis]
+    np.testing.assert_array_equal(found, np.broadcast_to(kept, found.shape))
+
+
+def test_palette_and_one_bit(save):
+    palette = Image.fromarray(SMOOTH).quantize(64)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG", transparency=3)
+    picture = files.read_picture(save("palette.png", buffer.getvalue()))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(palette.convert("RGB")))
+    assert picture.notes == ("alpha dropped",)
+    path = save("bits.png", png(16, 1, 1, 0, [b"\xf0\x01"]))
+    np.testing.assert_array_equal(files.read_picture(path).pixels, [[255] * 4 + [0] * 11 + [255]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"compression": "zlib", "predictor": True},
+        {"tile": (16, 16)},
+        {"rowsperstrip": 3},
+    ],
+)
+@pytest.mark.parametrize("pixels", [RGB8, RGB16, RGB8[..., 0], RGB16[..., 0]], ids=["rgb8", "rgb16", "gray8", "gray16"])
+def test_tiff_of_other_programs(tmp_path, pixels, options):
+    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, **options)
+    np.testing.assert_array_equal(files.read_picture(tmp_path / "a.tif").pixels, pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "png8", "png16", "tiff8", "tiff16"])
+def test_orientation(save, tmp_path, kind, orientation):
+    # What EXIF calls 6, say, was turned counter-clockwise on storing.
+    stored = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud}
+    stored |= {5: lambda a: np.swapaxes(a, 0, 1), 6: np.rot90, 7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2)}
+    stored |= {8: lambda a: np.rot90(a, -1)}
+    upright = RGB16 if kind.endswith("16") else RGB8
+    pixels = np.ascontiguousarray(stored[orientation](upright))
+    exif = Image.Exif()
+    exif[274] = orientation
+    if kind.startswith("tiff"):
+        tifffile.imwrite(tmp_path / "a", pixels, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    elif kind == "png16":
+        rows = [row.astype(">u2").tobytes() for row in pixels]
+        exif_chunk = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        save("a", png(pixels.shape[1], pixels.shape[0], 16, 2, rows, exif_chunk))
+    else:
+        save(
+            "a",
+            encoded(kind[:4].strip("8"), pixels, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {})),
+        )
+    found = files.read_picture(tmp_path / "a").pixels
+    assert found.flags.c_contiguous
+    np.testing.assert_allclose(found.astype(int), upright, atol=6 if kind == "jpeg" else 0)  # JPEG rounds
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({33434: 0.01, 33437: 4.0, 34855: 200}, 0.01 * 2 / 16),
+        ({33434: 2.0}, 2.0),
+        ({33434: 0.5, 34855: 400}, 2.0),
+        ({33434: 0.5, 33437: 2.0}, 0.125),
+        ({33437: 4.0, 34855: 200}, None),
+        ({33434: 0.0, 33437: 4.0, 34855: 200}, None),
+        ({33434: 0.01, 33437: 0.0, 34855: 200}, None),
+        ({33434: 0.01, 33437: 4.0, 34855: 0}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exposure_from_exif(save, kind, tags, expected):
+    exif = Image.Exif()
+    exif.get_ifd(IFD).update(tags)
+    loaded = Image.Exif()  # Pillow writes the inner table into a TIFF only if it was loaded
+    loaded.load(exif.tobytes())
+    found = files.read_picture(save("a", encoded(kind, exif=loaded if kind == "TIFF" else exif.tobytes()))).exposure
+    assert found == (None if expected is None else pytest.approx(expected, rel=1e-6))
+
+
+def test_depth():
+    levels = np.arange(256, dtype=np.uint8)
+    assert files.to_depth(levels, 16).max() == 65535
+    np.testing.assert_array_equal(files.to_depth(files.to_depth(levels, 16), 8), levels)
+    every = np.arange(65536, dtype=np.uint16)
+    np.testing.assert_array_equal(files.to_depth(every, 8), np.round(every / 257))
+    assert files.to_depth(levels, 8) is levels
+    with pytest.raises(ValueError, match="expected a depth of 8 or 16 bit, found 12"):
+        files.to_depth(levels, 12)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 1), (np.uint16, 257)])
+def test_is_gray_within_3_levels(dtype, scale):
+    picture = np.full((5, 5, 3), 100 * scale, dtype)
+    picture[2, 2] = np.array([100, 103, 101]) * scale
+    assert files.is_gray(picture) and files.is_gray(picture[..., 0])
+    picture[2, 2, 0] -= 1
+    assert not files.is_gray(picture)
+
+
+def test_list_pictures(tmp_path):
+    for name in ["b.JPG", "a.png", "c.tiff", ".hidden.png", "notes.txt", "d.exr"]:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in files.list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.tiff"]
+
+
+# === What is not such a picture ===
+
+
+def refused(path, read=files.read_picture, **arguments):
+    """Returns the message of the one-line error that reading must end in."""
+    with pytest.raises((ValueError, OSError)) as raised:
+        read(path, **arguments)
+    message = str(raised.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    return message
+
+
+def test_missing_empty_folder_and_text(tmp_path, save):
+    assert "No such file" in refused(tmp_path / "missing.png")
+    assert "directory" in refused(tmp_path)
+    assert "empty file" in refused(save("empty.png", b""))
+    assert "begins b'hello th'" in refused(save("text.jpg", b"hello there, this is text"))
+    assert "begins b'GIF87a" in refused(save("a.png", encoded("GIF")))
+
+
+def test_radiance_and_other_layouts_are_refused_by_name(tmp_path, save):
+    files.write_radiance(tmp_path / "a.exr", SMOOTH.astype(np.float32))
+    files.write_radiance(tmp_path / "a.hdr", SMOOTH.astype(np.float32))
+    tifffile.imwrite(tmp_path / "float.tif", SMOOTH.astype(np.float32), photometric="rgb")
+    for name in ("a.exr", "a.hdr", "float.tif"):
+        assert "read_radiance reads it" in refused(tmp_path / name)
+    tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(RGB16, -1, 0), photometric="rgb", planarconfig="separate")
+    assert "planar" in refused(tmp_path / "planar.tif")
+    tifffile.imwrite(tmp_path / "white.tif", RGB16[..., 0], photometric="miniswhite")
+    assert "MINISWHITE" in refused(tmp_path / "white.tif")
+    tifffile.imwrite(tmp_path / "deep.tif", RGB16[..., 0].astype(np.uint32))
+    assert "32 bit" in refused(tmp_path / "deep.tif")
+    Image.fromarray(np.dstack([SMOOTH, SMOOTH[..., 0]]), "CMYK").save(tmp_path / "cmyk.jpg")
+    assert "CMYK" in refused(tmp_path / "cmyk.jpg")
+    assert "read_picture reads it" in refused(save("a.png", encoded("PNG")), files.read_radiance)
+    tifffile.imwrite(tmp_path / "16.tif", RGB16, photometric="rgb")
+    assert "read_picture reads it" in refused(tmp_path / "16.tif", files.read_radiance)
+
+
+def exr(path, pixels, window=None, **options):
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **options}
+    OpenEXR.File(header, pixels).write(str(path))
+    if window is not None:
+        data = path.read_bytes()
+        at = data.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+        path.write_bytes(data[:at] + struct.pack("<4i", *window) + data[at + 16 :])
+    return path
+
+
+def tiff_header(width, height):
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1)]
+    entries += [(278, 4, 1, height), (279, 4, 1, min(width * height, 2**32 - 1))]
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (15_000, 15_000)], ids=["above limit", "above file"])
+def test_headers_that_lie_about_the_size_cost_no_memory(save, tmp_path, width, height):
+    jpeg = encoded("JPEG")
+    at = jpeg.index(b"\xff\xc0") + 5
+    lies = {
+        save("a.png", png(width, height, 8, 2, [b"\0" * 300])): files.read_picture,
+        save("b.png", png(width, height, 16, 2, [b"\0" * 300])): files.read_picture,
+        save("a.jpg", jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]): files.read_picture,
+        save("a.tif", tiff_header(width, height)): files.read_picture,
+        exr(tmp_path / "a.exr", {"Y": SMOOTH[..., 0].astype(np.float32)}, (0, 0, width - 1, height - 1)): files.read_radiance,
+        save("a.hdr", f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {height} +X {width}\n".encode()): files.read_radiance,
+    }
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path, read in lies.items():
+        message = refused(path, read)
+        assert f"{width} x {height}" in message, message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_max_pixels(save, kind):
+    path = save("a", encoded(kind))
+    assert files.read_picture(path, max_pixels=9600).pixels.shape == (80, 120, 3)
+    assert "expected at most 9,599 pixels, its header says 120 x 80 = 9,600" in refused(path, max_pixels=9599)
+
+
+CASES = {
+    "png": encoded("PNG"),
+    "jpeg": encoded("JPEG"),
+    "progressive jpeg": encoded("JPEG", progressive=True),
+    "tiff": encoded("TIFF"),
+    "tiff lzw": encoded("TIFF", compression="tiff_lzw"),
+    "16-bit png": cv2.imencode(".png", RGB16)[1].tobytes(),
+    "16-bit tiff": cv2.imencode(".tif", RGB16)[1].tobytes(),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_truncated_file_is_an_error_or_whole(save, kind):
+    data = CASES[kind]
+    whole = files.read_picture(save("whole", data)).pixels
+    generator = np.random.default_rng(1)
+    for length in [*generator.integers(0, len(data), 30), len(data) // 2, len(data) - 1, len(data) - 20]:
+        path = save("cut", data[:length])
+        try:
+            found = files.read_picture(path).pixels
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
+        else:  # only what no pixel depends on is missing
+            np.testing.assert_array_equal(found, whole)
+            assert length > 0.9 * len(data)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_flipped_bits_end_in_an_error_or_a_picture(save, kind, capsys, caplog):
+    generator = np.random.default_rng(2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for trial in range(40):
+        data = bytearray(CASES[kind])
+        for _ in range(generator.integers(1, 6)):  # half of the trials in the header
+            data[generator.integers(0, len(data) if trial % 2 else 200)] ^= 1 << generator.integers(0, 8)
+        path = save("flipped", data)
+        start = time.monotonic()
+        for read in (files.read_picture, files.read_radiance):
+            try:
+                found = read(path)
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            else:
+                assert found.pixels.ndim in (2, 3)
+        assert time.monotonic() - start < 10
+    assert capsys.readouterr() == ("", "") and not caplog.records
+    # At most 10,000 pixels for each of 30,000 bytes pass the check, of 4 channels and 2 bytes, twice; usually far less.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 6_000_000  # KB
+
+
+# === Radiance ===
+
+
+RADIANCE = np.exp2(np.random.default_rng(3).uniform(-10, 10, (20, 30, 3))).astype(np.float32)
+
+
+def test_exr_write_then_read_is_exact(tmp_path):
+    values = RADIANCE.copy()
+    values[0, 0] = [-1, np.inf, 0]
+    files.write_radiance(tmp_path / "a.exr", values)
+    np.testing.assert_array_equal(files.read_radiance(tmp_path / "a.exr"), values)
+
+
+def test_hdr_write_then_read(tmp_path):
+    files.write_radiance(tmp_path / "a.hdr", RADIANCE)
+    found = files.read_radiance(tmp_path / "a.hdr")
+    # One exponent for three channels: 1/256 of the largest one.
+    assert (np.abs(found - RADIANCE) / RADIANCE.max(-1, keepdims=True)).max() < 1 / 128
+
+
+def test_float_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RADIANCE, photometric="rgb")
+    np.testing.assert_array_equal(files.read_radiance(tmp_path / "a.tif"), RADIANCE)
+
+
+@pytest.mark.parametrize("compression", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "DWAA", "DWAB"])
+def test_exr_compressions_and_other_channels(tmp_path, compression):
+    half = np.full((20, 30), 0.5, np.float16)
+    channels = {"R": half, "G": half, "B": half * 2, "A": half, "Z": half, "diffuse.R": half}
+    path = exr(tmp_path / "a.exr", channels, compression=getattr(OpenEXR, f"{compression}_COMPRESSION"))
+    found = files.read_radiance(path)
+    assert found.dtype == np.float32 and found.shape == (20, 30, 3)
+    np.testing.assert_allclose(found, np.broadcast_to([0.5, 0.5, 1], (20, 30, 3)), rtol=0.01)  # DWA is lossy
+
+
+def test_exr_luminance_window_and_parts(tmp_path):
+    gray = RADIANCE[..., 0].copy()
+    np.testing.assert_array_equal(files.read_radiance(exr(tmp_path / "y.exr", {"Y": gray})), np.dstack([gray] * 3))
+    path = exr(tmp_path / "window.exr", {"Y": gray}, (100, -50, 129, -31))
+    assert "damaged" in refused(path, files.read_radiance)  # its lines are numbered otherwise
+    window = (np.int32([100, -50]), np.int32([129, -31]))
+    path = exr(tmp_path / "moved.exr", {"Y": gray}, dataWindow=window)
+    assert files.read_radiance(path).shape == (20, 30, 3)
+    parts = [OpenEXR.Part({"name": "depth"}, {"Z": gray}), OpenEXR.Part({"name": "colour"}, {"RGB": RADIANCE})]
+    OpenEXR.File(parts).write(str(tmp_path / "parts.exr"))
+    np.testing.assert_array_equal(files.read_radiance(tmp_path / "parts.exr"), RADIANCE)
+
+
+def test_exr_without_colour_names_what_it_holds(tmp_path):
+    plane = RADIANCE[..., 0].copy()
+    for channels in ({"Z": plane}, {"Y": plane, "RY": plane, "BY": plane}, {"left.R": plane, "left.G": plane}):
+        message = refused(exr(tmp_path / "a.exr", channels), files.read_radiance)
+        assert "expected channels R, G, B or Y" in message and max(channels) in message
+
+
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr"])
+def test_damaged_radiance(tmp_path, capfd, name):
+    files.write_radiance(tmp_path / name, np.abs(SMOOTH.astype(np.float32)))
+    data, path = (tmp_path / name).read_bytes(), tmp_path / f"damaged_{name}"
+    generator = np.random.default_rng(4)
+    for trial in range(60):
+        damaged = bytearray(data)
+        if trial % 3 == 0:
+            damaged = damaged[: generator.integers(0, len(data) - 1)]
+        else:
+            for _ in range(generator.integers(1, 4)):
+                damaged[generator.integers(0, len(data) if trial % 3 == 1 else 350)] ^= 1 << generator.integers(0, 8)
+        path.write_bytes(damaged)
+        start = time.monotonic()
+        if trial % 3 == 0:
+            refused(path, files.read_radiance)
+        else:
+            try:
+                assert files.read_radiance(path).shape[2] == 3
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        assert time.monotonic() - start < 10
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("number", range(1, 17))
+def test_damaged_exr_of_the_openexr_project(reference, number):
+    path = reference / "damaged_exr" / f"{number:02d}.exr"
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    refused(path, files.read_radiance)
+    refused(path, files.read_picture)
+    assert time.monotonic() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+# === Writing ===
+
+
+def test_write_refuses_what_it_cannot_hold(tmp_path):
+    cases = [
+        ("a.gif", RGB8, {}, "expected a name ending in .png"),
+        ("a.jpg", RGB16, {}, "JPEG holds 8 bit"),
+        ("a.png", RGB8.astype(np.float32), {}, "of float32"),
+        ("a.png", np.dstack([RGB8, RGB8]), {}, r"found \[20, 30, 6\]"),
+        ("a.jpg", RGB8, {"quality": 0}, "quality of 1 to 100, found 0"),
+        ("a.png", RGB8[:0], {}, r"found \[0, 30, 3\]"),
+        ("a.jpg", np.zeros((1, 70_000), np.uint8), {}, "does not hold pictures as large as"),
+    ]
+    for name, pixels, options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            files.write_picture(tmp_path / name, pixels, **options)
+    with pytest.raises(ValueError, match="finite values from 0"):
+        files.write_radiance(tmp_path / "a.hdr", -RADIANCE)
+    with pytest.raises(ValueError, match=r"ending in .exr or .hdr, found '.png'"):
+        files.write_radiance(tmp_path / "a.png", RADIANCE)
+    with pytest.raises(ValueError, match="of float64"):
+        files.write_radiance(tmp_path / "a.exr", RADIANCE.astype(np.float64))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.exr", "a.hdr"])
+def test_unwritable_output_is_one_line_and_leaves_nothing(tmp_path, name):
+    write, pixels = (files.write_picture, RGB8) if name == "a.png" else (files.write_radiance, RADIANCE)
+    with pytest.raises(OSError) as raised:
+        write(tmp_path / "missing" / name, pixels)
+    assert str(raised.value).startswith(f"{tmp_path / 'missing' / name}: cannot be written: ")
+    assert "\n" not in str(raised.value)
+    (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match="cannot be written"):
+        write(tmp_path / name, pixels)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_atomic_keeps_the_old_file_on_an_error(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.atomic(path) as temporary:
+        assert temporary.parent == tmp_path and temporary.name.endswith(".weights.h5")
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with files.atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,233 @@
+"""`hdr_tf.fuse`: what holds for every network with any weights. Parity with the originals is in test_end_to_end.py."""
+
+import logging
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+
+import hdr_tf
+from hdr_tf import fusing
+from hdr_tf.image import files
+from hdr_tf.models import build
+from hdr_tf.weights import save_weights
+
+MODELS = list(fusing.SYSTEMS)
+TWO_INPUTS = [name for name, system in fusing.SYSTEMS.items() if system.inputs]
+ANY_NUMBER = [name for name, system in fusing.SYSTEMS.items() if not system.inputs]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Random weights of every network, {name: file}; in the published ones every kernel averages, so that pictures come out."""
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {name: folder / f"{name}.weights.h5" for name in MODELS}
+    for name, path in paths.items():
+        keras.utils.set_random_seed(1)
+        network = build(name)
+        for kernel in network.weights if name != "pyramid" else ():
+            if len(kernel.shape) == 4:
+                kernel.assign(abs(kernel.numpy()) / abs(kernel.numpy()).sum(axis=(0, 1, 2)))
+        save_weights(network, path)
+    return paths
+
+
+def scene(height=37, width=53):
+    """A colour picture of smooth shapes, [H, W, 3] in 0..1; sizes are prime."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.stack([(1 + np.sin(7 * x + 3 * y + 2 * i) * np.cos(5 * y - i * x)) / 2 for i in range(3)], axis=-1)
+
+
+def bracket(dtype=np.uint8, gains=(0.35, 1.6), **size):
+    """Exposures of `scene`, dark to bright."""
+    top = np.iinfo(dtype).max
+    return [np.clip(scene(**size) * gain * top, 0, top).astype(dtype) for gain in gains]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(37, 53), (8, 8), (40, 64)])
+def test_shape_and_dtype_stay(model, dtype, size, weights):
+    fused = hdr_tf.fuse(bracket(dtype, height=size[0], width=size[1]), model, weights[model])
+    assert (fused.shape, fused.dtype) == ((*size, 3), dtype)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_in_gray_out(model, dtype, weights):
+    gray = [picture[..., 1] for picture in bracket(dtype)]
+    fused = hdr_tf.fuse(gray, model, weights[model])
+    assert (fused.shape, fused.dtype) == ((37, 53), dtype)
+    as_rgb = hdr_tf.fuse([np.dstack([picture] * 3) for picture in gray], model, weights[model])
+    # Equal channels have the gray value as luminance: exactly in 8 bit, to the last bit of float32 in 16.
+    assert np.abs(fused.astype(int) - as_rgb).max() <= (0 if dtype == np.uint8 else 1)
+
+
+@pytest.mark.parametrize(("difference", "shape"), [(3, (37, 53)), (4, (37, 53, 3))])
+def test_channels_up_to_three_levels_apart_are_gray(difference, shape, weights):
+    pictures = [np.dstack([picture[..., 1] // 2] * 3) for picture in bracket()]
+    for picture in pictures:
+        picture[5, 5, 2] += difference
+    assert hdr_tf.fuse(pictures, "densefuse_gray", weights["densefuse_gray"]).shape == shape
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_order_of_the_pictures_does_not_matter(model, weights):
+    dark, bright = bracket()
+    np.testing.assert_array_equal(
+        hdr_tf.fuse([dark, bright], model, weights[model]), hdr_tf.fuse([bright, dark], model, weights[model])
+    )
+
+
+def test_keep_order(weights):
+    dark, bright = bracket()
+    sorted_, kept = (hdr_tf.fuse([bright, dark], "hyperp_mb", weights["hyperp_mb"], keep_order=k) for k in (False, True))
+    assert (sorted_ != kept).any()  # its encoders differ
+
+
+@pytest.mark.parametrize("model", ANY_NUMBER)
+def test_more_than_two(model, weights):
+    pictures = bracket(gains=(0.2, 0.5, 1.0, 2.5))
+    fused = hdr_tf.fuse(pictures, model, weights[model])
+    assert fused.shape == (37, 53, 3)
+    np.testing.assert_array_equal(hdr_tf.fuse(pictures[::-1], model, weights[model]), fused)
+
+
+@pytest.mark.parametrize("model", TWO_INPUTS)
+def test_a_third_picture_is_refused(model, weights):
+    with pytest.raises(ValueError, match=f"{model} fuses exactly 2 pictures, found 3"):
+        hdr_tf.fuse(bracket(gains=(0.2, 0.5, 1.0)), model, weights[model])
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.filterwarnings("error")  # 0/0 and values that do not fit 8 bit warn
+def test_flat_pictures(model, level, weights):
+    flat = np.full((16, 19, 3), level, np.uint8)
+    fused = hdr_tf.fuse([flat, flat], model, weights[model])
+    assert fused.dtype == np.uint8
+    if model == "pyramid":
+        np.testing.assert_allclose(fused.astype(int), level, atol=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pyramid_returns_a_picture_fused_with_itself(dtype, weights):
+    picture = bracket(dtype)[1]
+    fused = hdr_tf.fuse([picture] * 3, weights=weights["pyramid"])
+    level = 1 if dtype == np.uint8 else 257
+    assert np.abs(fused.astype(int) - picture).max() <= level
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_8_and_16_bit_agree(model, weights):
+    pictures = bracket()
+    deep = [picture.astype(np.uint16) * 257 for picture in pictures]
+    shallow, deep = (hdr_tf.fuse(p, model, weights[model]) for p in (pictures, deep))
+    # In 8 bit, originals round or truncate up to four times, which colour spaces and DeepFuse's stretch multiply at places.
+    assert np.abs(shallow - deep / 257).mean() <= (0.51 if model == "pyramid" else 2)
+
+
+def test_mixed_depths_give_16_bit(weights, caplog):
+    dark, bright = bracket()
+    with caplog.at_level(logging.INFO, "absl"):
+        fused = hdr_tf.fuse([dark, bright.astype(np.uint16) * 257], weights=weights["pyramid"])
+    assert fused.dtype == np.uint16
+    assert "some pictures have 8 bit and some 16: fused in 16 bit" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["pyramid", "densefuse_gray"])
+@pytest.mark.parametrize("gray_first", [True, False])
+def test_gray_and_colour_keeps_the_colour(model, gray_first, weights, caplog):
+    colour = (bracket(gains=(0.5,))[0] // 2) + 60
+    gray = colour[..., 0] // 2 + 90
+    pair = [gray, colour] if gray_first else [colour, gray]
+    with caplog.at_level(logging.INFO, "absl"):
+        fused = hdr_tf.fuse(pair, model, weights[model])
+    assert "one gray and one colour picture" in caplog.text
+    assert "sorted" not in caplog.text
+    inside = (fused > 0).all(axis=-1) & (fused < 255).all(axis=-1)
+    expected, found = (picture[..., 0].astype(int) - picture[..., 2] for picture in (colour, fused))
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(found[inside], expected[inside], atol=2)  # R - B is free of luminance; rounded twice
+
+
+def write_jpeg(path, pixels, seconds):
+    exif = PIL.Image.Exif()
+    if seconds:
+        exif.get_ifd(0x8769)[0x829A] = seconds  # ExposureTime
+    PIL.Image.fromarray(pixels).save(path, quality=100, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("seconds", "logged"),
+    [
+        ((0.5, 0.01), None),  # EXIF contradicts the luminance, and wins
+        ((0.5, None), "dark.jpg, bright.jpg"),
+        ((0.5, 0.5), "dark.jpg, bright.jpg"),
+    ],
+)
+def test_order_by_exif_or_by_luminance(seconds, logged, weights, tmp_path, caplog):
+    pixels = zip(("dark", "bright"), bracket(), seconds, strict=True)
+    paths = [write_jpeg(tmp_path / f"{name}.jpg", picture, time) for name, picture, time in pixels]
+    with caplog.at_level(logging.INFO, "absl"):
+        fused = hdr_tf.fuse(paths, "hyperp_mb", weights["hyperp_mb"])
+    order = paths if logged else paths[::-1]
+    np.testing.assert_array_equal(fused, hdr_tf.fuse(order, "hyperp_mb", weights["hyperp_mb"], keep_order=True))
+    assert (f"sorted by mean luminance: {logged}" in caplog.text) == bool(logged)
+
+
+def test_paths_and_arrays_give_the_same(weights, tmp_path):
+    pictures = bracket(np.uint16)
+    paths = [tmp_path / "dark.png", tmp_path / "bright.tif"]
+    for path, picture in zip(paths, pictures, strict=True):
+        files.write_picture(path, picture)
+    np.testing.assert_array_equal(
+        hdr_tf.fuse(paths, weights=weights["pyramid"]), hdr_tf.fuse(pictures, weights=weights["pyramid"])
+    )
+
+
+def test_networks_are_compiled_once(weights):
+    arguments = {"model": "densefuse_rgb", "weights": weights["densefuse_rgb"]}
+    hdr_tf.fuse(bracket(), **arguments)
+    before = fusing._compile.cache_info()
+    hdr_tf.fuse(bracket(height=41), **arguments)
+    after = fusing._compile.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+
+
+@pytest.mark.parametrize("method", ["homography", "mtb"])
+def test_aligned_onto_the_middle_one(method, weights):
+    big = bracket(gains=(0.4, 1.0, 1.8), height=120, width=140)
+    rng = np.random.default_rng(3)
+    texture = np.kron(rng.integers(0, 60, (24, 28, 1)), np.ones((5, 5, 1))).astype(np.uint8)
+    shifted = [np.roll((picture // 2 + texture), 3 * i, axis=1)[8:-8, 16:-16] for i, picture in enumerate(big)]
+    fused = hdr_tf.fuse(shifted, weights=weights["pyramid"], align=method)
+    assert fused.shape == shifted[0].shape
+
+
+def test_ten_pictures_are_refused(weights):
+    with pytest.raises(ValueError, match="2 to 9"):
+        hdr_tf.fuse(bracket() * 5, weights=weights["pyramid"])
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "message"),
+    [
+        ([], {}, "expected at least 2 pictures to fuse, found 0"),
+        (bracket()[:1], {}, "expected at least 2 pictures to fuse, found 1"),
+        (bracket(), {"model": "mertens"}, "unknown model 'mertens': expected one of pyramid, deepfuse_official"),
+        (bracket(), {"model": "hyperp_mb"}, "convert_checkpoint.py --model=hyperp_mb --checkpoint=FILE"),
+        (bracket(), {"weights": "missing.weights.h5"}, "missing.weights.h5: expected a .weights.h5 file, found none"),
+        ("a.jpg", {}, "expected a list of pictures, found the one path 'a.jpg'"),
+        ([scene(), scene()], {}, r"picture 1: expected .* found \[37, 53, 3\] of float64"),
+        ([np.zeros((9, 9, 4), np.uint8)] * 2, {}, r"picture 1: expected .* found \[9, 9, 4\] of uint8"),
+        ([*bracket(), bracket(width=41)[0]], {}, "picture 3 is 41 x 37 pixels and picture 1 53 x 37"),
+        (bracket(height=7), {}, "picture 1: expected at least 8 x 8 pixels, found 53 x 7"),
+    ],
+)
+def test_refused(images, arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        hdr_tf.fuse(images, **arguments)
+    assert "\n" not in str(caught.value)

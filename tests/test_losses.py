@@ -1,0 +1,154 @@
+"""Losses: parity with the stored outputs of the originals, and properties."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from hdr_tf import losses
+
+
+def drawn_bracket(golden, names):
+    """The named pictures of golden case mef_ssim_drawn, made as its notes tell: each [96, 128] gray."""
+    drawn = golden.inputs("mef_ssim_drawn")
+    scene = np.repeat(np.repeat(drawn["coarse"], 16, axis=0), 16, axis=1) + drawn["texture"]
+    pictures = {
+        "under": np.clip(scene // 3 - 20, 0, 255),
+        "third": np.clip(scene, 0, 255),
+        "over": np.clip(scene * 2 - 60, 0, 255),
+    }
+    pictures["mean"] = (pictures["under"] + pictures["over"] + 1) // 2
+    pictures["noise"] = np.clip(pictures["mean"] + drawn["noise"] - 20, 0, 255)
+    return [pictures[name].astype("float32") for name in names]
+
+
+@pytest.mark.parametrize("golden_case", ["mef_ssim_drawn"], indirect=True)
+@pytest.mark.parametrize(
+    ("exposures", "fused", "score", "scales"),
+    [
+        (["under", "over"], "mean", "score_mean", "mean_scales"),
+        (["under", "over"], "noise", "score_noise", "noise_scales"),
+        (["under", "third", "over"], "mean", "score_three", "three_scales"),
+    ],
+)
+def test_mef_ssim_equals_the_benchmark(golden, golden_case, exposures, fused, score, scales):
+    *exposures, fused = drawn_bracket(golden, [*exposures, fused])
+    exposures, fused = np.stack(exposures)[None], fused[None]
+    expected = golden.outputs(golden_case)
+    # float64 on both sides, no step that magnifies rounding.
+    np.testing.assert_allclose(losses.mef_ssim_scales(exposures, fused)[0], expected[scales], atol=1e-12)
+    np.testing.assert_allclose(losses.mef_ssim(exposures, fused)[0], expected[score], atol=1e-12)
+
+
+def test_mef_ssim_handles_each_picture_of_a_batch_by_itself():
+    rng = np.random.default_rng(0)
+    exposures, fused = rng.uniform(0, 255, (2, 3, 50, 61)), rng.uniform(0, 255, (2, 50, 61))
+    both = ops.convert_to_numpy(losses.mef_ssim(exposures, fused))
+    alone = [losses.mef_ssim(exposures[i : i + 1], fused[i : i + 1])[0] for i in range(2)]
+    np.testing.assert_allclose(both, alone, atol=1e-12)
+
+
+def test_mef_ssim_does_not_depend_on_the_order_of_exposures():
+    rng = np.random.default_rng(0)
+    exposures, fused = rng.uniform(0, 255, (1, 4, 48, 48)), rng.uniform(0, 255, (1, 48, 48))
+    np.testing.assert_allclose(losses.mef_ssim(exposures[:, ::-1], fused), losses.mef_ssim(exposures, fused), atol=1e-12)
+
+
+def test_mef_ssim_of_equal_exposures_is_one_for_that_picture():
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 48, 48))
+    # Not exactly 1: the strength is the norm + 0.001, so the reference is a trace stronger than the picture.
+    np.testing.assert_allclose(losses.mef_ssim(np.stack([picture, picture], 1), picture), [1.0], atol=1e-6)
+
+
+def gradient(function, value):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the gradient is taken with TensorFlow's tape")
+    variable = tf.Variable(value)
+    with tf.GradientTape() as tape:
+        result = tf.reduce_sum(function(variable))
+    return result.numpy(), tape.gradient(result, variable).numpy()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(0, 0), (0, 255), (255, 255), (0, "texture"), ("texture", 255), ("texture", "negative"), ("half", "texture")],
+)
+def test_mef_ssim_is_finite_on_flat_and_saturated_pictures(first, second, dtype):
+    texture = np.random.default_rng(0).uniform(0, 255, (44, 44))
+    pictures = {"texture": texture, "negative": 255 - texture, "half": np.where(np.arange(44) < 22, 255, texture)}
+    exposures = np.stack([np.full((44, 44), 1.0) * pictures.get(name, name) for name in (first, second)])
+    for fused in (exposures.mean(axis=0), np.full((44, 44), 255.0), texture):
+        value, slope = gradient(lambda x: losses.mef_ssim(exposures[None].astype(dtype), x), fused[None].astype(dtype))
+        assert np.isfinite(value) and value <= 1 + 1e-12
+        assert np.isfinite(slope).all() and slope.dtype == dtype
+
+
+def test_mef_ssim_gradient_equals_finite_differences():
+    rng = np.random.default_rng(0)
+    exposures, fused = rng.uniform(0, 255, (1, 3, 44, 44)), rng.uniform(0, 255, (1, 44, 44))
+    direction = rng.standard_normal(fused.shape)
+    _, slope = gradient(lambda x: losses.mef_ssim(exposures, x), fused)
+    step = 1e-3
+    ahead, behind = (losses.mef_ssim(exposures, fused + sign * step * direction)[0] for sign in (1, -1))
+    # Central difference: its own error is about step**2.
+    np.testing.assert_allclose(np.sum(slope * direction), (ahead - behind) / (2 * step), rtol=1e-4)
+
+
+def test_mef_ssim_is_the_same_inside_a_compiled_function():
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(0)
+    exposures, fused = rng.uniform(0, 255, (2, 2, 45, 47)), rng.uniform(0, 255, (2, 45, 47))
+    compiled = tf.function(losses.mef_ssim)
+    np.testing.assert_allclose(compiled(exposures, fused), losses.mef_ssim(exposures, fused), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("exposures", "fused", "message"),
+    [
+        ((1, 2, 43, 60), (1, 43, 60), "at least 44 pixels a side for 3 scales"),
+        ((1, 2, 60, 60), (1, 60, 61), "one size"),
+        ((1, 1, 60, 60), (1, 60, 60), "N >= 2"),
+        ((2, 60, 60), (1, 60, 60), "N >= 2"),
+    ],
+)
+def test_mef_ssim_refuses_what_does_not_fit(exposures, fused, message):
+    with pytest.raises(ValueError, match=message):
+        losses.mef_ssim(np.zeros(exposures), np.zeros(fused))
+
+
+@pytest.mark.parametrize("golden_case", ["msssim"], indirect=True)
+def test_ssim_and_msssim_equal_the_original(golden, golden_case):
+    first, second = (x.transpose(0, 2, 3, 1) for x in golden.inputs(golden_case).values())
+    mixed = np.float32(0.75) * first + np.float32(0.25) * second
+    corner = (slice(None), slice(0, 96), slice(0, 120))
+    results = {
+        "ssim": losses.ssim(first, second),
+        "msssim": losses.msssim(first, second, normalize=True),
+        "ssim_mixed": losses.ssim(mixed, first),
+        "msssim_mixed": losses.msssim(mixed, first, normalize=True),
+        "msssim_mixed_unnormalised": losses.msssim(mixed, first),
+        "ssim_dark": losses.ssim(np.float32(0.4) * mixed, first),
+        "msssim_dark": losses.msssim(np.float32(0.4) * mixed, first, normalize=True),
+        "msssim_half": losses.msssim(np.float32(0.55) * mixed, first, normalize=True),
+        "msssim_fixed_range": losses.msssim(np.float32(0.55) * mixed, first, val_range=255, normalize=True),
+        "msssim_small": losses.msssim(mixed[corner], first[corner], normalize=True),
+    }
+    expected = golden.outputs(golden_case)
+    assert results.keys() == expected.keys()
+    for name, value in results.items():
+        # The original computes in float32 with float32 taps; the manifest puts that at up to 6e-6 from float64.
+        np.testing.assert_allclose(value, expected[name], atol=1.2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("loss", [losses.ssim, losses.msssim])
+def test_a_picture_resembles_itself(loss):
+    picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 80, 3)).astype("float32")
+    np.testing.assert_allclose(loss(picture, picture), 1, atol=1e-12)
+
+
+def test_a_negative_minimum_widens_the_guessed_range_by_one():
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(-1, 1, (1, 32, 32, 1)), rng.uniform(-1, 1, (1, 32, 32, 1))
+    np.testing.assert_allclose(losses.ssim(first, second), losses.ssim(first, second, val_range=2), atol=1e-12)

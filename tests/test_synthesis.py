@@ -1,0 +1,152 @@
+"""Synthetic brackets: what a camera would have seen of known radiance."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hdr_tf.image import synthesis
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def scene(height=40, width=60):
+    return np.exp(rng(1).normal(0, 1, (height, width, 3))).astype(np.float32)
+
+
+def test_bracket_against_hand_computed_pixels():
+    # Geometric mean luminance 1 (but for the hundredth of the mean that is added), so ev 0 puts 1 on 18 % gray.
+    radiance = np.ones((4, 4, 3), np.float32)
+    exposures = synthesis.bracket(radiance, [-1, 0, 1, 3], rng(), full_well=math.inf, read_noise=0)
+    assert exposures.dtype == np.uint8 and exposures.shape == (4, 4, 4, 3)
+    expected = [255 * min(0.18 / 1.01 * 2**ev, 1) ** (1 / 2.2) for ev in (-1, 0, 1, 3)]
+    np.testing.assert_array_equal(exposures[:, 0, 0, 0], np.rint(expected))
+
+
+def test_sixteen_bits():
+    exposures = synthesis.bracket(np.ones((2, 2, 3)), [0, 9], rng(), full_well=math.inf, read_noise=0, depth=16)
+    assert exposures.dtype == np.uint16
+    # 1024 knots of the response: linear between them, 2 of 65535 levels off here.
+    np.testing.assert_allclose(exposures[:, 0, 0, 0], [65535 * (0.18 / 1.01) ** (1 / 2.2), 65535], atol=2)
+
+
+def test_the_seed_decides_everything():
+    first, again, other = (synthesis.bracket(scene(), [-2, 2], rng(seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_noise_has_the_variance_of_photons_and_sensor():
+    radiance = np.ones((200, 200, 3), np.float32)
+    exposures = synthesis.bracket(radiance, [0], rng(), response=synthesis.LEVELS, full_well=1000, read_noise=10, depth=16)
+    linear = exposures[0] / 65535
+    mean = 0.18 / 1.01
+    # 120,000 samples: the variance is known to 0.4 %, four times that is allowed.
+    np.testing.assert_allclose(linear.mean(), mean, rtol=1e-3)
+    np.testing.assert_allclose(linear.var(), mean / 1000 + (10 / 1000) ** 2, rtol=0.016)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_responses_are_monotone_and_invertible(seed):
+    response = synthesis.random_response(rng(seed))
+    assert response[0] == 0 and response[-1] == 1 and (np.diff(response) > 0).all()
+    encoded = np.linspace(0, 1, 256)
+    # Exact up to float32: both directions are linear between the same knots.
+    np.testing.assert_allclose(synthesis.encode(synthesis.decode(encoded, response), response), encoded, atol=2e-4)
+    # Gamma 1.8 to 2.6 alone gives 0.39 to 0.52; the contrast curve may add or take about as much again.
+    assert 0.2 < synthesis.encode(np.float32(0.18), response) < 0.8
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_exposure_values_increase_within_bounds(count):
+    for seed in range(50):
+        ev = synthesis.exposure_values(count, rng(seed))
+        assert ev.shape == (count,) and ev.dtype == np.float32
+        assert np.abs(ev).max() <= 6 and (np.diff(ev) >= 0).all() and ev[-1] > ev[0]
+
+
+def test_clean_repairs_what_no_camera_sees():
+    flat = np.full((7, 7, 3), 2.0)
+    broken = flat.copy()
+    broken[1, 1, 0], broken[3, 3], broken[5, 5, 2], broken[0, 6], broken[5, 1] = np.nan, np.inf, -1, 1000, 1e-4
+    cleaned = synthesis.clean(broken)
+    assert cleaned.dtype == np.float32
+    np.testing.assert_array_equal(cleaned, flat)
+
+
+def test_clean_fills_the_block_that_a_codec_leaves_around_the_sun():
+    radiance = np.full((20, 20, 3), 3.0, np.float32)
+    radiance[8:12, 8:12] = [0, 0, 9000]
+    radiance[8, 9], radiance[11, 10] = -40, -1000
+    np.testing.assert_array_equal(synthesis.clean(radiance), np.full((20, 20, 3), 3.0))
+
+
+def test_clean_keeps_noise_around_zero():
+    radiance = np.ones((9, 9, 3), np.float32)
+    radiance[:, 6:] = 0
+    radiance[4, 7] = -0.5
+    np.testing.assert_array_equal(synthesis.clean(radiance), np.maximum(radiance, 0))
+
+
+def test_clean_keeps_lights_and_edges():
+    radiance = np.ones((9, 9, 3), np.float32)
+    radiance[:, 5:] = 1000
+    radiance[2:4, 1:3] = 500
+    np.testing.assert_array_equal(synthesis.clean(radiance), radiance)
+
+
+@pytest.mark.parametrize(
+    ("radiance", "message"),
+    [
+        (np.ones((4, 4)), r"shape \[H, W, 3\], found \[4, 4\]"),
+        (np.full((4, 4, 3), np.nan), "no pixel that is finite"),
+    ],
+)
+def test_clean_refuses_what_is_not_radiance(radiance, message):
+    with pytest.raises(ValueError, match=message):
+        synthesis.clean(radiance)
+
+
+def test_bracket_refuses_darkness_and_other_depths():
+    with pytest.raises(ValueError, match="zeros only"):
+        synthesis.bracket(np.zeros((4, 4, 3)), [0], rng())
+    with pytest.raises(ValueError, match="8 or 16 bits, found 12"):
+        synthesis.bracket(scene(), [0], rng(), depth=12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (16, 16), (200, 100), (10, 50)])
+def test_random_crop_gives_the_size_asked_for(height, width):
+    for seed in range(10):
+        crop = synthesis.random_crop(scene(height, width), 16, rng(seed))
+        assert crop.shape == (16, 16, 3) and crop.dtype == np.float32 and crop.min() >= 0
+
+
+@pytest.mark.parametrize("name", synthesis.PHOTOS)
+def test_photos_lie_in_the_wheel(name):
+    photo = synthesis.sample_photo(name)
+    assert photo.dtype == np.uint8 and photo.shape[2:] == (3,) and min(photo.shape[:2]) >= 256
+
+
+def test_an_unknown_photo_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown sample photograph 'cat'; known: astronaut, chelsea"):
+        synthesis.sample_photo("cat")
+
+
+def test_relight_widens_the_range():
+    photo = synthesis.sample_photo("brick")
+    before = synthesis.decode(photo / 255).mean(axis=2)
+    after = synthesis.relight(photo, rng()).mean(axis=2)
+    stops = [np.log2(np.percentile(x, 95) / np.percentile(x, 5)) for x in (before, after)]
+    assert after.shape == (512, 512) and np.isfinite(after).all() and after.min() >= 0
+    assert stops[1] > stops[0] + 2
+
+
+def test_no_exposure_of_the_sample_bracket_shows_everything():
+    exposures = synthesis.sample_bracket()
+    assert [exposure.shape for exposure in exposures] == [(500, 741, 3)] * 3
+    usable = np.stack([(exposure.mean(axis=2) > 25) & (exposure.max(axis=2) < 250) for exposure in exposures])
+    assert usable.mean(axis=(1, 2)).max() < 0.8
+    assert usable.any(axis=0).mean() > 0.9
+    np.testing.assert_array_equal(exposures, synthesis.sample_bracket())

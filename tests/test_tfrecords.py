@@ -1,0 +1,289 @@
+"""Records: written, read back bit for bit, and never damaged in silence."""
+
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hdr_tf.image import files, synthesis
+from tfrecords import dataset, schema, writer
+
+tf = pytest.importorskip("tensorflow")
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def example(index=0, count=3):
+    rng = np.random.default_rng(index)
+    exposures = rng.integers(0, 256, (count, 16, 24, 3), dtype=np.uint8)
+    return {"exposures": exposures, "ev": np.arange(count, dtype=np.float32), "source": f"noise {index}"}
+
+
+def stacks_of_two_to_four(index):
+    return example(index, 2 + index % 3)
+
+
+def fails_at_five(index):
+    if index == 5:
+        raise OSError("no space left")
+    return example(index)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A set of 24 records in 3 shards."""
+    folder = tmp_path_factory.mktemp("set")
+    writer.write(folder, "bracket", stacks_of_two_to_four, 24, shards=3, arguments={"seed": 1}, workers=1)
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """A copy of it that a test may damage."""
+    for path in written.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def in_map(serialized):
+    records = tf.data.Dataset.from_tensors(serialized).map(functools.partial(schema.parse, schema.BRACKET))
+    return next(iter(records))
+
+
+@pytest.mark.parametrize("parse", [functools.partial(schema.parse, schema.BRACKET), in_map], ids=["eager", "in map"])
+def test_a_record_comes_back_bit_for_bit(parse):
+    record = example()
+    back = parse(schema.encode(schema.BRACKET, record))
+    assert back.keys() == record.keys()
+    for name in ("exposures", "ev"):
+        assert back[name].dtype == record[name].dtype
+        np.testing.assert_array_equal(back[name], record[name])
+    assert back["source"].numpy().decode() == record["source"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ev": None}, r"missing \['ev'\], unrecognised \[\]"),
+        ({"weight": 1}, r"available \['ev', 'exposures', 'source'\].*unrecognised \['weight'\]"),
+        ({"exposures": None, "exposure": 1}, "did you mean 'exposures'"),
+        ({"ev": np.zeros(3)}, r"in field 'ev': expected float32 \[None\], found float64 \[3\]"),
+        ({"exposures": np.zeros((3, 8, 8, 1), np.uint8)}, r"in field 'exposures': .*found uint8 \[3, 8, 8, 1\]"),
+        ({"source": 7}, "in field 'source': expected text, found int"),
+    ],
+)
+def test_encoding_names_the_field_that_does_not_fit(change, message):
+    record = {name: value for name, value in (example() | change).items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        schema.encode(schema.BRACKET, record)
+
+
+def features(**values):
+    lists = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
+    return tf.train.Example(features=tf.train.Features(feature=lists)).SerializeToString()
+
+
+@pytest.mark.parametrize("parse", [functools.partial(schema.parse, schema.BRACKET), in_map], ids=["eager", "in map"])
+def test_parsing_refuses_missing_fields_and_wrong_types(parse):
+    whole = {name: field.encode(example()[name]) for name, field in schema.BRACKET.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="exposures"):
+        parse(features(ev=whole["ev"], source=whole["source"]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="float"):
+        parse(features(**whole | {"ev": whole["exposures"]}))
+
+
+def test_every_record_is_there_once(written):
+    found = {record["source"].numpy().decode(): record for record in dataset.load(written)}
+    assert found.keys() == {f"noise {index}" for index in range(24)}
+    for index in range(24):
+        np.testing.assert_array_equal(found[f"noise {index}"]["exposures"], stacks_of_two_to_four(index)["exposures"])
+
+
+def test_the_manifest_tells_what_is_there(written):
+    manifest = dataset.read_manifest(written)
+    assert (manifest["kind"], manifest["count"], manifest["arguments"]) == ("bracket", 24, {"seed": 1})
+    assert manifest["schema"]["exposures"] == "uint8 [None, None, None, 3]"
+    assert [shard["count"] for shard in manifest["shards"].values()] == [8, 8, 8]
+    assert sorted(path.name for path in written.iterdir()) == sorted([*manifest["shards"], "manifest.json"])
+
+
+def order(folder, seed, times=1):
+    return [record["source"].numpy().decode() for record in dataset.load(folder, seed).repeat(times)]
+
+
+def test_shuffling_depends_on_the_seed_alone(written):
+    assert order(written, 3, 2) == order(written, 3, 2)
+    assert order(written, 3) != order(written, 4)
+    twice = order(written, 3, 2)
+    assert sorted(twice[:24]) == sorted(twice[24:]) and twice[:24] != twice[24:]
+
+
+def test_batches_have_one_number_of_exposures_and_depend_on_the_seed(written):
+    def first(seed):
+        return [batch.numpy() for batch in dataset.bracket_dataset(written, 4, (2, 3), seed).take(20)]
+
+    batches = first(0)
+    assert {batch.shape for batch in batches} == {(4, 2, 16, 24, 3), (4, 3, 16, 24, 3)}
+    assert all(batch.dtype == np.float32 for batch in batches)
+    assert min(batch.min() for batch in batches) == 0 and max(batch.max() for batch in batches) == 1
+    for batch, again in zip(batches, first(0), strict=True):
+        np.testing.assert_array_equal(batch, again)
+    assert any(batch.shape != other.shape or (batch != other).any() for batch, other in zip(batches, first(1), strict=True))
+
+
+def test_chosen_exposures_keep_their_order_and_are_flipped_together():
+    stack = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.uint8(50) + np.zeros((5, 4, 6, 3), np.uint8)
+    stack[:, 0, 0] += 1  # marks a corner
+    corners, counts = set(), set()
+    for seed in range(40):
+        chosen = dataset.choose_exposures(tf.constant(stack), (2, 4), tf.constant([0, seed])).numpy() * 255
+        counts.add(len(chosen))
+        assert (np.diff(chosen[:, 1, 1, 0]) > 0).all()
+        marked = np.argwhere(np.rint(chosen[..., 0]) % 50 == 1)
+        assert len(marked) == len(chosen) and len(np.unique(marked[:, 1:], axis=0)) == 1
+        corners.add(tuple(marked[0, 1:]))
+    assert counts == {2, 3, 4}
+    assert corners == {(0, 0), (0, 5), (3, 0), (3, 5)}
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    elif how == "cut between records":  # a valid file, only shorter: reading it gives no error
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path), "GZIP")]
+        with tf.io.TFRecordWriter(str(path), "GZIP") as file:
+            for record in records[:3]:
+                file.write(record)
+    elif how == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "cut between records", "missing"])
+def test_damage_is_named_and_counted(folder, how, caplog):
+    path = folder / "bracket-00001-of-00003.tfrecord.gz"
+    damage(path, how)
+    with pytest.raises(ValueError, match=r"bracket-00001-of-00003.tfrecord.gz: (damaged|missing)"):
+        dataset.load(folder)
+    with pytest.raises(ValueError, match="bracket-00001"):
+        dataset.bracket_dataset(folder, 2)
+    with caplog.at_level("WARNING", logger="absl"):
+        left = list(dataset.load(folder, skip_damaged=True))
+    lost = 24 - len(left)
+    assert 0 < lost <= 8
+    assert lost == {"missing": 8, "cut between records": 5}.get(how, lost)
+    assert f"{lost} of 8 records lost" in caplog.text and f"{lost} records lost, {len(left)} read" in caplog.text
+
+
+def test_all_lost_is_an_error(folder):
+    for path in folder.glob("*.gz"):
+        path.unlink()
+    with pytest.raises(ValueError, match="all 24 records are lost"):
+        dataset.load(folder, skip_damaged=True)
+
+
+def test_an_unfinished_set_is_refused_and_completed(folder):
+    name = "bracket-00002-of-00003.tfrecord.gz"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    complete = dict(manifest["shards"])
+    del manifest["shards"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / name).unlink()
+    (folder / f".0123.{name}").write_bytes(b"left by a killed process")
+    with pytest.raises(ValueError, match="1 of 3 shards are unfinished"):
+        dataset.load(folder)
+    kept = folder / "bracket-00000-of-00003.tfrecord.gz"
+    before = kept.stat().st_mtime_ns
+    again = writer.write(folder, "bracket", stacks_of_two_to_four, 24, shards=3, arguments={"seed": 1}, workers=1)
+    assert again["shards"] == complete  # the same bytes
+    assert kept.stat().st_mtime_ns == before
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_another_set_in_the_folder_is_not_overwritten(folder):
+    with pytest.raises(ValueError, match="the folder holds a set with other arguments, count"):
+        writer.write(folder, "bracket", stacks_of_two_to_four, 12, shards=3, arguments={"seed": 2})
+    assert len(order(folder, None)) == 24
+
+
+def test_a_failure_keeps_finished_shards_and_no_half_ones(tmp_path):
+    with pytest.raises(OSError, match="no space left"):
+        writer.write(tmp_path, "bracket", fails_at_five, 6, shards=2, workers=1)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*manifest["shards"], "manifest.json"]
+
+
+def test_folders_without_a_set_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"manifest.json: cannot be read .*make_tfrecord"):
+        dataset.load(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a manifest"):
+        dataset.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def hdr_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hdr")
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "kept"):
+        files.write_radiance(folder / f"{name}.exr", np.exp(rng.normal(0, 1, (40, 60, 3))).astype(np.float32))
+    (folder / "broken.exr").write_bytes((folder / "one.exr").read_bytes()[:200])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def run_tool(*arguments):
+    command = [sys.executable, str(ROOT / "tools" / "make_tfrecord.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_tool_writes_brackets(hdr_dir, tmp_path):
+    output = tmp_path / "out"
+    result = run_tool(
+        *(f"--hdr_dir={hdr_dir}", f"--output={output}", "--count=6", "--size=32", "--shards=2", "--workers=2"),
+        *("--exposures=2,4", "--exclude=kept", "--seed=5"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "6 records in 2 shards" in result.stdout
+    assert result.stderr.count("\n") == 1 and "broken.exr" in result.stderr
+    records = list(dataset.load(output))
+    assert len(records) == 6
+    for record in records:
+        assert record["source"].numpy().decode() in ("one", "two")
+        assert 2 <= len(record["ev"]) <= 4 and record["exposures"].shape == (len(record["ev"]), 32, 32, 3)
+    pictures = (hdr_dir / "one.exr", hdr_dir / "two.exr")
+    again = writer.BracketMaker(pictures, (), 32, (2, 4), 5)(0)
+    np.testing.assert_array_equal(records[0]["exposures"], again["exposures"])
+
+
+def test_photographs_need_no_folder(tmp_path):
+    maker = writer.BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
+    records = [maker(index) for index in range(4)]
+    assert len({record["source"] for record in records}) > 1
+    for record in records:
+        assert record["exposures"].shape == (3, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hdr_dirs": []}, "found neither"),
+        ({"hdr_dirs": ["absent"]}, "absent: expected a folder"),
+        ({"exclude": ["nobody"]}, "no picture named nobody to leave out"),
+        ({"exclude": ["one", "two", "kept"]}, "found none that can be read"),
+        ({"exposures": (4, 3)}, "the smaller number first, found 4,3"),
+        ({"exposures": (2, 10)}, "2 to 9 exposures"),
+        ({"size": 8}, "at least 16 pixels"),
+        ({"shards": 9}, "between 1 and count = 4 shards, found 9"),
+    ],
+)
+def test_arguments_out_of_range_are_named(hdr_dir, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        writer.write_brackets(**{"folder": tmp_path / "out", "hdr_dirs": [hdr_dir], "count": 4} | arguments)
+    assert not (tmp_path / "out").exists()

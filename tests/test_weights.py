@@ -1,0 +1,282 @@
+"""Reading original checkpoints, hostile ones too, and writing and reading our own weights."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hdr_tf import models, weights
+from tools import convert_checkpoint
+
+BOTH = pytest.mark.parametrize("kind", ["zip", "legacy"])
+
+
+@pytest.fixture(scope="module")
+def torch_files(golden):
+    folder = golden.FOLDER / "torch_files"
+    if not folder.exists():
+        pytest.skip(f"{golden.FOLDER} holds no torch_files")
+    return folder
+
+
+def _torch_zip(path, *, kind="FloatStorage", offset=0, shape=(4,), strides=(1,), content=bytes(16), text=None) -> pathlib.Path:
+    """Writes {"w": one tensor} as torch.save does, with a pickle by hand that may say anything."""
+
+    def numbers(values):
+        return "".join(f"I{value}\n" for value in values)
+
+    tensor = (
+        f"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\n{kind}\nS'0'\nS'cpu'\nI4\ntQ"
+        f"I{offset}\n({numbers(shape)}t({numbers(strides)}tI00\n(dtR"
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", (text or "(dS'w'\n{tensor}s.").replace("{tensor}", tensor))
+        archive.writestr("archive/data/0", content)
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["state_dict", "nested"])
+def test_torch_files(torch_files, name, kind):
+    found = weights.read_checkpoint(torch_files / f"{name}_{kind}.pth")
+    with np.load(torch_files / "expected.npz") as expected:
+        assert set(found) == set(expected.files)
+        for key in expected.files:
+            assert found[key].dtype == expected[key].dtype, key
+            np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+
+
+@BOTH
+def test_other_classes_are_refused_by_name(torch_files, kind, capsys):
+    with pytest.raises(ValueError, match=f"refuse_me_{kind}.pth: .* an object of class __builtin__.print"):
+        weights.read_checkpoint(torch_files / f"refuse_me_{kind}.pth")
+    assert not capsys.readouterr().out  # the object's function was not called
+
+
+def test_bfloat16(tmp_path):
+    content = np.array([0x3F80, 0xC000, 0x3FC0, 0x0000], "<u2").tobytes()
+    found = weights.read_checkpoint(_torch_zip(tmp_path / "b.pth", kind="BFloat16Storage", content=content))
+    np.testing.assert_array_equal(found["w"], np.array([1, -2, 1.5, 0], "float32"))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"shape": (5,)},
+        {"shape": (2**40, 2**40), "strides": (0, 0)},
+        {"shape": (4,), "strides": (0,), "content": bytes(4)},
+        {"offset": 1},
+        {"offset": -1},
+        {"strides": (2,)},
+        {"strides": (-1,)},
+        {"shape": (-4,)},
+        {"strides": (1, 1)},
+        {"shape": (2**70,)},
+        {"content": bytes(15)},
+        {"content": b""},
+    ],
+    ids=str,
+)
+def test_tensors_beyond_their_storage(tmp_path, tensor):
+    with pytest.raises(ValueError, match=r"h.pth: expected a checkpoint .*, found .+") as caught:
+        weights.read_checkpoint(_torch_zip(tmp_path / "h.pth", **tensor))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cos\nsystem\n(S'true'\ntR.", "an object of class os.system"),
+        ("ctorch\nComplexFloatStorage\n.", "an object of class torch.ComplexFloatStorage"),
+        ("(lI1\na.", "without a state dict"),
+        ("(dS'epoch'\nI3\ns.", "without a state dict"),
+        ("(dS'a'\n(dS'w'\n{tensor}ssS'b'\n(dS'w'\n{tensor}ss.", r"several state dicts: a, b"),
+        ("(dS'w'\n{tensor}", "damaged file"),
+        ("\x96\xff\xff\xff\xff\xff\x00\x00\x00.", "damaged file"),  # a byte array of a terabyte
+    ],
+)
+def test_pickles_that_are_no_state_dict(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        weights.read_checkpoint(_torch_zip(tmp_path / "p.pth", text=text))
+
+
+def test_model_is_taken_from_several_state_dicts(tmp_path):
+    text = "(dS'model'\n(dS'w'\n{tensor}ssS'average'\n(dS'v'\n{tensor}ss."
+    assert set(weights.read_checkpoint(_torch_zip(tmp_path / "p.pth", text=text))) == {"w"}
+
+
+@pytest.mark.parametrize("name", ["state_dict_zip.pth", "state_dict_legacy.pth", "expected.npz"])
+def test_damaged_files(torch_files, tmp_path, name):
+    data = (torch_files / name).read_bytes()
+    path = tmp_path / name
+    for length in np.linspace(0, len(data) - 1, 40, dtype=int):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=f"{name}: expected a checkpoint"):
+            weights.read_checkpoint(path)
+    generator = np.random.default_rng(0)
+    for place in generator.integers(0, len(data), 200):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << generator.integers(8)
+        path.write_bytes(flipped)
+        try:
+            weights.read_checkpoint(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: expected a checkpoint")
+
+
+def test_archive_that_unpacks_to_far_more(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("arr_0.npy", bytes(10_000_000))
+    with pytest.raises(ValueError, match="more than a hundred times its size"):
+        weights.read_checkpoint(tmp_path / "bomb.npz")
+
+
+def test_pickled_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "object.npz", np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        weights.read_checkpoint(tmp_path / "object.npz")
+
+
+def test_tensorflow_checkpoint(tmp_path):
+    prefix = str(tmp_path / "model.ckpt-7")
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["conv/w"], shape_and_slices=[""], tensors=[tf.range(6.0)])
+    np.testing.assert_array_equal(weights.read_checkpoint(prefix)["conv/w"], np.arange(6, dtype="float32"))
+
+
+def test_damaged_tensorflow_checkpoint(tmp_path):
+    (tmp_path / "model.ckpt.index").write_bytes(b"no index")
+    with pytest.raises(ValueError, match="model.ckpt: expected a TensorFlow checkpoint"):
+        weights.read_checkpoint(tmp_path / "model.ckpt")
+
+
+def _original(name, layout="torch"):
+    """Arrays that fit a model, in its original's names and layout."""
+    generator = np.random.default_rng(1)
+    model = models.build(name)
+    names, _ = models.original_names(name)
+    shapes = {names[variable.path]: tuple(variable.shape) for variable in model.weights}
+    shapes = {key: (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape for key, shape in shapes.items()}
+    return model, names, {key: generator.normal(size=shape).astype("float32") for key, shape in shapes.items()}
+
+
+def test_assign_lists_every_problem_and_assigns_nothing():
+    model, names, arrays = _original("densefuse_gray")
+    del arrays["conv1.conv2d.bias"]
+    arrays["conv3.conv2d.weight"] = np.zeros((32, 64, 5, 5), "float32")
+    arrays["conv9.conv2d.weight"] = arrays["conv4.conv2d.weight"]
+    before = model.get_weights()
+    with pytest.raises(ValueError) as caught:
+        weights.assign(model, arrays, names, "torch")
+    assert str(caught.value) == (
+        "checkpoint: does not fit densefuse_gray: missing: conv1.conv2d.bias; unexpected: conv9.conv2d.weight; "
+        "wrongly shaped (in Keras' layout): conv3.conv2d.weight (5, 5, 64, 32) instead of (3, 3, 64, 32)"
+    )
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_counters_of_batches_are_ignored():
+    model, names, arrays = _original("deepfuse_sunnerli")
+    arrays["layer1.main.1.num_batches_tracked"] = np.array(7)
+    weights.assign(model, arrays, names, "torch")
+    np.testing.assert_array_equal(model.get_layer("layer1_norm").gamma, arrays["layer1.main.1.weight"])
+
+
+def test_kernels_are_transposed_and_lasagnes_flipped():
+    model, names, arrays = _original("deepfuse_official")
+    kernel = arrays["l_conv11.W"]  # [out, in, height, width]
+    weights.assign(model, arrays, names, "torch")
+    assert model.get_layer("conv2").kernel[0, 1, 2, 3] == kernel[3, 2, 0, 1]
+    weights.assign(model, arrays, names, "lasagne")
+    assert model.get_layer("conv2").kernel[0, 1, 2, 3] == kernel[3, 2, 4, 3]
+
+
+def test_convert_npz_of_lasagne(tmp_path, capsys):
+    model, names, arrays = _original("deepfuse_official")
+    np.savez(tmp_path / "model.npz", *(arrays[name] for name in names.values()))
+    output = tmp_path / "model.weights.h5"
+    convert_checkpoint.main(convert_checkpoint.Config("deepfuse_official", str(tmp_path / "model.npz"), str(output)))
+    assert capsys.readouterr().out == f"{output}: 6 arrays, 316,976 numbers for deepfuse_official\n"
+    weights.load_weights(model, output)
+    for path, name in names.items():
+        flipped = arrays[name][:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(model.get_layer(path.split("/")[0]).kernel, flipped)
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_convert_writes_nothing_where_arrays_are_left_over(tmp_path, count):
+    _, names, arrays = _original("deepfuse_official")
+    arrays = [*arrays.values(), np.zeros(3)][:count]
+    np.savez(tmp_path / "model.npz", *arrays)
+    with pytest.raises(ValueError, match="model.npz: does not fit deepfuse_official: (missing: l_conv5.W|unexpected: arr_6)$"):
+        convert_checkpoint.main(
+            convert_checkpoint.Config("deepfuse_official", str(tmp_path / "model.npz"), str(tmp_path / "out.weights.h5"))
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_weights_round_trip(tmp_path):
+    model, other = models.build("densefuse_gray"), models.build("densefuse_gray", exposures=3)
+    weights.save_weights(model, tmp_path / "gray.weights.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["gray.weights.h5"]
+    weights.load_weights(other, tmp_path / "gray.weights.h5")
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_of_another_network(tmp_path):
+    path = tmp_path / "gray.weights.h5"
+    weights.save_weights(models.build("densefuse_gray"), path)
+    with pytest.raises(ValueError) as caught:
+        weights.load_weights(models.build("hyperp_mb"), path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} (weights of densefuse_gray): does not fit hyperp_mb: missing: under_conv1/kernel, ")
+    assert message.endswith(
+        "; unexpected: conv1/bias, conv1/kernel, dense1/bias, dense1/kernel, dense2/bias, "
+        "dense2/kernel, dense3/bias, dense3/kernel"
+    )
+
+
+@pytest.mark.parametrize(("exposures", "levels"), [(3, 4), (9, 8)])
+def test_weights_do_not_depend_on_the_order_of_the_graph(tmp_path, exposures, levels):
+    path = tmp_path / "pyramid.weights.h5"
+    model, other = models.build("pyramid"), models.build("pyramid", exposures=exposures, levels=levels)
+    weights.save_weights(model, path)
+    weights.load_weights(other, path)
+    values = {variable.path: variable.numpy() for variable in model.weights}
+    for variable in other.weights:
+        np.testing.assert_array_equal(variable.numpy(), values[variable.path], err_msg=variable.path)
+
+
+def test_weights_of_keras_are_refused(tmp_path):
+    model = models.build("deepfuse_official")
+    model.save_weights(tmp_path / "keras.weights.h5")
+    with pytest.raises(ValueError, match=r"keras.weights.h5 \(weights of another program\): does not fit deepfuse_official"):
+        weights.load_weights(model, tmp_path / "keras.weights.h5")
+
+
+@pytest.mark.parametrize("length", [0, 7, 3000, 100_000, -1])
+def test_truncated_weights(tmp_path, length):
+    path = tmp_path / "gray.weights.h5"
+    model = models.build("densefuse_gray")
+    weights.save_weights(model, path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match="gray.weights.h5: expected weights of densefuse_gray") as caught:
+        weights.load_weights(model, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_misnamed_weights(tmp_path):
+    model = models.build("densefuse_gray")
+    with pytest.raises(FileNotFoundError, match="gray.weights.h5"):
+        weights.load_weights(model, tmp_path / "gray.weights.h5")
+    with pytest.raises(ValueError, match=r"gray.h5: expected a name that ends in \.weights\.h5"):
+        weights.save_weights(model, tmp_path / "gray.h5")
+    with pytest.raises(OSError, match="cannot be written"):
+        weights.save_weights(model, tmp_path / "absent" / "gray.weights.h5")
+
+
+def test_published_networks_come_without_weights():
+    assert weights.pretrained("densefuse_gray") is None

@@ -1,0 +1,37 @@
+"""Exports a network with its weights as a TensorFlow SavedModel.
+
+    python tools/export.py --output=exported/pyramid
+    python tools/export.py --model=densefuse_gray --weights=densefuse_gray.weights.h5 --exposures=3 --output=exported/gray
+
+The signature `serving_default` takes the network's own float32 inputs by name, [B, H, W, C] of any size, and returns `fused`;
+the module of the network says their ranges.
+"""
+
+import dataclasses
+
+from hdr_tf import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to export, and where to."""
+
+    output: str
+    """the folder to make; it must not exist"""
+    model: str = "pyramid"
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb or hyperp_mb"""
+    weights: str | None = None
+    """a .weights.h5 file; default: those that come with the software"""
+    exposures: int | None = None
+    """number of inputs, for the models that take any; default: 2"""
+
+
+def main(config: Config) -> None:
+    from hdr_tf import serving  # here, as TensorFlow takes seconds and --help should not
+
+    serving.export(config.model, config.output, config.weights, config.exposures)
+    print(f"exported: {config.output} ({config.model}, signature {serving.SIGNATURE})")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
