@@ -44,7 +44,7 @@ def _stretch(fused):
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """How a network meets pictures; `color` describes the splits."""
+    """How a network meets pictures; `color` describes the splits. Gray pictures are not split: their value is the luminance."""
 
     inputs: tuple[str, ...] | None = None
     """names of the inputs, dark to bright; None: exposure_1, exposure_2, ... for any number of pictures"""

@@ -2,17 +2,19 @@
 
 A run is a folder:
 
-    config.json              the flags, written once and compared when the run goes on
-    checkpoints/00002000.npz every variable of model and optimizer at a step; the last two are kept
-    logs/                    TensorBoard
-    log.csv                  a row for each epoch
-    samples/00002000.png     pictures, if the script makes any
-    NAME.weights.h5          the weights, when the last step is done
+    config.json               the flags, written once and compared when the run goes on
+    checkpoints/00002000.npz  every variable of model and optimizer at a step; the last two are kept
+    logs/                     TensorBoard
+    log.csv                   a row for each epoch
+    samples/00002000.png      a picture of what the network does
+    NAME.weights.h5           the weights, when the last step is done
 
-An epoch is `log_every` steps: then the log gets its row, the checkpoint is written (under a temporary name, renamed) and a
+An epoch is `log_every` steps: then the log gets its row, the checkpoint is written (under a temporary name, renamed) and the
 sample is drawn. A run that was killed goes on from its last checkpoint when the same command is typed again: variables,
 learning rate (a function of the optimizer's step) and the order of the data are those of an unbroken run, since scripts make
-their data as a function of seed and step and `prepare` asks TensorFlow for deterministic operations.
+their data as a function of seed and step, and `prepare` asks TensorFlow for deterministic operations.
+
+Keras is imported inside the functions: scripts take `TrainingConfig` from here, and their --help should not wait for it.
 """
 
 import csv
@@ -21,14 +23,12 @@ import json
 import pathlib
 from collections.abc import Callable
 
-import keras
 import numpy as np
 from absl import logging
 
-from hdr_tf import weights
 from hdr_tf.image import files
 
-KEEP = 2  # checkpoints
+KEPT_CHECKPOINTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,74 +51,76 @@ def prepare(config: TrainingConfig) -> None:
     Raises:
         ValueError: if the number of steps is not a multiple of `log_every`.
     """
+    import keras
     import tensorflow as tf
 
-    if config.steps < 1 or config.log_every < 1 or config.steps % config.log_every:
+    if config.log_every < 1 or config.steps < 1 or config.steps % config.log_every:
         raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
+    policy = "float32"
     if config.mixed_precision:
-        keras.mixed_precision.set_global_policy("mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16")
+        policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    keras.mixed_precision.set_global_policy(policy)
 
 
-def fit(
-    model: keras.Model,
-    network: keras.Model,
-    data: Callable[[int], object],
-    config: TrainingConfig,
-    sample: Callable[[], np.ndarray] | None = None,
-) -> pathlib.Path:
+def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Callable[[], np.ndarray]) -> None:
     """Trains until `config.steps`, from the last checkpoint of the run if there is one.
 
     Args:
-        model: compiled model that is trained.
-        network: the part of it whose weights are the result.
+        model: compiled keras.Model.
         data: from a step to an endless `tf.data.Dataset` of the batches from there on.
         config: the script's flags.
-        sample: makes a picture [H, W, 3] uint8 of what the network does, for the run folder and TensorBoard.
-
-    Returns:
-        The path of the weights.
+        sample: draws what the network does, uint8 [H, W, 3], for the run folder and TensorBoard.
 
     Raises:
         ValueError: if the folder holds a run with other flags, or a checkpoint that does not fit.
     """
-    run = pathlib.Path(config.run)
+    import keras
+    import tensorflow as tf
+
+    run, every = pathlib.Path(config.run), config.log_every
     _write_config(run, config)
+    for folder in ("checkpoints", "samples"):
+        (run / folder).mkdir(exist_ok=True)
     model.optimizer.build(model.trainable_variables)
     start = _restore(model, run)
+    if start >= config.steps:
+        return
     if start:
         logging.info("%s goes on from step %d", run, start)
-        _cut_log(run / "log.csv", start // config.log_every)
-    if start < config.steps:
-        callbacks = [
+        _cut_log(run / "log.csv", start // every)
+    pictures = tf.summary.create_file_writer(str(run / "logs" / "samples"))
+
+    def finish_epoch(epoch, logs):
+        step = (epoch + 1) * every
+        picture = sample()
+        files.write_picture(run / "samples" / f"{step:08d}.png", picture)
+        with pictures.as_default():
+            tf.summary.image("sample", picture[None], step)
+        _save(model, run, step)
+
+    model.fit(
+        data(start),
+        initial_epoch=start // every,
+        epochs=config.steps // every,
+        steps_per_epoch=every,
+        callbacks=[
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.CSVLogger(run / "log.csv", append=True),
             keras.callbacks.TensorBoard(run / "logs", write_graph=False),
-            _Checkpoint(run, config.log_every),
-        ]
-        if sample:
-            callbacks.append(_Sample(run, config.log_every, sample))
-        model.fit(
-            data(start),
-            initial_epoch=start // config.log_every,
-            epochs=config.steps // config.log_every,
-            steps_per_epoch=config.log_every,
-            callbacks=callbacks,
-            verbose=2,
-        )
-    path = run / f"{network.name}.weights.h5"
-    weights.save_weights(network, path)
-    return path
+            keras.callbacks.LambdaCallback(on_epoch_end=finish_epoch),
+        ],
+        verbose=2,
+    )
 
 
-def _write_config(run: pathlib.Path, config: TrainingConfig) -> None:
+def _write_config(run, config):
     """Writes config.json, or compares it: only the end of a run may change when it goes on."""
-    path = run / "config.json"
-    ours = dataclasses.asdict(config)
+    path, ours = run / "config.json", dataclasses.asdict(config)
     if path.exists():
         theirs = json.loads(path.read_text())
-        changed = sorted(key for key in ours.keys() | theirs.keys() if key != "steps" and ours.get(key) != theirs.get(key))
+        changed = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key != "steps")
         if changed:
             raise ValueError(f"{path}: the run was started with other values of {', '.join(changed)}; choose another --run")
     run.mkdir(parents=True, exist_ok=True)
@@ -126,62 +128,42 @@ def _write_config(run: pathlib.Path, config: TrainingConfig) -> None:
         temporary.write_text(json.dumps(ours, indent=2) + "\n")
 
 
-def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    named = {}
-    for variable in [*model.variables, *model.optimizer.variables]:
-        named[variable.path] = variable
+def _variables(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    named = {variable.path: variable for variable in variables}
+    assert len(named) == len(variables), "two variables have one path: a checkpoint would hold one of them only"
     return named
 
 
-class _Checkpoint(keras.callbacks.Callback):
-    def __init__(self, run, every):
-        super().__init__()
-        self.folder, self.every = run / "checkpoints", every
-        self.folder.mkdir(exist_ok=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        with files.atomic(self.folder / f"{(epoch + 1) * self.every:08d}.npz") as temporary:
-            np.savez(temporary, **{path: keras.ops.convert_to_numpy(v) for path, v in _variables(self.model).items()})
-        for old in sorted(self.folder.glob("*.npz"))[:-KEEP]:
-            old.unlink()
+def _save(model, run, step):
+    arrays = {path: np.asarray(variable) for path, variable in _variables(model).items()}
+    with files.atomic(run / "checkpoints" / f"{step:08d}.npz") as temporary:
+        np.savez(temporary, **arrays)
+    for old in _checkpoints(run)[:-KEPT_CHECKPOINTS]:
+        old.unlink()
 
 
-def _restore(model: keras.Model, run: pathlib.Path) -> int:
+def _checkpoints(run):
+    return sorted((run / "checkpoints").glob("[0-9]*.npz"))
+
+
+def _restore(model, run):
     """Reads the last checkpoint and returns its step, 0 without one."""
-    found = sorted((run / "checkpoints").glob("[0-9]*.npz"))
+    found = _checkpoints(run)
     if not found:
         return 0
     variables = _variables(model)
     with np.load(found[-1]) as stored:
-        if set(stored.files) != set(variables):
-            odd = sorted(set(stored.files) ^ set(variables))
-            raise ValueError(f"{found[-1]}: expected the variables of this model, found differences in {', '.join(odd[:5])}")
+        if different := sorted(set(stored.files) ^ set(variables)):
+            raise ValueError(f"{found[-1]}: expected the variables of this model, found differences in {', '.join(different)}")
         for path, variable in variables.items():
             variable.assign(stored[path])
     return int(found[-1].stem)
 
 
-def _cut_log(path: pathlib.Path, epochs: int) -> None:
-    """Drops the rows that were logged after the checkpoint, which will come again."""
-    if not path.exists():
-        return
+def _cut_log(path, epochs):
+    """Drops the rows that were logged after the checkpoint: they will come again."""
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) < epochs)])
-
-
-class _Sample(keras.callbacks.Callback):
-    def __init__(self, run, every, sample):
-        super().__init__()
-        self.folder, self.every, self.sample = run / "samples", every, sample
-        self.folder.mkdir(exist_ok=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
-
-        step = (epoch + 1) * self.every
-        picture = self.sample()
-        files.write_picture(self.folder / f"{step:08d}.png", picture)
-        with tf.summary.create_file_writer(str(self.folder.parent / "logs" / "samples")).as_default():
-            tf.summary.image("sample", picture[None], step)
+        csv.writer(file, lineterminator="\n").writerows([header, *(row for row in rows if int(row[0]) < epochs)])

@@ -188,6 +188,16 @@ def test_paths_and_arrays_give_the_same(weights, tmp_path):
     )
 
 
+def test_alpha_is_dropped_with_a_note(weights, tmp_path, caplog):
+    dark, bright = bracket()
+    path = tmp_path / "alpha.png"
+    PIL.Image.fromarray(np.dstack([dark, dark[..., 0]])).save(path)
+    with caplog.at_level(logging.INFO, "absl"):
+        fused = hdr_tf.fuse([path, bright], weights=weights["pyramid"])
+    np.testing.assert_array_equal(fused, hdr_tf.fuse([dark, bright], weights=weights["pyramid"]))
+    assert f"{path}: alpha dropped" in caplog.text
+
+
 def test_networks_are_compiled_once(weights):
     arguments = {"model": "densefuse_rgb", "weights": weights["densefuse_rgb"]}
     hdr_tf.fuse(bracket(), **arguments)

@@ -51,7 +51,8 @@ def test_noise_has_the_variance_of_photons_and_sensor():
 @pytest.mark.parametrize("seed", range(20))
 def test_random_responses_are_monotone_and_invertible(seed):
     response = synthesis.random_response(rng(seed))
-    assert response[0] == 0 and response[-1] == 1 and (np.diff(response) > 0).all()
+    # The black point is at most 3 % of the gamma-encoded range.
+    assert 0 <= response[0] <= 0.03**1.8 and response[-1] == 1 and (np.diff(response) > 0).all()
     encoded = np.linspace(0, 1, 256)
     # Exact up to float32: both directions are linear between the same knots.
     np.testing.assert_allclose(synthesis.encode(synthesis.decode(encoded, response), response), encoded, atol=2e-4)
@@ -60,11 +61,39 @@ def test_random_responses_are_monotone_and_invertible(seed):
 
 
 @pytest.mark.parametrize("count", range(2, 10))
-def test_exposure_values_increase_within_bounds(count):
+def test_exposure_values_show_highlights_and_shadows(count):
     for seed in range(50):
-        ev = synthesis.exposure_values(count, rng(seed))
+        ev = synthesis.exposure_values(scene(), count, rng(seed))
         assert ev.shape == (count,) and ev.dtype == np.float32
-        assert np.abs(ev).max() <= 6 and (np.diff(ev) >= 0).all() and ev[-1] > ev[0]
+        # 11 stops at the most between the ends, 1.5 at the least, to the last bit of float32.
+        assert (np.diff(ev) >= 0).all() and 1.4999 < ev[-1] - ev[0] < 11.0001
+        darkest, brightest = synthesis.bracket(scene(), [ev[0], ev[-1]], rng())
+        assert (darkest < 255).mean() > 0.69  # the 70th percentile is kept even where the choice is the boldest
+        assert brightest.mean() > darkest.mean()
+
+
+def test_collage_puts_pieces_of_the_other_picture_in():
+    first, second = np.ones((64, 64, 3), np.float32), np.full((64, 64, 3), 5, np.float32)
+    for seed in range(20):
+        mixed = synthesis.collage(first, second, rng(seed))
+        assert mixed.shape == first.shape and mixed.dtype == np.float32
+        # Second is as bright as first but for the drawn factor, six stops at the most.
+        assert 2.0**-6 <= mixed.min() and mixed.max() <= 2.0**6 and np.ptp(mixed) > 0
+
+
+def test_vary_keeps_shape_and_range():
+    for seed in range(20):
+        varied = synthesis.vary(scene(32, 32), rng(seed))
+        assert varied.shape == (32, 32, 3) and varied.dtype == np.float32
+        assert np.isfinite(varied).all() and varied.min() >= 0
+
+
+def test_develop_is_what_one_camera_does_to_all_exposures():
+    gray = np.full((1, 16, 16, 3), 100, np.uint8)
+    for seed in range(10):
+        # Gray stays gray whatever the settings; JPEG of a flat picture may round it by one.
+        developed = synthesis.develop(np.concatenate([gray, gray + 50]), rng(seed)).astype(int)
+        assert abs(developed[0] - 100).max() <= 1 and abs(developed[1] - 150).max() <= 1
 
 
 def test_clean_repairs_what_no_camera_sees():

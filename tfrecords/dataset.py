@@ -85,32 +85,24 @@ def load(folder: pathlib.Path, seed: int | None = None, skip_damaged: bool = Fal
         seed: shuffles shards and records, otherwise every time through and by the seed alone; None keeps their order.
         skip_damaged: see `check_shards`.
     """
-    fields = schema.KINDS[read_manifest(folder)["kind"]]
-    counts = check_shards(folder, skip_damaged)
-    shards = tf.data.Dataset.from_tensor_slices(([str(path) for path in counts], list(counts.values())))
-
-    def records(path, count):
-        return tf.data.TFRecordDataset(path, "GZIP").take(tf.cast(count, tf.int64))
-
-    if seed is None:
-        serialized = shards.flat_map(records)
-    else:
-        shards = shards.shuffle(len(counts), seed=seed)
-        serialized = shards.interleave(records, cycle_length=4).shuffle(64, seed=seed)
-    return serialized.map(lambda record: schema.parse(fields, record), num_parallel_calls=tf.data.AUTOTUNE)
+    return _parse(folder, _serialized(folder, seed, skip_damaged))
 
 
 def bracket_dataset(
-    folder: pathlib.Path,
-    batch: int,
-    exposures: tuple[int, int] = (2, 4),
-    seed: int = 0,
-    skip_damaged: bool = False,
+    folder: pathlib.Path, batch: int, exposures: int, seed: int = 0, start: int = 0, skip_damaged: bool = False
 ) -> tf.data.Dataset:
-    """Returns endless training batches of brackets, float32 [batch, N, H, W, 3] RGB in 0..1, darkest exposure first.
+    """Returns endless training batches of brackets, float32 [batch, exposures, H, W, 3] RGB in 0..1, darkest first.
 
-    Each record gives a random choice of N of its exposures, N between the two numbers in `exposures` (or as many as it
-    has), flipped at random; records of equal N are gathered into a batch. The same seed gives the same batches.
+    Each record gives its darkest and its brightest exposure and a random choice of those between, flipped at random. What
+    batch number b holds depends on the set, the seed and b alone.
+
+    Args:
+        folder: of a finished set of kind "bracket".
+        batch: records in a batch.
+        exposures: of each record, 2 or more.
+        seed: of order, choice and flips.
+        start: the first batch to return, for a run that goes on.
+        skip_damaged: see `check_shards`.
 
     Raises:
         ValueError: damaged or unfinished set (see `check_shards`), or one of another kind.
@@ -118,34 +110,54 @@ def bracket_dataset(
     kind = read_manifest(folder)["kind"]
     if kind != "bracket":
         raise ValueError(f"{folder}: expected a set of kind 'bracket', found {kind!r}")
-
-    examples = load(folder, seed, skip_damaged).repeat().enumerate()
-    examples = examples.map(
+    first = start * batch
+    records = _parse(folder, _serialized(folder, seed, skip_damaged).repeat().skip(first)).enumerate(first)
+    examples = records.map(
         lambda number, record: choose_exposures(record["exposures"], exposures, tf.stack([tf.cast(seed, tf.int64), number])),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    batches = examples.group_by_window(
-        lambda stack: tf.shape(stack, tf.int64)[0], lambda _, group: group.batch(batch, drop_remainder=True), batch
-    )
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return examples.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def choose_exposures(stack, exposures: tuple[int, int], seed):
-    """Returns N exposures of a stack uint8 [M, H, W, 3], flipped at random, as float32 [N, H, W, 3] in 0..1.
+def choose_exposures(stack, exposures: int, seed):
+    """Returns the first, the last and a random choice of the other exposures of a stack, flipped at random.
 
     Args:
-        stack: exposures in order; the order is kept.
-        exposures: least and largest N; at most M are returned.
+        stack: uint8 [M, H, W, 3], darkest first; the order is kept.
+        exposures: how many, 2 to M.
         seed: int [2]; the choice depends on nothing else.
+
+    Returns:
+        float32 [exposures, H, W, 3] in 0..1.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the stack has fewer exposures than asked for.
     """
-    seeds = tf.random.experimental.stateless_split(seed, 4)
     available = tf.shape(stack)[0]
-    least, most = (tf.minimum(number, available) for number in exposures)
-    count = tf.random.stateless_uniform([], seeds[0], least, most + 1, tf.int32)
-    order = tf.argsort(tf.random.stateless_uniform([available], seeds[1]))
-    chosen = tf.gather(stack, tf.sort(order[:count]))
-    for axis, key in ((1, seeds[2]), (2, seeds[3])):
-        chosen = tf.cond(
-            tf.random.stateless_uniform([], key) < 0.5, lambda x=chosen, a=axis: tf.reverse(x, [a]), lambda x=chosen: x
-        )
-    return tf.cast(chosen, tf.float32) / 255
+    enough = tf.debugging.assert_less_equal(exposures, available, "the records hold fewer exposures than asked for")
+    between, *keys = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    with tf.control_dependencies([enough] if enough is not None else []):
+        inner = 1 + tf.argsort(tf.random.stateless_uniform([available - 2], between))[: exposures - 2]
+    chosen = tf.gather(stack, tf.concat([[0], tf.sort(inner), [available - 1]], 0))
+    for axis, key in zip((1, 2), keys, strict=True):
+        chosen = tf.where(tf.random.stateless_uniform([], key) < 0.5, tf.reverse(chosen, [axis]), chosen)
+    return tf.ensure_shape(tf.cast(chosen, tf.float32) / 255, [exposures, None, None, 3])
+
+
+def _serialized(folder, seed, skip_damaged):
+    """The records as they lie in the files; arguments as of `load`."""
+    counts = check_shards(folder, skip_damaged)
+    shards = tf.data.Dataset.from_tensor_slices(([str(path) for path in counts], list(counts.values())))
+
+    def records(path, count):
+        return tf.data.TFRecordDataset(path, "GZIP").take(tf.cast(count, tf.int64))
+
+    if seed is None:
+        return shards.flat_map(records)
+    shards = shards.shuffle(len(counts), seed=seed)
+    return shards.interleave(records, cycle_length=4).shuffle(64, seed=seed)
+
+
+def _parse(folder, serialized):
+    fields = schema.KINDS[read_manifest(folder)["kind"]]
+    return serialized.map(lambda record: schema.parse(fields, record), num_parallel_calls=tf.data.AUTOTUNE)

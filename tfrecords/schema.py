@@ -92,7 +92,7 @@ def encode(schema: Schema, example: Mapping) -> bytes:
         except ValueError as error:
             raise ValueError(f"in field {name!r}: {error}") from error
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def parse(schema: Schema, serialized) -> dict:

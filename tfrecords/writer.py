@@ -205,26 +205,37 @@ class BracketMaker:
 
     def __call__(self, index: int) -> dict:
         rng = np.random.default_rng([self.seed, index])
-        # A picture with a longer short side holds more different crops.
-        sides = [min(_radiance(path).shape[:2]) for path in self.pictures]
-        sides += [min(_photo(name).shape[:2]) for name in self.photos]
-        chosen = rng.choice(len(sides), p=np.array(sides) / sum(sides))
-        if chosen < len(self.pictures):
-            radiance, source = _radiance(self.pictures[chosen]), self.pictures[chosen].stem
-        else:
-            source = self.photos[chosen - len(self.pictures)]
-            radiance = synthesis.relight(_photo(source), rng)
-        crop = synthesis.random_crop(radiance, self.size, rng)
-        ev = synthesis.exposure_values(int(rng.integers(self.exposures[0], self.exposures[1] + 1)), rng)
+        scene, source = self._crop(rng)
+        if rng.random() < 0.35:
+            other, addition = self._crop(rng)
+            scene, source = synthesis.collage(scene, other, rng), f"{source}+{addition}"
+        scene = synthesis.vary(scene, rng)
+        ev = synthesis.exposure_values(scene, int(rng.integers(self.exposures[0], self.exposures[1] + 1)), rng)
         exposures = synthesis.bracket(
-            crop,
+            scene,
             ev,
             rng,
             synthesis.random_response(rng),
             full_well=10 ** rng.uniform(3.5, 4.7),
             read_noise=rng.uniform(2, 10),
         )
-        return {"exposures": exposures, "ev": ev, "source": source}
+        return {"exposures": synthesis.develop(exposures, rng), "ev": ev, "source": source}
+
+    def _crop(self, rng):
+        """A random piece of a random picture, and the picture's name."""
+        # A picture with a longer short side holds more different crops.
+        sides = [min(_radiance(path).shape[:2]) for path in self.pictures]
+        sides += [min(_photo(name).shape[:2]) for name in self.photos]
+        while True:
+            chosen = rng.choice(len(sides), p=np.array(sides) / sum(sides))
+            if chosen < len(self.pictures):
+                radiance, source = _radiance(self.pictures[chosen]), self.pictures[chosen].stem
+            else:
+                source = self.photos[chosen - len(self.pictures)]
+                radiance = synthesis.relight(_photo(source), rng)
+            crop = synthesis.random_crop(radiance, self.size, rng)
+            if crop.any():  # a piece of a night sky may be black
+                return crop, source
 
 
 @functools.cache

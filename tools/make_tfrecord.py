@@ -23,6 +23,8 @@ from hdr_tf import cli
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    """What to write, and from what."""
+
     # What a record is: bracket.
     kind: str = "bracket"
     # Folder of .exr and .hdr files, or several with commas between them.

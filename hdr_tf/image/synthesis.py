@@ -1,8 +1,8 @@
 """Synthetic brackets: from a picture of known radiance to the exposures that a camera would have taken of it.
 
     clean                                   radiance without negative, non-finite and lone dead or saturated pixels
-    random_crop                             a square piece of the radiance at a random scale
-    exposure_values, bracket                exposure offsets in stops, and the exposures
+    random_crop, vary, collage              pieces of the radiance, and scenes that might have been
+    exposure_values, bracket, develop       exposure offsets in stops, the exposures, what a camera does to them afterwards
     random_response, encode, decode         camera response curves
     relight, sample_photo, sample_bracket   radiance and a bracket from the ordinary photographs in scikit-image's wheel
 
@@ -73,13 +73,59 @@ def random_crop(radiance: np.ndarray, size: int, rng: np.random.Generator) -> np
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR)
 
 
+def vary(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the radiance with, each by chance, another range, another light, exchanged colours and a quarter turn.
+
+    The range changes by a power of 0.7 to 1.5, the light by a smooth field of some stops. So few HDR pictures become many.
+
+    Args:
+        radiance: [H, W, 3] linear RGB >= 0, square.
+        rng: draws what happens.
+    """
+    if rng.random() < 0.5:
+        radiance = (radiance / _typical(radiance)) ** np.float32(rng.uniform(0.7, 1.5))
+    if rng.random() < 0.25:
+        radiance = radiance * _light(radiance.shape[:2], int(rng.integers(2, 5)), rng.uniform(0.5, 2.5), rng)
+    if rng.random() < 0.3:
+        radiance = radiance[..., rng.permutation(3)]
+    return np.rot90(radiance, rng.integers(4)) if rng.random() < 0.3 else radiance
+
+
+def collage(radiance: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the radiance with pieces of another picture in it, up to six stops brighter or darker: windows, lamps, shade.
+
+    Args:
+        radiance: [H, W, 3] linear RGB >= 0.
+        other: likewise, of the same size.
+        rng: draws one to four polygons, the softness of their edges and the brightness.
+    """
+    height, width = radiance.shape[:2]
+    mask = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(1, 5)):
+        if rng.random() < 0.7:  # a rectangle, upright as most windows are or at any angle
+            angle = rng.normal(0, 8) if rng.random() < 0.7 else rng.uniform(0, 180)
+            centre, sides = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.1, 0.6, 2) * (width, height)
+            corners = cv2.boxPoints((tuple(centre), tuple(sides), angle))
+        else:
+            corners = rng.uniform(-0.1, 1.1, (int(rng.integers(3, 7)), 2)) * (width, height)
+        cv2.fillPoly(mask, [np.rint(corners).astype(int)], 1.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), rng.choice([0.4, 0.6, 1, 2, 6, 20]))[..., None]
+    mask = np.minimum(mask, 1)  # which the blur exceeds by a last bit: radiance would be negative
+    gain = np.float32(2 ** rng.uniform(-6, 6) * _typical(radiance) / _typical(other))
+    return radiance * (1 - mask) + other * mask * gain
+
+
 def random_response(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random camera response: smooth, monotone, from 0 to 1, around gamma 2.2 with a varied contrast curve."""
+    """Returns a random camera response: smooth and monotone around gamma 2.2, with the contrast curve that cameras add.
+
+    The curve is steeper in the middle than at both ends, and below a black point, drawn for six in ten, all is black.
+    """
     gamma = rng.uniform(1.8, 2.6)
+    black = rng.uniform(0, 0.03) if rng.random() < 0.6 else 0
     # Encoded value -> gamma-encoded value: a positive slope everywhere, so the curve cannot fold.
-    slope = np.exp(rng.normal(0, 0.25) * np.cos(np.pi * LEVELS) + rng.normal(0, 0.25) * np.cos(2 * np.pi * LEVELS))
+    slope = np.exp(rng.normal(0, 0.25) * np.cos(np.pi * LEVELS) + rng.uniform(-0.2, 1) * np.cos(2 * np.pi * LEVELS))
     curve = np.concatenate([[0], np.cumsum(slope[1:] + slope[:-1])])
-    return (curve / curve[-1]) ** gamma
+    return (1 - (1 - black) * (1 - curve / curve[-1])) ** gamma
 
 
 def encode(linear: np.ndarray, response: np.ndarray = GAMMA) -> np.ndarray:
@@ -92,12 +138,31 @@ def decode(encoded: np.ndarray, response: np.ndarray = GAMMA) -> np.ndarray:
     return np.interp(encoded, LEVELS, response).astype(np.float32)
 
 
-def exposure_values(count: int, rng: np.random.Generator, widest: float = 6.0) -> np.ndarray:
-    """Returns `count` increasing exposure offsets in stops within -widest..widest, unevenly spaced, float32 [count]."""
-    half = rng.uniform(0.25, 1) * widest
-    jitter = rng.uniform(-0.3, 0.3, count) * 2 * half / (count - 1)
-    middle = rng.normal(0, 0.15) * widest
-    return np.clip(np.linspace(-half, half, count) + jitter + middle, -widest, widest).astype(np.float32)
+def exposure_values(radiance: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns exposure offsets in stops (0 as of `bracket`) as photographers set them, increasing, float32 [count].
+
+    The darkest exposure keeps the highlights (the value below which 30 to 99.5 % of the pixels lie comes out at 0.2 to 1 of
+    the range), four times in ten with up to 2.5 stops in reserve. The brightest lifts the shadows (a value out of the lower
+    half to 0.02 to 0.25), but does not overexpose half of the picture by more than 0.7 stops. Between 1.5 and 11 stops lie
+    between them; the others are drawn in between.
+
+    Args:
+        radiance: [H, W, 3] linear RGB >= 0, not black everywhere.
+        count: number of exposures, 2 or more.
+        rng: draws all this.
+    """
+    luminance = radiance.mean(axis=2)
+    # In stops above the value that ev 0 brings to 1. The thousandth keeps black pixels from asking for endless exposure.
+    stops = np.log2(np.maximum(luminance, 1e-3 * luminance.mean()) * MIDDLE_GRAY / _typical(radiance))
+    shadows, highlights = np.percentile(stops, [1, 10, 30, 50]), np.percentile(stops, [70, 90, 97, 99.5])
+    darkest = np.log2(rng.uniform(0.2, 1)) - rng.choice(highlights, p=[0.1, 0.2, 0.3, 0.4])
+    if rng.random() < 0.4:
+        darkest -= rng.uniform(0, 2.5)
+    brightest = np.log2(rng.uniform(0.02, 0.25)) - rng.choice(shadows)
+    brightest = min(brightest, rng.uniform(-1.5, 0.7) - shadows[-1])
+    brightest = darkest + np.clip(brightest - darkest, rng.uniform(1.5, 4), 11)
+    between = rng.uniform(darkest, brightest, count - 2)
+    return np.sort([darkest, *between, brightest]).astype(np.float32)
 
 
 def bracket(
@@ -129,11 +194,7 @@ def bracket(
     """
     if depth not in (8, 16):
         raise ValueError(f"expected a depth of 8 or 16 bits, found {depth}")
-    luminance = radiance.mean(axis=2)
-    if not luminance.any():
-        raise ValueError("expected radiance with light in it, found zeros only")
-    # A hundredth of the mean is added so that black pixels do not decide.
-    scale = MIDDLE_GRAY / np.exp(np.log(luminance + 0.01 * luminance.mean()).mean())
+    scale = MIDDLE_GRAY / _typical(radiance)
     top = 2**depth - 1
     exposures = []
     for stops in ev:
@@ -142,6 +203,29 @@ def bracket(
         signal = signal + np.sqrt(variance) * rng.standard_normal(signal.shape, dtype=np.float32)
         exposures.append((encode(signal, response) * top + 0.5).astype(np.uint8 if depth == 8 else np.uint16))
     return np.stack(exposures)
+
+
+def develop(exposures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the exposures as a camera delivers them: more or less saturated, sharpened and, six in ten, through JPEG.
+
+    Args:
+        exposures: uint8 [N, H, W, 3], RGB.
+        rng: draws the camera's settings, which are the same for all exposures.
+    """
+    saturation = rng.uniform(0.9, 1.5)
+    sharpening = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
+    jpeg = int(rng.integers(80, 99)) if rng.random() < 0.6 else None
+    developed = []
+    for exposure in exposures.astype(np.float32):
+        gray = exposure.mean(axis=2, keepdims=True)
+        exposure = gray + saturation * (exposure - gray)
+        exposure += sharpening * (exposure - cv2.GaussianBlur(exposure, (0, 0), 1))
+        exposure = (np.clip(exposure, 0, 255) + 0.5).astype(np.uint8)
+        if jpeg:
+            _, data = cv2.imencode(".jpg", exposure[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg])
+            exposure = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        developed.append(exposure)
+    return np.stack(developed)
 
 
 def relight(photo: np.ndarray, rng: np.random.Generator, response: np.ndarray | None = None) -> np.ndarray:
@@ -159,12 +243,11 @@ def relight(photo: np.ndarray, rng: np.random.Generator, response: np.ndarray | 
     height, width = photo.shape[:2]
     hidden = photo + rng.uniform(-0.5, 0.5, photo.shape)
     linear = decode(hidden / 255, random_response(rng) if response is None else response)
-    field = cv2.resize(rng.normal(0, 1.2, (4, 4)), (width, height), interpolation=cv2.INTER_CUBIC)
+    light = _light((height, width), 4, 1.2, rng)
     angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height))
     edge = (x * np.cos(angle) + y * np.sin(angle) - offset) / rng.uniform(0.01, 0.2)
-    stops = field + rng.uniform(1, 5) * np.tanh(edge)
-    return linear * np.exp2(stops)[..., None].astype(np.float32)
+    return linear * light * np.exp2(rng.uniform(1, 5) * np.tanh(edge))[..., None].astype(np.float32)
 
 
 def sample_photo(name: str) -> np.ndarray:
@@ -192,3 +275,18 @@ def sample_bracket(seed: int = 1) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     radiance = relight(sample_photo("motorcycle_left"), rng, GAMMA)
     return list(bracket(radiance, (-4, -1, 2), rng))
+
+
+def _typical(radiance):
+    """The geometric mean of the luminance; a hundredth of the mean is added so that black pixels do not decide."""
+    luminance = radiance.mean(axis=2)
+    if not luminance.any():
+        raise ValueError("expected radiance with light in it, found zeros only")
+    return np.exp(np.log(luminance + 0.01 * luminance.mean()).mean())
+
+
+def _light(size, knots, strength, rng):
+    """A smooth random field of factors, [H, W, 1]: powers of two with standard deviation `strength`."""
+    height, width = size
+    stops = cv2.resize(rng.normal(0, strength, (knots, knots)), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.exp2(stops)[..., None].astype(np.float32)
