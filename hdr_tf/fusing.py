@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+import cv2
 import numpy as np
 from absl import logging
 
@@ -24,22 +25,9 @@ from hdr_tf.image import color, files, synthesis
 from hdr_tf.image.align import align as align_pictures
 
 MIN_SIDE = 8  # pixels, of every network here
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 Align = Literal["none", "homography", "mtb"]
-
-
-def _round(fused):
-    return (np.clip(fused, 0, 255) + 0.5).astype(np.uint8)
-
-
-def _truncate(fused):
-    return np.clip(fused, 0, 255).astype(np.uint8)
-
-
-def _stretch(fused):
-    """scipy.misc.bytescale, by which the authors of DeepFuse write pictures: once more from minimum to maximum."""
-    span = float(fused.max() - fused.min()) or 1.0
-    return (np.clip((fused - fused.min()) * (255.0 / span), 0, 255) + 0.5).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +44,8 @@ class System:
     """0..255, float32, to the network's range"""
     decode: Callable = lambda values: values
     """the network's range to 0..255"""
-    to_8_bit: Callable = _truncate
-    """0..255 to uint8 as the original does"""
+    to_8_bit: Literal["truncate", "round", "stretch"] = "truncate"
+    """0..255 to uint8 as the original does: "stretch" is scipy.misc.bytescale, once more from minimum to maximum"""
     arguments: Callable[[int, int, int], dict] = lambda count, height, width: {}
     """arguments of the builder for a number of pictures and their size"""
     keeps_colour: bool = True
@@ -74,14 +62,14 @@ SYSTEMS = {
     "pyramid": System(
         encode=lambda values: values / 255,
         decode=lambda values: values * 255,
-        to_8_bit=_round,
+        to_8_bit="round",
         arguments=_pyramid_arguments,
     ),
     "deepfuse_official": System(
         inputs=("under", "over"),
         split=color.deepfuse_official_split,
         join=color.deepfuse_official_join,
-        to_8_bit=_stretch,
+        to_8_bit="stretch",
     ),
     "deepfuse_sunnerli": System(
         inputs=("under", "over"),
@@ -214,7 +202,7 @@ def fuse_brackets(
             if len(paths) < 2:
                 raise ValueError(f"{bracket}: expected at least 2 pictures, found {len(paths)}")
             yield target, fuse_files(paths, target, **arguments)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, cv2.error) as error:
             yield target, error
 
 
@@ -272,12 +260,13 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
             )
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{names[0]}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}")
-    network = _compiled(model, weights, len(pictures), height, width)
+    eight_bit = all(picture.pixels.dtype == np.uint8 for picture in pictures)
+    network = _compiled(model, weights, len(pictures), height, width, eight_bit)
 
     for name, picture in zip(names, pictures, strict=True):
         for note in picture.notes:
             logging.info("%s: %s", name, note)
-    if len({picture.pixels.dtype for picture in pictures}) > 1:
+    if not eight_bit and any(picture.pixels.dtype == np.uint8 for picture in pictures):
         logging.info("some pictures have 8 bit and some 16: fused in 16 bit")
         pictures = [dataclasses.replace(picture, pixels=files.to_depth(picture.pixels, 16)) for picture in pictures]
     gray = [files.is_gray(picture.pixels) for picture in pictures]
@@ -323,7 +312,8 @@ def _dark_to_bright(pictures, names):
     exposures = [picture.exposure for picture in pictures]
     if None not in exposures and len(set(exposures)) == len(exposures):
         return sorted(pictures, key=lambda picture: picture.exposure)
-    means = [_gray(files.to_depth(picture.pixels, 8)).mean() for picture in pictures]
+    means = [cv2.mean(picture.pixels)[:3] for picture in pictures]
+    means = [np.dot(mean, LUMA) if picture.pixels.ndim == 3 else mean[0] for mean, picture in zip(means, pictures, strict=True)]
     order = sorted(range(len(pictures)), key=means.__getitem__)
     told = ", ".join(pathlib.Path(names[i]).name for i in order)
     logging.info("EXIF does not tell the exposures apart; sorted by mean luminance: %s", told)
@@ -331,26 +321,25 @@ def _dark_to_bright(pictures, names):
 
 
 def _gray(pixels):
-    """The luminance of a picture, [H, W] float32: of a gray one its value, of a colour one Pillow's L."""
-    return pixels.astype(np.float32) if pixels.ndim == 2 else color.densefuse_gray_split(pixels)[0]
+    """The luminance of a picture, [H, W] of its type: of a gray one its value, of a colour one Pillow's L."""
+    return pixels if pixels.ndim == 2 else color.densefuse_gray_split(pixels)[0].astype(pixels.dtype)
 
 
 def _fuse(pictures, system, network):
     """Fuses pictures of one depth and size; see `fuse`."""
     eight_bit = pictures[0].pixels.dtype == np.uint8
     pixels = [picture.pixels if eight_bit else (picture.pixels / 257).astype(np.float32) for picture in pictures]
-    finish = system.to_8_bit if eight_bit else lambda fused: np.clip(fused, 0, 255)
 
     def fuse_planes(planes):
         names = system.inputs or [f"exposure_{i}" for i in range(1, len(planes) + 1)]
-        planes = [system.encode(plane.astype(np.float32)) for plane in planes]
-        batch = {name: np.atleast_3d(plane)[np.newaxis] for name, plane in zip(names, planes, strict=True)}
-        return finish(system.decode(network(batch).numpy().reshape(planes[0].shape)))
+        shape = planes[0].shape
+        batch = {name: plane.reshape(1, *shape[:2], -1) for name, plane in zip(names, planes, strict=True)}
+        return network(batch).numpy().reshape(shape)
 
     def fuse_luminance(planes):
         if system.split is not None:
             return fuse_planes(planes)
-        return _gray(fuse_planes([_rgb(plane) for plane in planes])).astype(np.uint8 if eight_bit else np.float32)
+        return _gray(fuse_planes([_rgb(plane) for plane in planes]))
 
     gray = [files.is_gray(picture.pixels) for picture in pictures]
     gray_and_colour = _is_gray_and_colour(pictures, gray)
@@ -361,6 +350,7 @@ def _fuse(pictures, system, network):
     else:
         split, join = system.split or color.densefuse_gray_split, system.join or color.densefuse_gray_join
         luminances, *chroma = zip(*(split(_rgb(p)) for p in pixels), strict=True)
+        luminances = [luminance.astype(pixels[0].dtype) for luminance in luminances]
         chroma = list(zip(*chroma, strict=True))
         if gray_and_colour:
             logging.info("one gray and one colour picture: luminances fused, colour kept")
@@ -402,19 +392,35 @@ def load_network(model: str, weights: str | os.PathLike | None = None, **argumen
     return network
 
 
-def _compiled(model, weights, count, height, width):
-    """Returns a function from {input name: [1, H, W, C]} to the fused tensor; pictures of other sizes may share it."""
+def _compiled(model, weights, count, height, width, eight_bit):
+    """Returns a function from {input name: [1, H, W, C]} in 0..255 to the fused tensor, likewise; uint8 to uint8, or float32
+    to float32. Pictures of other sizes may share it."""
     arguments = tuple(SYSTEMS[model].arguments(count, height, width).items())
     if weights is None:
-        return _compile(model, None, None, arguments)
-    return _compile(model, pathlib.Path(weights).resolve(), pathlib.Path(weights).stat().st_mtime_ns, arguments)
+        return _compile(model, None, None, arguments, eight_bit)
+    path = pathlib.Path(weights)
+    return _compile(model, path.resolve(), path.stat().st_mtime_ns, arguments, eight_bit)
 
 
 @functools.lru_cache(maxsize=16)
-def _compile(model, weights, changed, arguments):
+def _compile(model, weights, changed, arguments, eight_bit):
     # `changed` only tells apart the versions of a file
     import tensorflow as tf
 
-    network = load_network(model, weights, **dict(arguments))
-    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32) for x in network.inputs}
-    return tf.function(lambda inputs: network(inputs, training=False)["fused"], input_signature=[signature])
+    system, network = SYSTEMS[model], load_network(model, weights, **dict(arguments))
+    dtype = tf.uint8 if eight_bit else tf.float32
+    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], dtype) for x in network.inputs}
+
+    @tf.function(input_signature=[signature])
+    def fuse(inputs):
+        inputs = {name: system.encode(tf.cast(values, tf.float32)) for name, values in inputs.items()}
+        fused = system.decode(network(inputs, training=False)["fused"])
+        if eight_bit and system.to_8_bit == "stretch":
+            lowest, highest = tf.reduce_min(fused), tf.reduce_max(fused)
+            fused = tf.math.divide_no_nan(255.0, highest - lowest) * (fused - lowest)
+        fused = tf.clip_by_value(fused, 0, 255)
+        if not eight_bit:
+            return fused
+        return tf.cast(fused if system.to_8_bit == "truncate" else fused + 0.5, tf.uint8)
+
+    return fuse

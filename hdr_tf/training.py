@@ -56,6 +56,7 @@ def prepare(config: TrainingConfig) -> None:
 
     if config.log_every < 1 or config.steps < 1 or config.steps % config.log_every:
         raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
+    keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     policy = "float32"
@@ -89,7 +90,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         return
     if start:
         logging.info("%s goes on from step %d", run, start)
-        _cut_log(run / "log.csv", start // every)
+    _cut_log(run / "log.csv", start // every)
     pictures = tf.summary.create_file_writer(str(run / "logs" / "samples"))
 
     def finish_epoch(epoch, logs):
@@ -131,7 +132,7 @@ def _write_config(run, config):
 def _variables(model):
     variables = [*model.variables, *model.optimizer.variables]
     named = {variable.path: variable for variable in variables}
-    assert len(named) == len(variables), "two variables have one path: a checkpoint would hold one of them only"
+    assert len(named) == len(variables), "two variables have one name: a checkpoint would hold one of them only"
     return named
 
 
@@ -163,6 +164,8 @@ def _restore(model, run):
 
 def _cut_log(path, epochs):
     """Drops the rows that were logged after the checkpoint: they will come again."""
+    if not path.exists():
+        return
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     with files.atomic(path) as temporary, temporary.open("w", newline="") as file:

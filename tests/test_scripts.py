@@ -1,5 +1,7 @@
 """Every script runs once, with tiny settings."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import tensorflow as tf
 from hdr_tf import fusing
 from hdr_tf.image import files
 from hdr_tf.models import build
-from hdr_tf.weights import save_weights
-from tools import export, fuse
+from hdr_tf.weights import load_weights, save_weights
+from tools import benchmark, convert_checkpoint, export, fuse, make_tfrecord
+from train import pyramid as train_pyramid
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +111,60 @@ def test_export_refuses_what_exists(tmp_path):
 def test_export_refuses_a_third_exposure(tmp_path):
     with pytest.raises(ValueError, match="hyperp_mb fuses exactly 2 pictures, found 3"):
         export.main(export.Config(model="hyperp_mb", exposures=3, output=str(tmp_path / "exported")))
+
+
+def test_records_and_training(tmp_path, capsys):
+    records, run = tmp_path / "records", tmp_path / "run"
+    settings = {"photos": True, "count": 4, "size": 64, "exposures": "4", "shards": 1, "workers": 1}
+    make_tfrecord.main(make_tfrecord.Config(output=str(records), **settings))
+    train_pyramid.main(train_pyramid.Config(data=str(records), run=str(run), steps=2, log_every=1, filters=4))
+    assert capsys.readouterr().out.splitlines()[-1] == f"{run / 'pyramid.weights.h5'}: 2 steps"
+    load_weights(build("pyramid", filters=4), run / "pyramid.weights.h5")
+    sheet = files.read_picture(run / "samples" / "00000002.png").pixels
+    assert sheet.shape == (64, 5 * 64, 3)  # four exposures and the result
+
+
+def test_training_without_records_says_what_makes_them():
+    with pytest.raises(ValueError, match="--data: .*tools/make_tfrecord.py"):
+        train_pyramid.main(train_pyramid.Config())
+
+
+def test_convert_checkpoint(tmp_path, capsys):
+    network, rng = build("deepfuse_official"), np.random.default_rng(0)
+    kernels = [rng.random(kernel.shape[::-1], np.float32).swapaxes(2, 3) for kernel in network.weights]
+    np.savez(tmp_path / "authors.npz", *kernels)
+    output = tmp_path / "converted.weights.h5"
+    convert_checkpoint.main(
+        convert_checkpoint.Config(model="deepfuse_official", checkpoint=str(tmp_path / "authors.npz"), output=str(output))
+    )
+    assert str(output) in capsys.readouterr().out
+    load_weights(network, output)
+    # A true convolution's kernel [out, in, height, width] comes out flipped, [height, width, in, out].
+    np.testing.assert_array_equal(network.weights[0].numpy(), kernels[0][:, :, ::-1, ::-1].transpose(2, 3, 1, 0))
+
+
+def test_convert_checkpoint_writes_nothing_that_does_not_fit(tmp_path):
+    np.savez(tmp_path / "authors.npz", np.zeros((32, 1, 3, 3)), np.zeros((64, 32, 3, 3)))
+    output = tmp_path / "converted.weights.h5"
+    with pytest.raises(ValueError, match=r"missing: l_conv40.W, .*wrongly shaped.*: l_conv11.W"):
+        convert_checkpoint.main(
+            convert_checkpoint.Config(model="deepfuse_official", checkpoint=str(tmp_path / "authors.npz"), output=str(output))
+        )
+    assert not output.exists()
+
+
+def test_benchmark(tmp_path, capsys):
+    output = tmp_path / "benchmark.json"
+    benchmark.main(benchmark.Config(model="mertens,densefuse_gray", size=64, rounds=1, output=str(output)))
+    rows = json.loads(output.read_text())["rows"]
+    assert [row["system"] for row in rows] == ["mertens", "densefuse_gray"]
+    for row in rows:
+        # Both medians are of a single round here.
+        assert row["fuse_ms"] > 0 and row["ratio"] == pytest.approx(row["fuse_ms"] / row["mertens_ms"])
+        assert row["peak_mb"] >= 0 and (row["network_ms"] is None) == (row["system"] == "mertens")
+    assert "densefuse_gray" in capsys.readouterr().out
+
+
+def test_benchmark_refuses_an_unknown_model():
+    with pytest.raises(ValueError, match="unknown model 'densefuse'"):
+        benchmark.main(benchmark.Config(model="mertens,densefuse"))

@@ -94,7 +94,7 @@ def pyramid(
 
 
 def _stem(conv, exposures, filters, name):
-    convs = [conv(width, 2, f"{name}_conv{i}", strides=2, activation="relu") for i, width in ((1, filters // 2), (2, filters))]
+    convs = [conv(filters // 2, 2, f"{name}_conv{i}", strides=2, activation="relu") for i in (1, 2)]
     return [convs[1](convs[0](x)) for x in exposures]
 
 

@@ -1,0 +1,114 @@
+"""The run folder, checkpoints and exact resume, on a small model of one layer."""
+
+import csv
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hdr_tf import training
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+class Killed(BaseException):
+    """What a kill is to the program: no handler of its own catches it."""
+
+
+def run(config, kill_at=None):
+    """Trains and returns the model; `kill_at` is the sample, from 1, that does not come to an end."""
+    training.prepare(config)
+    layers = [keras.layers.Dense(4, name="first"), keras.layers.Dropout(0.3, name="drop"), keras.layers.Dense(1, name="last")]
+    model = keras.Sequential([keras.Input((3,)), *layers], name="net")
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 40)
+    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=config.jit)
+
+    def data(step):
+        numbers = tf.data.Dataset.counter(step)
+        values = numbers.map(lambda i: tf.random.stateless_uniform([2, 4], tf.stack([tf.cast(config.seed, tf.int64), i])))
+        return values.map(lambda x: (x[:, :3], x[:, 3:]))
+
+    samples = []
+
+    def sample():
+        samples.append(1)
+        if len(samples) == kill_at:
+            raise Killed
+        return PICTURE
+
+    training.fit(model, data, config, sample)
+    return model
+
+
+def values(model):
+    return [np.asarray(variable) for variable in [*model.variables, *model.optimizer.variables]]
+
+
+@pytest.fixture
+def config(tmp_path):
+    return training.TrainingConfig(run=str(tmp_path / "run"), steps=20, log_every=5)
+
+
+def test_a_run_leaves_its_folder(config, tmp_path):
+    run(config)
+    folder = tmp_path / "run"
+    assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(config)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["00000015.npz", "00000020.npz"]
+    assert sorted(path.stem for path in (folder / "samples").iterdir()) == ["00000005", "00000010", "00000015", "00000020"]
+    rows = list(csv.DictReader((folder / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"] and all(float(row["loss"]) > 0 for row in rows)
+    assert list((folder / "logs").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 4])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(config, tmp_path, kill_at):
+    unbroken = run(dataclasses.replace(config, run=str(tmp_path / "unbroken")))
+    with pytest.raises(Killed):
+        run(config, kill_at)
+    resumed = run(config)
+    for expected, found in zip(values(unbroken), values(resumed), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("unbroken", "run")]
+    assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(config):
+    run(config)
+    longer = run(dataclasses.replace(config, steps=30))
+    assert int(longer.optimizer.iterations) == 30
+
+
+def test_a_finished_run_is_not_trained_again(config):
+    first, again = run(config), run(config)
+    np.testing.assert_array_equal(first.get_weights()[0], again.get_weights()[0])
+
+
+def test_another_run_in_the_folder_is_refused(config):
+    run(config)
+    with pytest.raises(ValueError, match="config.json: the run was started with other values of seed; choose another --run"):
+        run(dataclasses.replace(config, seed=1))
+
+
+def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
+    run(config)
+    np.savez(tmp_path / "run" / "checkpoints" / "00000025.npz", other=np.zeros(3))
+    with pytest.raises(ValueError, match="00000025.npz: expected the variables of this model, found differences"):
+        run(dataclasses.replace(config, steps=30))
+
+
+def test_steps_fill_epochs(config):
+    with pytest.raises(ValueError, match="multiple of --log_every, found 12 and 5"):
+        training.prepare(dataclasses.replace(config, steps=12))
+
+
+@pytest.mark.parametrize("flags", [{"jit": True}, {"mixed_precision": True}])
+def test_compiled_and_mixed_runs(config, flags):
+    try:
+        model = run(dataclasses.replace(config, **flags))
+        assert all(np.isfinite(value).all() for value in model.get_weights())
+        assert model.layers[0].compute_dtype == ("bfloat16" if "mixed_precision" in flags else "float32")
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
