@@ -4,7 +4,7 @@ A script is `main(config) -> int | None`, a frozen dataclass `Config` whose docu
 `cli.run(main, Config)`. A field `simple_parsing.field(positional=True, default_factory=list)` takes the words,
 `alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, a boolean is `--flag` or `--flag=false`.
 
-This is `etils.eapp.make_flags_parser` (simple_parsing for the dataclass, absl's flags for the rest) with three habits
+This does what `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three habits
 changed: a stray word, which eapp drops in silence, is refused; a wrong flag or value gives one line and exit code 1, no
 usage or traceback; words may stand before, between and behind the flags.
 
