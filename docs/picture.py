@@ -1,6 +1,6 @@
 """Renders a room with a window, takes a bracket of it and fuses it: docs/picture.jpg, the picture of the README.
 
-    python docs/picture.py
+python docs/picture.py
 """
 
 import pathlib
@@ -80,7 +80,9 @@ def render():
         offset = np.array(centre) - point
         along = (offset * to_light).sum(-1)
         miss = np.linalg.norm(offset - along[..., None] * to_light, axis=-1)
-        facing *= np.where((along > 0.05) & (np.linalg.norm(offset, axis=-1) > 1.02 * radius), np.clip(miss / radius - 0.3, 0, 1), 1)
+        facing *= np.where(
+            (along > 0.05) & (np.linalg.norm(offset, axis=-1) > 1.02 * radius), np.clip(miss / radius - 0.3, 0, 1), 1
+        )
     radiance = colour * (0.05 + 2.5 * facing / far**2)[..., None]
 
     px, py = point[..., 0], point[..., 1]

@@ -4,7 +4,7 @@ A script is `main(config) -> int | None`, a frozen dataclass `Config` whose docu
 `cli.run(main, Config)`. A field `simple_parsing.field(positional=True, default_factory=list)` takes the words,
 `alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, a boolean is `--flag` or `--flag=false`.
 
-This does what `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three habits
+Parses as `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three habits
 changed: a stray word, which eapp drops in silence, is refused; a wrong flag or value gives one line and exit code 1, no
 usage or traceback; words may stand before, between and behind the flags.
 
@@ -53,6 +53,7 @@ def run(main: Callable[[ConfigT], int | None], config_class: type[ConfigT]) -> N
                 raise
             sys.exit(f"error: {one_line(error)}")
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file may not fit the terminal's encoding
     # absl's default prefix (thread, file, line) is for a server's log, not for a photographer.
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     app.run(guarded, flags_parser=parsed)
@@ -95,7 +96,7 @@ def one_line(error: Exception) -> str:
     """Returns an error's message without line breaks; for errors of the operating system, the file first."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split("\n")) or type(error).__name__
+    return " ".join(str(error).splitlines()) or type(error).__name__
 
 
 def _silence_libraries() -> None:

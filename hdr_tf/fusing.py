@@ -126,7 +126,7 @@ def fuse(
         ValueError: pictures, model and weights do not go together; the message says what was expected and found.
         OSError: a file cannot be read.
     """
-    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels)
+    pictures, network = _prepare(_listed(images), model, weights, align, keep_order, max_pixels)
     return _fuse(pictures, SYSTEMS[model], network)
 
 
@@ -153,22 +153,26 @@ def fuse_files(
 
     For the other arguments and what is raised see `fuse`.
     """
-    output = pathlib.Path(output)
+    output, images = pathlib.Path(output), _listed(images)
     if save_aligned is not None and align == "none":
         raise ValueError("save_aligned: there is nothing to save without align (homography or mtb)")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"{output}: expected a JPEG quality of 1 to 100, found {quality}")
     _check_output(output, depth, images)
     pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels)
-    if save_aligned is not None:
-        for number, picture in enumerate(pictures, start=1):
-            stem = picture.path.stem if picture.path else "picture"
-            target = pathlib.Path(save_aligned) / f"{number}_{stem}.png"
-            _check_output(target, None, images)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            files.write_picture(target, picture.pixels)
+    aligned = {}
+    for number, picture in enumerate(pictures if save_aligned is not None else (), start=1):
+        stem = picture.path.stem if picture.path else "picture"
+        target = pathlib.Path(save_aligned) / f"{number}_{stem}.png"
+        _check_output(target, None, images)
+        if target.resolve() == output.resolve():
+            raise ValueError(f"{output}: would be the output and an aligned picture; choose another output")
+        aligned[target] = picture.pixels
     fused = _fuse(pictures, SYSTEMS[model], network)
     fused = files.to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    files.write_picture(output, fused, quality)
+    for target, pixels in {**aligned, output: fused}.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_picture(target, pixels, quality)
     return fused
 
 
@@ -181,28 +185,44 @@ def list_brackets(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def fuse_brackets(
-    brackets: Sequence[pathlib.Path], output: str | os.PathLike, **arguments
+    brackets: Sequence[pathlib.Path],
+    output: str | os.PathLike,
+    model: str = "pyramid",
+    weights: str | os.PathLike | None = None,
+    save_aligned: str | os.PathLike | None = None,
+    **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
     """Fuses each folder of pictures into `output`/<folder's name>.png; a bracket that fails does not stop the others.
 
     Args:
         brackets: folders, as from `list_brackets`.
-        output: folder of the results; a picture of any bracket is never written over.
+        output: folder of the results, not among the brackets; a picture of any bracket is never written over.
+        model: as of `fuse_files`.
+        weights: as of `fuse_files`.
+        save_aligned: folder for a folder of aligned pictures for each bracket.
         **arguments: as of `fuse_files`.
 
     Yields:
         The file and the fused picture, or the error that took its place.
+
+    Raises:
+        ValueError: what is wrong with every bracket: there is no such model or file of weights, or the output is unfit.
     """
-    pictures = [files.list_pictures(bracket) for bracket in brackets]
-    everything = [path for paths in pictures for path in paths]
-    for bracket, paths in zip(brackets, pictures, strict=True):
-        target = pathlib.Path(output) / f"{bracket.name}.png"
+    output = pathlib.Path(output)
+    check_model(model, weights, 2)
+    if output.resolve().parent in {bracket.parent.resolve() for bracket in brackets}:
+        raise ValueError(f"{output}: lies among the brackets and would be taken for one; choose a folder elsewhere")
+    everything = [path for bracket in brackets for path in bracket.glob("*")]  # skips a folder that may not be read
+    for bracket in brackets:
+        target = output / f"{bracket.name}.png"
+        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / bracket.name
         try:
             _check_output(target, None, everything)
+            paths = files.list_pictures(bracket)
             if len(paths) < 2:
                 raise ValueError(f"{bracket}: expected at least 2 pictures, found {len(paths)}")
-            yield target, fuse_files(paths, target, **arguments)
-        except (ValueError, OSError, cv2.error) as error:
+            yield target, fuse_files(paths, target, model=model, weights=weights, save_aligned=aligned, **arguments)
+        except Exception as error:  # such as too little memory for one large bracket
             yield target, error
 
 
@@ -241,12 +261,15 @@ def _check_output(output, depth, inputs):
         raise ValueError(f"{output}: cannot be written: {folder} is not a folder that may be written to")
 
 
+def _listed(images):
+    if isinstance(images, (str, os.PathLike)):
+        raise ValueError(f"expected a list of pictures, found the one path {os.fspath(images)!r}")
+    return list(images)
+
+
 def _prepare(images, model, weights, align, keep_order, max_pixels):
     """Reads, sorts and aligns the pictures; returns them, of one depth, and the network. All that can be wrong raises
     before the first line is logged."""
-    if isinstance(images, (str, os.PathLike)):
-        raise ValueError(f"expected a list of pictures, found the one path {os.fspath(images)!r}")
-    images = list(images)
     check_model(model, weights, len(images))
     pictures = [_read(image, number, max_pixels) for number, image in enumerate(images, start=1)]
     names = [str(picture.path or f"picture {number}") for number, picture in enumerate(pictures, start=1)]
@@ -328,7 +351,7 @@ def _gray(pixels):
 def _fuse(pictures, system, network):
     """Fuses pictures of one depth and size; see `fuse`."""
     eight_bit = pictures[0].pixels.dtype == np.uint8
-    pixels = [picture.pixels if eight_bit else (picture.pixels / 257).astype(np.float32) for picture in pictures]
+    pixels = [picture.pixels if eight_bit else picture.pixels / np.float32(257) for picture in pictures]
 
     def fuse_planes(planes):
         names = system.inputs or [f"exposure_{i}" for i in range(1, len(planes) + 1)]

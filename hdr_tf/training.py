@@ -12,7 +12,7 @@ A run is a folder:
 An epoch is `log_every` steps: then the log gets its row, the checkpoint is written (under a temporary name, renamed) and the
 sample is drawn. A run that was killed goes on from its last checkpoint when the same command is typed again: variables,
 learning rate (a function of the optimizer's step) and the order of the data are those of an unbroken run, since scripts make
-their data as a function of seed and step, and `prepare` asks TensorFlow for deterministic operations.
+their data as a function of seed and step, and `prepare` asks TensorFlow for deterministic operations (not with `jit`).
 
 Keras is imported inside the functions: scripts take `TrainingConfig` from here, and their --help should not wait for it.
 """
@@ -39,7 +39,7 @@ class TrainingConfig:
     steps: int = 10_000  # at which the run ends
     seed: int = 0  # of weights, data order and augmentation
     log_every: int = 250  # steps between log rows, checkpoints and samples
-    jit: bool = False  # compile the step with XLA
+    jit: bool = False  # compile the step with XLA; a run that was killed then ends nearly, not exactly, as an unbroken one
     mixed_precision: bool = False  # half-width arithmetic: bfloat16 on a CPU, float16 on a GPU
 
 
@@ -58,7 +58,8 @@ def prepare(config: TrainingConfig) -> None:
         raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
     keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
+    if not config.jit:  # Keras does without XLA where TensorFlow was asked for deterministic operations
+        tf.config.experimental.enable_op_determinism()
     policy = "float32"
     if config.mixed_precision:
         policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
@@ -75,7 +76,8 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         sample: draws what the network does, uint8 [H, W, 3], for the run folder and TensorBoard.
 
     Raises:
-        ValueError: if the folder holds a run with other flags, or a checkpoint that does not fit.
+        ValueError: if the folder holds a run with other flags, or a checkpoint that does not fit, or if the loss is not finite;
+            no checkpoint is made then.
     """
     import keras
     import tensorflow as tf
@@ -95,6 +97,8 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
 
     def finish_epoch(epoch, logs):
         step = (epoch + 1) * every
+        if not np.isfinite(logs["loss"]):
+            raise ValueError(f"{run}: the loss is {logs['loss']} before step {step}; the last checkpoint is an earlier one")
         picture = sample()
         files.write_picture(run / "samples" / f"{step:08d}.png", picture)
         with pictures.as_default():
@@ -167,6 +171,6 @@ def _cut_log(path, epochs):
     if not path.exists():
         return
     with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
+        rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
     with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *(row for row in rows if int(row[0]) < epochs)])
+        csv.writer(file, lineterminator="\n").writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < epochs])

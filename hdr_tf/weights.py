@@ -45,7 +45,8 @@ def pretrained(name: str) -> pathlib.Path | None:
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Writes the weights of a model to `path`, completely or not at all: HDF5, each array under its variable's path.
+    """Writes the weights of a model to `path`, completely or not at all: HDF5, each array under its variable's path. Its
+    folder is made.
 
     Keras' own file of the same ending numbers the layers in the order of the graph, which for one network may depend on
     the number of its inputs.
@@ -57,6 +58,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     path = pathlib.Path(path)
     if not path.name.endswith(".weights.h5"):
         raise ValueError(f"{path}: expected a name that ends in .weights.h5")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["model"] = model.name
         for variable in model.weights:
@@ -153,7 +155,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
         OSError: if it cannot be read.
     """
     path = pathlib.Path(path)
-    if path.with_name(f"{path.name}.index").exists():
+    if pathlib.Path(f"{path}.index").exists():
         return _read_tensorflow(path)
     data = path.read_bytes()
     try:

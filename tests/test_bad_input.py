@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from hdr_tf import fusing
 from hdr_tf.image import files
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -107,6 +108,63 @@ def test_a_bad_bracket_does_not_stop_the_others(folder, tmp_path, pyramid_weight
     assert errors[1].startswith("error: single: ") and "expected at least 2 pictures, found 1" in errors[1]
     assert result.stdout.splitlines() == ["fused: fused/good.png (20 x 16, 8 bit)", "1 of 3 brackets fused into fused"]
     assert [path.name for path in (tmp_path / "fused").iterdir()] == ["good.png"]
+
+
+@pytest.fixture
+def brackets(folder, tmp_path):
+    """Two brackets of files with the same names."""
+    for bracket in ("church", "night"):
+        (tmp_path / "brackets" / bracket).mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            (tmp_path / "brackets" / bracket / name).write_bytes((folder / name).read_bytes())
+    return tmp_path / "brackets"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--output=fused --model=mertens", "unknown model 'mertens'"),
+        ("--output=fused --weights=missing.weights.h5", "missing.weights.h5: expected a .weights.h5 file, found none"),
+        ("--output=brackets/fused", "brackets/fused: lies among the brackets"),
+        ("--output=brackets/night", "brackets/night: lies among the brackets"),
+    ],
+)
+def test_what_is_wrong_with_every_bracket_is_said_once(line, message, brackets):
+    before = contents(brackets)
+    result = run(brackets.parent, f"--brackets=brackets {line}")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith(f"error: {message}")
+    assert contents(brackets) == before
+
+
+def test_each_bracket_has_its_folder_of_aligned_pictures(brackets, pyramid_weights):
+    flags = f"--output=fused --align=mtb --save_aligned=aligned --keep_order --weights={pyramid_weights}"
+    assert run(brackets.parent, f"--brackets=brackets {flags}").returncode == 0
+    found = {path.relative_to(brackets.parent).as_posix() for path in (brackets.parent / "aligned").rglob("*.png")}
+    assert found == {f"aligned/{bracket}/{name}" for bracket in ("church", "night") for name in ("1_a.png", "2_b.png")}
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "error"),
+    [
+        (files, "list_pictures", PermissionError("a folder such as lost+found")),
+        (fusing, "fuse_files", MemoryError("too large")),
+    ],
+)
+def test_no_failure_of_a_bracket_stops_the_others(module, function, error, brackets, pyramid_weights, monkeypatch):
+    whole, calls = getattr(module, function), []
+
+    def fails_once(*words, **flags):
+        calls.append(words)
+        if len(calls) == 1:
+            raise error
+        return whole(*words, **flags)
+
+    monkeypatch.setattr(module, function, fails_once)
+    results = fusing.fuse_brackets(sorted(brackets.iterdir()), brackets.parent / "fused", weights=pyramid_weights)
+    (_, church), (_, night) = results
+    assert church is error
+    assert night.shape == (16, 20, 3)
 
 
 @pytest.fixture(scope="module")

@@ -217,6 +217,31 @@ def test_aligned_onto_the_middle_one(method, weights):
     assert fused.shape == shifted[0].shape
 
 
+def test_any_iterable_of_pictures(weights, tmp_path):
+    dark, bright = bracket()
+    fused = hdr_tf.fuse([dark, bright], weights=weights["pyramid"])
+    written = fusing.fuse_files(iter([dark, bright]), tmp_path / "fused.png", weights=weights["pyramid"])
+    np.testing.assert_array_equal(written, fused)
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments", "message"),
+    [
+        ("new/fused.jpg", {"quality": 0}, "fused.jpg: expected a JPEG quality of 1 to 100, found 0"),
+        ("new/2_x.png", {"align": "mtb", "save_aligned": "new"}, "2_x.png: would be the output and an aligned picture"),
+        ("new/fused.png", {"align": "mtb", "save_aligned": "."}, "2_x.png: is one of the pictures to fuse"),
+    ],
+)
+def test_no_file_is_written_over_and_none_remains(output, arguments, message, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["2_x.png", "x.png"]  # aligned: 1_2_x.png and 2_x.png
+    for name, picture in zip(names, bracket(), strict=True):
+        files.write_picture(name, picture)
+    with pytest.raises(ValueError, match=message):
+        fusing.fuse_files(names, output, weights=weights["pyramid"], **arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
 def test_ten_pictures_are_refused(weights):
     with pytest.raises(ValueError, match="2 to 9"):
         hdr_tf.fuse(bracket() * 5, weights=weights["pyramid"])

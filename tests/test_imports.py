@@ -27,7 +27,11 @@ TABLE = {
     "hdr_tf.weights": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.training": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.fusing": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow", "cv2"}, set()),
-    "hdr_tf.benchmarking": ({"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models"}, {"keras", "tensorflow", "cv2"}, set()),
+    "hdr_tf.benchmarking": (
+        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"keras", "tensorflow", "cv2"},
+        set(),
+    ),
     "hdr_tf.serving": ({"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow"}, set()),
     "hdr_tf": ({"hdr_tf.fusing"}, set(), set()),
     "tfrecords": ({"tfrecords", "hdr_tf.image"}, {"tensorflow"}, set()),

@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -18,13 +21,13 @@ class Killed(BaseException):
     """What a kill is to the program: no handler of its own catches it."""
 
 
-def run(config, kill_at=None):
+def run(config, kill_at=None, loss="mse"):
     """Trains and returns the model; `kill_at` is the sample, from 1, that does not come to an end."""
     training.prepare(config)
     layers = [keras.layers.Dense(4, name="first"), keras.layers.Dropout(0.3, name="drop"), keras.layers.Dense(1, name="last")]
     model = keras.Sequential([keras.Input((3,)), *layers], name="net")
     rate = keras.optimizers.schedules.CosineDecay(0.1, 40)
-    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=config.jit)
+    model.compile(keras.optimizers.Adam(rate), loss, jit_compile=config.jit)
 
     def data(step):
         numbers = tf.data.Dataset.counter(step)
@@ -99,16 +102,37 @@ def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
         run(dataclasses.replace(config, steps=30))
 
 
+def test_a_run_killed_in_its_first_epoch_starts_again(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.csv").touch()  # the logger makes it before it knows its header
+    run(config)
+    assert [row["epoch"] for row in csv.DictReader((tmp_path / "run" / "log.csv").open())] == ["0", "1", "2", "3"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_without_a_checkpoint(config, tmp_path):
+    with pytest.raises(ValueError, match="run: the loss is nan before step 5; the last checkpoint is an earlier one"):
+        run(config, loss=lambda truth, found: np.nan * found)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_steps_fill_epochs(config):
     with pytest.raises(ValueError, match="multiple of --log_every, found 12 and 5"):
         training.prepare(dataclasses.replace(config, steps=12))
 
 
-@pytest.mark.parametrize("flags", [{"jit": True}, {"mixed_precision": True}])
-def test_compiled_and_mixed_runs(config, flags):
+def test_jit_compiles_with_xla(config):
+    # In a process of its own: nothing takes back the deterministic operations that the other tests ask for.
+    flags = dataclasses.asdict(config) | {"jit": True}
+    script = f"import test_training as t; assert t.run(t.training.TrainingConfig(**{flags})).jit_compile"
+    folder = pathlib.Path(__file__).parent
+    result = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_mixed_precision(config):
     try:
-        model = run(dataclasses.replace(config, **flags))
+        model = run(dataclasses.replace(config, mixed_precision=True))
         assert all(np.isfinite(value).all() for value in model.get_weights())
-        assert model.layers[0].compute_dtype == ("bfloat16" if "mixed_precision" in flags else "float32")
+        assert model.layers[0].compute_dtype == "bfloat16"
     finally:
         keras.mixed_precision.set_global_policy("float32")

@@ -126,6 +126,12 @@ def test_damaged_files(torch_files, tmp_path, name):
             assert str(error).startswith(f"{path}: expected a checkpoint")
 
 
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_is_no_checkpoint(path):
+    with pytest.raises(IsADirectoryError):
+        weights.read_checkpoint(path)
+
+
 def test_archive_that_unpacks_to_far_more(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("arr_0.npy", bytes(10_000_000))
@@ -274,8 +280,11 @@ def test_missing_and_misnamed_weights(tmp_path):
         weights.load_weights(model, tmp_path / "gray.weights.h5")
     with pytest.raises(ValueError, match=r"gray.h5: expected a name that ends in \.weights\.h5"):
         weights.save_weights(model, tmp_path / "gray.h5")
-    with pytest.raises(OSError, match="cannot be written"):
-        weights.save_weights(model, tmp_path / "absent" / "gray.weights.h5")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        weights.save_weights(model, tmp_path / "file" / "gray.weights.h5")
+    weights.save_weights(model, tmp_path / "new" / "gray.weights.h5")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["gray.weights.h5"]
 
 
 def test_published_networks_come_without_weights():

@@ -9,6 +9,7 @@ hdr_tf/benchmarking.py says what exactly is measured.
 import dataclasses
 import json
 import os
+import pathlib
 import platform
 
 import rich.console
@@ -39,6 +40,8 @@ def main(config: Config) -> None:
             fusing.check_model(name, None, 2)
     if config.size < 16 or config.rounds < 1:
         raise ValueError(f"expected a size of at least 16 and a round or more, found {config.size} and {config.rounds}")
+    if config.output:
+        pathlib.Path(config.output).parent.mkdir(parents=True, exist_ok=True)  # to fail before the work, not after it
     rows = [benchmarking.measure(name, config.size, config.rounds) for name in names]
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     table = rich.table.Table(title=f"two exposures of {config.size} x {config.size}, {machine}")

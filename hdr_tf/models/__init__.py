@@ -3,7 +3,6 @@
 import keras
 
 from hdr_tf.models import deepfuse, densefuse, hyperp_mb
-from hdr_tf.models.blocks import MINIMUM_SIZE as MINIMUM_SIZE
 from hdr_tf.models.pyramid import pyramid
 
 MODELS = {

@@ -1,7 +1,7 @@
 """HyperP_MB: DenseFuse with an encoder for each exposure, on the lightness of an under- and an over-exposed picture.
 
-Chan-Gi Im, Dong-Min Son, Hyuk-Ju Kwon, Sung-Hak Lee: "Multi-Exposure Image Fusion Using Hyperparameter-Based Loss and
-Dense Blocks", Mathematics 11(7):1620, 2023, https://doi.org/10.3390/math11071620. Original code:
+Chan-Gi Im, Dong-Min Son, Hyuk-Ju Kwon, Sung-Hak Lee: "Multi-Task Learning Approach Using Dynamic Hyperparameter for
+Multi-Exposure Fusion", Mathematics 11(7):1620, 2023, https://doi.org/10.3390/math11071620. Original code:
 https://github.com/Changi-Im/HyperP_MB (9f676f6), net.py. The hyperparameters of its loss, its alignment and its colour
 step are not here.
 

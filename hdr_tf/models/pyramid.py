@@ -7,9 +7,9 @@ trained for MEF-SSIM (Ma, Zeng, Wang, Perceptual quality assessment for multi-ex
 Inputs  {"exposure_1": [B, H, W, 3], ...} RGB in [0, 1], gamma-coded as a camera writes it; 2 to 9 of one size.
 Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave the range a little, so clip it.
 
-1. Each exposure becomes a pyramid of 2x2 means, down to a short side of about 12 pixels.
+1. Each exposure becomes a pyramid of 2x2 means, down to a short side of 12 to 23 pixels.
 2. A stem of two strided convolutions looks at each exposure at full size and reports at a quarter of the size.
-3. A dilated residual network takes the report at the level whose short side is about 48 pixels, so that it sees half of the
+3. A dilated residual network takes the report at the level whose short side is 48 to 95 pixels, so that it sees about half the
    picture whatever the resolution; it sees each exposure against the mean of all.
 4. Two convolutions at a quarter of the size turn 2 and 3 into weights, a softmax over the exposures for each of the four
    finest levels, and into a boost of detail for each of these; the coarser levels share one map, made by 3 alone.
@@ -34,7 +34,7 @@ BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boos
 
 
 def levels_for(height: int, width: int) -> int:
-    """The number of halvings that leaves a short side of about 12 pixels; at least 4."""
+    """The number of halvings that leaves a short side of 12 to 23 pixels; at least 4."""
     return max(FINE_LEVELS, (min(height, width) // 12).bit_length() - 1)
 
 
