@@ -32,7 +32,7 @@ def export(
         OSError: the output cannot be written.
     """
     output, count = pathlib.Path(output), 2 if exposures is None else exposures
-    if output.exists():
+    if output.exists() or output.is_symlink():
         raise ValueError(f"{output}: expected a folder that is not there yet; remove it or choose another")
     fusing.check_model(model, weights, count)
     arguments = fusing.SYSTEMS[model].arguments(count, TYPICAL_SIDE, TYPICAL_SIDE)

@@ -104,6 +104,8 @@ def main(config):
         open("/missing/file")
     if config.do == "log":
         logging.info("note")
+    if config.do == "print":
+        print("\\u65e5")
     return {"fail": 3}.get(config.do)
 
 if __name__ == "__main__":
@@ -126,6 +128,12 @@ if __name__ == "__main__":
 def test_run(tmp_path, line, code, stderr):
     result = _run(tmp_path, line)
     assert (result.returncode, result.stderr) == (code, stderr)
+
+
+def test_names_that_the_terminal_cannot_show_are_printed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+    result = _run(tmp_path, "--do=print")
+    assert (result.returncode, result.stdout) == (0, "\\u65e5\n")
 
 
 def test_verbosity_shows_everything(tmp_path):

@@ -1,6 +1,7 @@
 """Picture files: exact values of every kind, exposure from EXIF, and files that lie, stop early or are something else."""
 
 import io
+import os
 import resource
 import struct
 import time
@@ -223,6 +224,8 @@ def test_radiance_and_other_layouts_are_refused_by_name(tmp_path, save):
     assert "planar" in refused(tmp_path / "planar.tif")
     tifffile.imwrite(tmp_path / "white.tif", RGB16[..., 0], photometric="miniswhite")
     assert "MINISWHITE" in refused(tmp_path / "white.tif")
+    tifffile.imwrite(tmp_path / "alpha.tif", RGB16[..., :2], photometric="minisblack", extrasamples=["unassalpha"])
+    assert "2 channels" in refused(tmp_path / "alpha.tif")
     tifffile.imwrite(tmp_path / "deep.tif", RGB16[..., 0].astype(np.uint32))
     assert "32 bit" in refused(tmp_path / "deep.tif")
     Image.fromarray(np.dstack([SMOOTH, SMOOTH[..., 0]]), "CMYK").save(tmp_path / "cmyk.jpg")
@@ -242,9 +245,12 @@ def exr(path, pixels, window=None, **options):
     return path
 
 
-def tiff_header(width, height):
+def tiff_header(width, height, tile=()):
     entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1)]
     entries += [(278, 4, 1, height), (279, 4, 1, min(width * height, 2**32 - 1))]
+    if tile:
+        tiles = [(322, 4, 1, tile[0]), (323, 4, 1, tile[1]), (324, 4, 1, 8), (325, 4, 1, 9)]
+        entries = [entry for entry in entries if entry[0] not in (273, 278, 279)] + tiles
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
 
@@ -258,6 +264,7 @@ def test_headers_that_lie_about_the_size_cost_no_memory(save, tmp_path, width, h
         save("b.png", png(width, height, 16, 2, [b"\0" * 300])): files.read_picture,
         save("a.jpg", jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]): files.read_picture,
         save("a.tif", tiff_header(width, height)): files.read_picture,
+        save("tile.tif", tiff_header(64, 64, tile=(width, height))): files.read_picture,
         exr(tmp_path / "a.exr", {"Y": SMOOTH[..., 0].astype(np.float32)}, (0, 0, width - 1, height - 1)): files.read_radiance,
         save("a.hdr", f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {height} +X {width}\n".encode()): files.read_radiance,
     }
@@ -273,6 +280,16 @@ def test_max_pixels(save, kind):
     path = save("a", encoded(kind))
     assert files.read_picture(path, max_pixels=9600).pixels.shape == (80, 120, 3)
     assert "expected at most 9,599 pixels, its header says 120 x 80 = 9,600" in refused(path, max_pixels=9599)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pillows_own_limit_does_not_count(tmp_path, monkeypatch, orientation):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    extra = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", RGB8, photometric="rgb", extratags=extra)
+    upright = RGB8 if orientation == 1 else np.rot90(RGB8, -1)
+    np.testing.assert_array_equal(files.read_picture(tmp_path / "a.tif").pixels, upright)
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 CASES = {
@@ -362,7 +379,9 @@ def test_exr_compressions_and_other_channels(tmp_path, compression):
 
 def test_exr_luminance_window_and_parts(tmp_path):
     gray = RADIANCE[..., 0].copy()
-    np.testing.assert_array_equal(files.read_radiance(exr(tmp_path / "y.exr", {"Y": gray})), np.dstack([gray] * 3))
+    for others in ({}, {"A": gray + 1}, {"A": gray + 1, "R": gray + 1, "Z": gray + 1}):
+        path = exr(tmp_path / "y.exr", {"Y": gray, **others})
+        np.testing.assert_array_equal(files.read_radiance(path), np.dstack([gray] * 3))
     path = exr(tmp_path / "window.exr", {"Y": gray}, (100, -50, 129, -31))
     assert "damaged" in refused(path, files.read_radiance)  # its lines are numbered otherwise
     window = (np.int32([100, -50]), np.int32([129, -31]))
@@ -464,3 +483,9 @@ def test_atomic_keeps_the_old_file_on_an_error(tmp_path):
     with files.atomic(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="pipe.png: expected a file, found a pipe or device"):
+        files.read_picture(tmp_path / "pipe.png")

@@ -106,6 +106,9 @@ def test_export(model, tmp_path, capsys):
 def test_export_refuses_what_exists(tmp_path):
     with pytest.raises(ValueError, match="expected a folder that is not there yet"):
         export.main(export.Config(output=str(tmp_path)))
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ValueError, match="link: expected a folder that is not there yet"):
+        export.main(export.Config(output=str(tmp_path / "link")))
 
 
 def test_export_refuses_a_third_exposure(tmp_path):
@@ -154,7 +157,7 @@ def test_convert_checkpoint_writes_nothing_that_does_not_fit(tmp_path):
 
 
 def test_benchmark(tmp_path, capsys):
-    output = tmp_path / "benchmark.json"
+    output = tmp_path / "new" / "benchmark.json"
     benchmark.main(benchmark.Config(model="mertens,densefuse_gray", size=64, rounds=1, output=str(output)))
     rows = json.loads(output.read_text())["rows"]
     assert [row["system"] for row in rows] == ["mertens", "densefuse_gray"]

@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -218,6 +219,14 @@ def test_another_set_in_the_folder_is_not_overwritten(folder):
     assert len(order(folder, None)) == 24
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"shards": []}', '{"shards": {"a": {}}}'])
+def test_a_folder_with_another_manifest_is_not_touched(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest.json: expected a manifest, found something else; choose another folder"):
+        writer.write(tmp_path, "bracket", example, 2, shards=1, workers=1)
+    assert (tmp_path / "manifest.json").read_text() == content
+
+
 def test_a_failure_keeps_finished_shards_and_no_half_ones(tmp_path):
     with pytest.raises(OSError, match="no space left"):
         writer.write(tmp_path, "bracket", fails_at_five, 6, shards=2, workers=1)
@@ -268,6 +277,18 @@ def test_the_tool_writes_brackets(hdr_dir, tmp_path):
     np.testing.assert_array_equal(records[0]["exposures"], again["exposures"])
 
 
+def test_workers_end_with_a_killed_tool(hdr_dir, tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "make_tfrecord.py"), f"--hdr_dir={hdr_dir}", f"--output={tmp_path}"]
+    options = ["--count=9999", "--size=64", "--shards=2", "--workers=2"]
+    tool = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".*.gz")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list(tmp_path.glob(".*.gz")), "no worker has begun"
+    tool.kill()
+    tool.communicate(timeout=10)  # until the last process that holds the pipe has ended
+
+
 def test_photographs_need_no_folder(tmp_path):
     maker = writer.BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
     records = [maker(index) for index in range(4)]
@@ -286,6 +307,7 @@ def test_photographs_need_no_folder(tmp_path):
         ({"exposures": (4, 3)}, "the smaller number first, found 4,3"),
         ({"exposures": (2, 10)}, "2 to 9 exposures"),
         ({"size": 8}, "at least 16 pixels"),
+        ({"seed": -1}, "a seed of 0 or more, found -1"),
         ({"shards": 9}, "between 1 and count = 4 shards, found 9"),
     ],
 )

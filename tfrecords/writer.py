@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -88,7 +89,7 @@ def _in_processes(jobs, workers):
         return
     # Not fork: a process with TensorFlow's threads in it must not be copied.
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
         for job in concurrent.futures.as_completed([pool.submit(_write_shard, *job) for job in jobs]):
             yield job.result()
@@ -98,6 +99,12 @@ def _in_processes(jobs, workers):
         pool.shutdown(cancel_futures=True)
 
 
+def _end_with_parent():
+    """Lets a worker end when the process that started it is killed; it would wait for more work for ever."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 def _finished(folder, plan):
     """The shards that an earlier run of the same plan has completed."""
     path = folder / MANIFEST
@@ -105,18 +112,19 @@ def _finished(folder, plan):
         return {}
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a manifest, found no JSON ({error}); choose another folder") from error
+        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in found["shards"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected a manifest, found something else; choose another folder") from error
     different = sorted(key for key in plan if found.get(key) != plan[key])
     if different:
         raise ValueError(f"{path}: the folder holds a set with other {', '.join(different)}; choose another folder")
-    return {name: entry for name, entry in found["shards"].items() if fingerprint(folder / name) == _print_of(entry)}
+    return {name: found["shards"][name] for name, state in listed.items() if fingerprint(folder / name) == state}
 
 
 def _save(folder, manifest):
     manifest["shards"] = dict(sorted(manifest["shards"].items()))
     with files.atomic(folder / MANIFEST) as path:
-        pathlib.Path(path).write_text(json.dumps(manifest, indent=2) + "\n")
+        path.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def fingerprint(path: pathlib.Path) -> tuple[int, str] | None:
@@ -130,17 +138,13 @@ def fingerprint(path: pathlib.Path) -> tuple[int, str] | None:
     return path.stat().st_size, digest.hexdigest()
 
 
-def _print_of(entry):
-    return entry["bytes"], entry["sha256"]
-
-
 def _write_shard(path, kind, make, indices):
     try:
         with files.atomic(path) as temporary:
             with tf.io.TFRecordWriter(str(temporary), "GZIP") as file:
                 for index in indices:
                     file.write(schema.encode(schema.KINDS[kind], make(index)))
-            size, digest = fingerprint(pathlib.Path(temporary))
+            size, digest = fingerprint(temporary)
     except tf.errors.OpError as error:  # does not survive the way between processes
         raise OSError(f"{path}: cannot be written ({error.message})") from None
     return path.name, {"count": len(indices), "bytes": size, "sha256": digest}
@@ -175,6 +179,8 @@ def write_brackets(
     """
     if not 2 <= exposures[0] <= exposures[1] <= 9:
         raise ValueError(f"expected 2 to 9 exposures, the smaller number first, found {exposures[0]},{exposures[1]}")
+    if seed < 0:
+        raise ValueError(f"expected a seed of 0 or more, found {seed}")
     if size < 16:
         raise ValueError(f"expected a size of at least 16 pixels, found {size}")
     if not hdr_dirs and not photos:

@@ -9,6 +9,8 @@ the module of the network says their ranges.
 
 import dataclasses
 
+from absl import logging
+
 from hdr_tf import cli
 
 
@@ -29,6 +31,8 @@ class Config:
 def main(config: Config) -> None:
     from hdr_tf import serving  # here, as TensorFlow takes seconds and --help should not
 
+    if logging.get_verbosity() == logging.INFO:
+        logging.set_verbosity(logging.WARNING)  # TensorFlow has six lines to tell about every export
     serving.export(config.model, config.output, config.weights, config.exposures)
     print(f"exported: {config.output} ({config.model}, signature {serving.SIGNATURE})")
 

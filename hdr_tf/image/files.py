@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 import OpenEXR
 import tifffile
-from PIL import ExifTags, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -46,12 +46,17 @@ _SIGNATURES = {
     b"v/1\x01": "OpenEXR",
     b"#?": "Radiance HDR",
 }
+
+
+class _TiffImageFile(TiffImagePlugin.TiffImageFile):
+    def load_prepare(self):
+        if self._im is None:  # as Pillow does (12.3), but without the size limit that it applies to uncompressed TIFF here
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+
 # The classes themselves and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {
-    "PNG": PngImagePlugin.PngImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}
+_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
 
 
@@ -231,6 +236,8 @@ def atomic(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 def _kind(path):
     """Returns the format by the first bytes."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: expected a file, found a pipe or device")
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -306,10 +313,16 @@ def _check_jpeg(path, file, max_pixels):
     return False
 
 
+def _check_tiff_size(path, page, max_pixels):
+    _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+    if page.is_tiled:  # a decoder makes room for a whole tile, however small the picture
+        _check_size(path, page.tilewidth, page.tilelength, max_pixels)
+
+
 def _check_tiff(path, file, max_pixels):
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
-        _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+        _check_tiff_size(path, page, max_pixels)
         bits, photometric = page.bitspersample, page.photometric
         if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
             radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
@@ -320,8 +333,8 @@ def _check_tiff(path, file, max_pixels):
         if bits > 8:
             planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
             plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-            if bits != 16 or planar or not plain:
-                told = f"{bits} bit, {photometric.name}{', planar' if planar else ''}"
+            if bits != 16 or planar or not plain or page.samplesperpixel == 2:
+                told = f"{bits} bit, {photometric.name}, {page.samplesperpixel} channels{', planar' if planar else ''}"
                 raise ValueError(f"{path}: expected a TIFF of 8 bit, or 16 bit gray or interleaved RGB, found {told}")
         return bits == 16
 
@@ -331,7 +344,8 @@ def _decode_8_bit(path, image):
     if image.mode not in _PILLOW_MODES:
         raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
     alpha = image.mode in ("LA", "PA", "RGBA") or image.info.pop("transparency", None) is not None
-    return np.array(image.convert(_PILLOW_MODES[image.mode])), ["alpha dropped"] if alpha else []
+    mode = _PILLOW_MODES[image.mode]
+    return np.array(image if image.mode == mode else image.convert(mode)), ["alpha dropped"] if alpha else []
 
 
 def _decode_16_bit(path):
@@ -384,29 +398,31 @@ def _read_exr(path, max_pixels):
     if not parts or told.getvalue():
         raise ValueError(told.getvalue().strip().split("\n")[0] or "no pixels")
     channels = parts[0].channels
-    return np.stack([channels[name].pixels for name in ("RGB" if "R" in channels else "YYY")], -1).astype(np.float32)
+    names = "RGB" if {"R", "G", "B"} <= channels.keys() else "YYY"
+    return np.stack([channels[name].pixels for name in names], -1).astype(np.float32)
 
 
 def _check_exr(path, max_pixels):
     """Checks every part, for all are decoded; returns the index of the first that holds RGB or Y."""
-    names, values = [], 0
+    index, values = None, 0
     parts = OpenEXR.File(str(path), header_only=True).parts
-    for part in parts:
+    for number, part in enumerate(parts):
         (left, top), (right, bottom) = (corner.astype(np.int64).tolist() for corner in part.header["dataWindow"])
         width, height = right - left + 1, bottom - top + 1
         _check_size(path, width, height, max_pixels)
         values += width * height * len(part.header["channels"])
         flat = part.header["type"] in (OpenEXR.scanlineimage, OpenEXR.tiledimage)
         whole = {c.name for c in part.header["channels"] if flat and (c.xSampling, c.ySampling) == (1, 1)}
-        names.append(whole)
+        # Y beside RY and BY, which may be of half size, is half of a colour picture.
+        gray = "Y" in whole and not {"RY", "BY"} & {c.name for c in part.header["channels"]}
+        if index is None and (gray or {"R", "G", "B"} <= whole):
+            index = number
     if values > 4 * max_pixels:
         raise ValueError(f"{path}: expected at most {4 * max_pixels:,} values in all parts, its header says {values:,}")
-    for index, whole in enumerate(names):
-        # Y beside RY and BY is half of a colour picture.
-        if {"R", "G", "B"} <= whole or ("Y" in whole and len(parts[index].header["channels"]) < 3):
-            return index
-    found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
-    raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+    if index is None:
+        found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
+        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+    return index
 
 
 def _read_hdr(path, max_pixels):
@@ -422,7 +438,7 @@ def _read_hdr(path, max_pixels):
 def _read_float_tiff(path, max_pixels):
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+        _check_tiff_size(path, page, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
             raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_picture reads it")
         planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
