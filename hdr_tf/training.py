@@ -107,6 +107,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
 
     model.fit(
         data(start),
+        shuffle=False,
         initial_epoch=start // every,
         epochs=config.steps // every,
         steps_per_epoch=every,
