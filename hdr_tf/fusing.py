@@ -345,7 +345,7 @@ def _dark_to_bright(pictures, names):
 
 def _gray(pixels):
     """The luminance of a picture, [H, W] of its type: of a gray one its value, of a colour one Pillow's L."""
-    return pixels if pixels.ndim == 2 else color.densefuse_gray_split(pixels)[0].astype(pixels.dtype)
+    return pixels if pixels.ndim == 2 else color.luminance(pixels)
 
 
 def _fuse(pictures, system, network):

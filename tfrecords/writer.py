@@ -131,11 +131,18 @@ def fingerprint(path: pathlib.Path) -> tuple[int, str] | None:
     """Returns size in bytes and SHA-256 of a file, None if there is none."""
     if not path.exists():
         return None
+    state = path.stat()
+    return state.st_size, _sha256(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path, *state):
+    # `state` only tells apart the versions of a file: a training script opens the same shards several times
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for piece in iter(lambda: file.read(2**20), b""):
             digest.update(piece)
-    return path.stat().st_size, digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _write_shard(path, kind, make, indices):

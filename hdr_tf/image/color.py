@@ -135,13 +135,16 @@ def hyperp_mb_join(fused: np.ndarray, chroma: Chroma) -> np.ndarray:
 def densefuse_gray_split(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Splits into Pillow's L, which test_image.py of hli1221/densefuse-pytorch (4394b63) reads, and full-range Cb and Cr
     of BT.601, not rounded."""
-    if rgb.dtype == np.uint8:
-        luminance = np.asarray(Image.fromarray(rgb).convert("L"))
-    else:
-        luminance = _linear([19595 / 65536, 38470 / 65536, 7471 / 65536], rgb, 0)  # the coefficients inside Pillow
     cb = _linear([-0.168736, -0.331264, 0.5], rgb, 128)
     cr = _linear([0.5, -0.418688, -0.081312], rgb, 128)
-    return tuple(plane.astype(np.float32) for plane in (luminance, cb, cr))
+    return tuple(plane.astype(np.float32) for plane in (luminance(rgb), cb, cr))
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """Returns Pillow's L, [H, W] of the picture's type: rounded as Pillow does for uint8, not rounded for float32."""
+    if rgb.dtype == np.uint8:
+        return np.asarray(Image.fromarray(rgb).convert("L"))
+    return _linear([19595 / 65536, 38470 / 65536, 7471 / 65536], rgb, 0).astype(np.float32)  # Pillow's coefficients
 
 
 def densefuse_gray_join(fused: np.ndarray, chroma: Chroma) -> np.ndarray:

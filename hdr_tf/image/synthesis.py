@@ -66,7 +66,7 @@ def random_crop(radiance: np.ndarray, size: int, rng: np.random.Generator) -> np
     details as well as whole scenes. A picture smaller than `size` is enlarged first.
     """
     short = min(radiance.shape[:2])
-    side = round(size * max(short / size, 1) ** rng.random()) if short > size else short
+    side = round(size * (short / size) ** rng.random()) if short > size else short
     top, left = (int(rng.integers(0, length - side + 1)) for length in radiance.shape[:2])
     square = radiance[top : top + side, left : left + side]
     # Averaged in linear light, as a lens and a coarser sensor would.

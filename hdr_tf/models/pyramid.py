@@ -78,9 +78,9 @@ def pyramid(
     sizes = gaussians[0]  # of which the sizes are taken, level by level
 
     report = _stem(conv, pictures, filters, "stem")
-    context, level = _context(conv, report, levels, filters, "context")
-    weights = _fine_weights(conv, report, context, level, gaussians, filters, "fine")
-    weights += _coarse_weights(conv, context, level, sizes, "coarse")
+    context, context_level = _context(conv, report, levels, filters, "context")
+    weights = _fine_weights(conv, report, context, context_level, gaussians, filters, "fine")
+    weights += _coarse_weights(conv, context, context_level, sizes, "coarse")
 
     fused = _blend([g[levels] for g in gaussians], weights[levels])
     for level in reversed(range(1, levels)):
