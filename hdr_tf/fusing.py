@@ -210,8 +210,7 @@ def fuse_brackets(
     """
     output = pathlib.Path(output)
     check_model(model, weights, 2)
-    if output.resolve().parent in {bracket.parent.resolve() for bracket in brackets}:
-        raise ValueError(f"{output}: lies among the brackets and would be taken for one; choose a folder elsewhere")
+    check_outside(output, brackets, "brackets")
     everything = [path for bracket in brackets for path in bracket.glob("*")]  # skips a folder that may not be read
     for bracket in brackets:
         target = output / f"{bracket.name}.png"
@@ -252,6 +251,11 @@ def _check_output(output, depth, inputs):
         raise ValueError(f"{output}: expected an output ending in {', '.join(known)}, found {suffix!r}")
     if depth == 16 and suffix in files.JPEG_SUFFIXES:
         raise ValueError(f"{output}: JPEG holds 8 bit; write .png or .tif for a depth of 16")
+    check_target(output, inputs)
+
+
+def check_target(output: pathlib.Path, inputs: Sequence) -> None:
+    """Raises ValueError if `output` cannot be written or is one of the input files (arrays are passed over)."""
     if output.resolve() in {pathlib.Path(image).resolve() for image in inputs if not isinstance(image, np.ndarray)}:
         raise ValueError(f"{output}: is one of the pictures to fuse and would be overwritten; choose another output")
     if output.is_dir():
@@ -259,6 +263,12 @@ def _check_output(output, depth, inputs):
     folder = next(parent for parent in output.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{output}: cannot be written: {folder} is not a folder that may be written to")
+
+
+def check_outside(output: pathlib.Path, folders: Sequence[pathlib.Path], what: str) -> None:
+    """Raises ValueError if the folder `output` would stand beside the input folders, as one of them."""
+    if output.resolve().parent in {folder.parent.resolve() for folder in folders}:
+        raise ValueError(f"{output}: lies among the {what} and would be taken for one; choose a folder elsewhere")
 
 
 def _listed(images):
@@ -305,7 +315,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
 def check_model(model: str, weights: str | os.PathLike | None, count: int) -> None:
     """Raises ValueError if there is no such model or file of weights, or the model does not take `count` pictures."""
     if model not in SYSTEMS:
-        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(SYSTEMS)}")
+        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(SYSTEMS)}, or esbn for radiance")
     if count < 2:
         raise ValueError(f"expected at least 2 pictures to fuse, found {count}")
     if SYSTEMS[model].inputs and count != 2:

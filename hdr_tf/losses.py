@@ -2,6 +2,7 @@
 
     mef_ssim, mef_ssim_scales   how well a fused picture keeps the structure of its exposures
     ssim, msssim                structural similarity of two pictures, as DenseFuse and HyperP_MB train with it
+    mu_law_l1                   mean absolute difference of tone-mapped radiance, as ESBN trains with it
 
 Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
 sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the input's type. Measured on
@@ -217,3 +218,28 @@ def _moments(x, taps):
 def _pairs(x):
     """Products of the maps i <= j, row by row: [N, ...] -> [N (N + 1) / 2, ...]."""
     return ops.concatenate([x[i:] * x[i : i + 1] for i in range(x.shape[0])])
+
+
+def mu_law(values, mu: float = 5000.0):
+    """Tone-maps radiance: log(1 + mu r) / log(1 + mu) with r = (values + 1) / 2, scaled to -1..1 again.
+
+    Args:
+        values: float, any shape, 2 * radiance - 1; radiance 0..1, and above 1 the curve goes on.
+        mu: strength of the compression.
+
+    Returns:
+        The same shape and type; -1..1 for radiance 0..1.
+
+    Example:
+        >>> [round(float(mu_law(ops.array(value))), 3) for value in (-1.0, -0.998, 1.0)]
+        [-1.0, -0.579, 1.0]
+    """
+    return ops.log(1 + mu * (values + 1) / 2) / math.log1p(mu) * 2 - 1
+
+
+def mu_law_l1(output, truth):
+    """Returns the mean absolute difference of two batches after `mu_law`, a scalar; both 2 * radiance - 1 of one shape.
+
+    From tkd1088/ESBN 3f873ab, training_fusion.py.
+    """
+    return ops.mean(ops.abs(mu_law(output) - mu_law(truth)))

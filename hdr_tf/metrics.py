@@ -1,12 +1,18 @@
 """Metrics: numbers that judge a finished picture. Arrays in, floats out, computed in float64.
 
+    psnr, ssim                  likeness of a result to the truth, in any range of values
     mef_ssim, mef_ssim_scales   structure of all exposures kept by a fused picture
     gray                        the luminance that it compares
+
+SSIM is scikit-image's `structural_similarity` with its defaults, as ESBN (tkd1088/ESBN 3f873ab, reconstruction_fusion.py)
+reports it; `hdr_tf.losses.ssim` is another one, with a Gaussian window, that networks train with.
 
 MEF-SSIM is the score of the MEFB benchmark: pictures are turned to gray and rounded to 8 bit, then compared as in
 `hdr_tf.losses.mef_ssim` (references there), at three scales. Another quantity exists under the same name: one scale,
 padded windows or other gray steps; its numbers are not comparable.
 """
+
+import math
 
 from keras import ops
 
@@ -14,6 +20,68 @@ from hdr_tf import losses
 
 # ITU-R BT.601 luma with all the digits of MATLAB's rgb2gray.
 GRAY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+SSIM_WINDOW = 7
+
+
+def psnr(first, second, peak: float = 1.0) -> float:
+    """Returns 10 log10(peak**2 / mean squared error over all values) in dB; infinity for equal arrays.
+
+    Args:
+        first: any shape.
+        second: likewise.
+        peak: the largest value that the scale has room for, by convention; nothing is clipped or divided by it.
+
+    Raises:
+        ValueError: unequal shapes.
+
+    Example:
+        >>> psnr([0.0, 1.0], [0.1, 0.9])
+        20.0
+    """
+    first, second = _pair(first, second)
+    error = float(ops.mean(ops.square(first - second)))
+    return 10 * math.log10(peak**2 / error) if error else math.inf
+
+
+def ssim(first, second, data_range: float) -> float:
+    """Returns the mean structural similarity over all windows of 7 x 7 pixels inside the picture and all channels.
+
+    Every pixel of a window counts the same, and variances are those of a sample (divided by 48).
+
+    Args:
+        first: [H, W, C] or [H, W], H and W at least 7.
+        second: likewise.
+        data_range: the range of the values, L in the constants (0.01 L)**2 and (0.03 L)**2; above 0.
+
+    Raises:
+        ValueError: unequal shapes, pictures that are too small, or a range that is not positive.
+    """
+    first, second = _pair(first, second)
+    if len(first.shape) not in (2, 3) or min(first.shape[:2]) < SSIM_WINDOW:
+        raise ValueError(f"expected pictures [H, W, C] or [H, W] of at least 7 x 7 pixels, found {tuple(first.shape)}")
+    if not data_range > 0:
+        raise ValueError(f"expected a range above 0, found {data_range}: is the picture constant?")
+    products = (first, second, first * first, second * second, first * second)
+    mean1, mean2, square1, square2, product = (_window_means(x) for x in products)
+    sample = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
+    variances = sample * (square1 - mean1**2 + square2 - mean2**2)
+    covariance = sample * (product - mean1 * mean2)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mean1 * mean2 + c1) * (2 * covariance + c2) / ((mean1**2 + mean2**2 + c1) * (variances + c2))
+    return float(ops.mean(similarity))
+
+
+def _window_means(x):
+    height, width = (side - SSIM_WINDOW + 1 for side in x.shape[:2])
+    x = sum(x[row : row + height] for row in range(SSIM_WINDOW))
+    return sum(x[:, column : column + width] for column in range(SSIM_WINDOW)) / SSIM_WINDOW**2
+
+
+def _pair(first, second):
+    first, second = (ops.cast(x, "float64") for x in (first, second))
+    if first.shape != second.shape:
+        raise ValueError(f"expected two pictures of one shape, found {tuple(first.shape)} and {tuple(second.shape)}")
+    return first, second
 
 
 def mef_ssim(exposures, fused, scales: int = 3) -> float:

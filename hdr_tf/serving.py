@@ -1,13 +1,15 @@
 """A network and its weights as a TensorFlow SavedModel, for programs that know nothing of this one."""
 
+import functools
 import os
 import pathlib
 import shutil
 import tempfile
 
+import keras
 import tensorflow as tf
 
-from hdr_tf import fusing
+from hdr_tf import fusing, reconstruction
 
 SIGNATURE = "serving_default"
 TYPICAL_SIDE = 1024  # pixels: the pyramid's number of levels belongs to a size, though any size goes through it
@@ -19,31 +21,52 @@ def export(
     """Writes the folder of a SavedModel, completely or not at all.
 
     Its signature `serving_default` takes the network's inputs by name, [B, H, W, C] float32 of any size, and returns
-    {"fused": [B, H, W, C]}; the ranges are the network's own.
+    {"fused": [B, H, W, C]}; the ranges are the network's own. That of "esbn" is `reconstruction.Esbn.reconstruct_batch`.
 
     Args:
-        model: a name in `fusing.SYSTEMS`.
+        model: a name in `fusing.SYSTEMS`, or "esbn".
         output: the folder to make; it must not exist.
-        weights: a .weights.h5 file; None takes those that come with the software.
-        exposures: number of inputs; None is 2.
+        weights: a .weights.h5 file, of "esbn" the folder of its three; None takes those that come with the software.
+        exposures: number of inputs; None is 2, and 3 for "esbn".
 
     Raises:
         ValueError: the output exists, the model is unknown, has no weights, or takes another number of inputs.
         OSError: the output cannot be written.
     """
-    output, count = pathlib.Path(output), 2 if exposures is None else exposures
+    output = pathlib.Path(output)
     if output.exists() or output.is_symlink():
         raise ValueError(f"{output}: expected a folder that is not there yet; remove it or choose another")
-    fusing.check_model(model, weights, count)
-    arguments = fusing.SYSTEMS[model].arguments(count, TYPICAL_SIDE, TYPICAL_SIDE)
-    network = fusing.load_network(model, weights, **arguments)
-    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32, x.name) for x in network.inputs}
+    write = _esbn(weights, exposures) if model == "esbn" else _fusing(model, weights, exposures)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        network.export(temporary, format="tf_saved_model", verbose=False, input_signature=[signature])
+        write(temporary)
         temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
         temporary.replace(output)
     except BaseException:
         shutil.rmtree(temporary)
         raise
+
+
+def _fusing(model, weights, exposures):
+    """Loads a network of `fusing`; returns what writes it into a folder."""
+    count = 2 if exposures is None else exposures
+    fusing.check_model(model, weights, count)
+    arguments = fusing.SYSTEMS[model].arguments(count, TYPICAL_SIDE, TYPICAL_SIDE)
+    network = fusing.load_network(model, weights, **arguments)
+    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32, x.name) for x in network.inputs}
+    return functools.partial(network.export, format="tf_saved_model", verbose=False, input_signature=[signature])
+
+
+def _esbn(weights, exposures):
+    if exposures not in (None, 3):
+        raise ValueError(f"esbn takes exactly 3 exposures, found {exposures}")
+    esbn = reconstruction.load_esbn(weights)
+    names = ("ldr_low", "ldr_mid", "ldr_high")
+    signature = {name: tf.TensorSpec([None, None, None, 3], tf.float32, name) for name in names}
+    signature["exposures"] = tf.TensorSpec([None, 3], tf.float32, "exposures")
+    archive = keras.export.ExportArchive()
+    for network in (esbn.low, esbn.high, esbn.fusion):
+        archive.track(network)
+    archive.add_endpoint(SIGNATURE, esbn.reconstruct_batch, input_signature=[signature])
+    return functools.partial(archive.write_out, verbose=False)

@@ -24,6 +24,8 @@ from hdr_tf.image.files import atomic
 
 PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file in the legacy format
+ADAM_SLOTS = ("Adam", "Adam_1")  # TensorFlow 1 keeps the moments of variable x as x/Adam and x/Adam_1
+TRAINING_STATE = ("beta1_power", "beta2_power", "global_step")
 STORAGES = {  # PyTorch's name: dtype of the bytes
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -46,7 +48,7 @@ def pretrained(name: str) -> pathlib.Path | None:
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes the weights of a model to `path`, completely or not at all: HDF5, each array under its variable's path. Its
-    folder is made.
+    folder is made. A network within another one (`esbn_end_to_end`) gives the file that it would give alone.
 
     Keras' own file of the same ending numbers the layers in the order of the graph, which for one network may depend on
     the number of its inputs.
@@ -61,8 +63,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["model"] = model.name
-        for variable in model.weights:
-            file[variable.path] = keras.ops.convert_to_numpy(variable)
+        for name, variable in _own_paths(model).items():
+            file[name] = keras.ops.convert_to_numpy(variable)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -80,12 +82,37 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         with h5py.File(path, "r") as file:
             file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
             source = f"{path} (weights of {file.attrs.get('model', 'another program')})"
-            assign(model, arrays, {variable.path: variable.path for variable in model.weights}, "keras", source)
+            names = {variable.path: name for name, variable in _own_paths(model).items()}
+            assign(model, arrays, names, "keras", source)
     except (OSError, RuntimeError, KeyError) as error:
         raise ValueError(
             f"{path}: expected weights of {model.name} (.weights.h5), found another kind of file or a damaged one; "
             "tools/convert_checkpoint.py converts an original checkpoint"
         ) from error
+
+
+def read_shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+    """The shapes in a file of `save_weights`, {variable path: shape}, which tell how wide the network is.
+
+    Raises:
+        ValueError: if the file is of another kind or damaged.
+        OSError: if it is missing or cannot be read.
+    """
+    path = pathlib.Path(path)
+    with path.open("rb"):
+        pass
+    shapes = {}
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(lambda name, item: shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{path}: expected weights (.weights.h5), found another kind of file or a damaged one") from error
+    return shapes
+
+
+def _own_paths(model: keras.Model) -> dict[str, keras.Variable]:
+    """The variables by their paths, without the model's name in front that they have within another model."""
+    return {variable.path.removeprefix(f"{model.name}/"): variable for variable in model.weights}
 
 
 def assign(
@@ -109,7 +136,7 @@ def assign(
         source: where the arrays come from, for the message.
 
     Raises:
-        ValueError: naming all missing, unexpected and wrongly shaped arrays.
+        ValueError: naming the missing, unexpected and wrongly shaped arrays, the first ten of each.
     """
     arrays = {name: array for name, array in arrays.items() if not name.endswith(".num_batches_tracked")}
     if all(name.startswith("arr_") for name in arrays):
@@ -127,11 +154,16 @@ def assign(
         ],
     }
     if any(problems.values()):
-        lists = "; ".join(f"{kind}: {', '.join(found)}" for kind, found in problems.items() if found)
+        lists = "; ".join(f"{kind}: {_some(found)}" for kind, found in problems.items() if found)
         raise ValueError(f"{source}: does not fit {model.name}: {lists}")
     values = {path: np.asarray(value) for path, value in values.items()}  # read from the disk before any is assigned
     for variable in model.weights:
         variable.assign(values[variable.path])
+
+
+def _some(names: list[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _to_keras(array: np.ndarray, layout: str) -> np.ndarray:
@@ -143,9 +175,11 @@ def _to_keras(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads an original checkpoint: PyTorch (zip or legacy format), npz, or the prefix of a TensorFlow 1 checkpoint.
+    """Reads an original checkpoint: PyTorch (zip or legacy format), npz, or a TensorFlow 1 checkpoint (the prefix of its files,
+    or its .index file).
 
-    A PyTorch state dict that is wrapped, as in {"model": state dict, "epoch": 3}, is unwrapped.
+    A PyTorch state dict that is wrapped, as in {"model": state dict, "epoch": 3}, is unwrapped. Of a TensorFlow checkpoint
+    what the optimizer keeps (Adam's moments and powers of beta) and the counter of steps are left out.
 
     Returns:
         {original name: array} in the original's layout; bfloat16 becomes float32. Arrays may be read-only views.
@@ -155,6 +189,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
         OSError: if it cannot be read.
     """
     path = pathlib.Path(path)
+    if path.suffix == ".index":
+        path = path.with_suffix("")
     if pathlib.Path(f"{path}.index").exists():
         return _read_tensorflow(path)
     data = path.read_bytes()
@@ -178,9 +214,15 @@ def _read_tensorflow(prefix: pathlib.Path) -> dict[str, np.ndarray]:
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        names = reader.get_variable_to_shape_map()
+        return {name: reader.get_tensor(name) for name in names if not _is_state_of_training(name, names)}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ValueError(f"{prefix}: expected a TensorFlow checkpoint, found a damaged one ({error})") from error
+
+
+def _is_state_of_training(name: str, names) -> bool:
+    variable, _, slot = name.rpartition("/")
+    return name in TRAINING_STATE or (slot in ADAM_SLOTS and variable in names)
 
 
 class _Storage(NamedTuple):

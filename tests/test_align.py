@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from hdr_tf.image import align, files
+from hdr_tf.image import align, files, tone
 
 
 def scene(height=300, width=400, seed=0):
@@ -146,3 +146,69 @@ def test_large_pictures_are_matched_smaller(monkeypatch):
 def test_unknown_method():
     with pytest.raises(ValueError, match="expected the alignment homography or mtb, found 'flow'"):
         align.align([scene(), scene()], "flow", 0)
+
+
+EXPOSURES = (1.0, 4.0, 16.0)
+
+
+def exposed(shifts, height=96, width=121, noise=0.0):
+    """Exposures of a scene over five stops, [3, H, W, 3] float32 in 0..1, each view shifted by (rows, columns)."""
+    rng = np.random.default_rng(0)
+    radiance = 0.7 * (scene(height, width) / np.float32(255)) ** 2.2
+    radiance[:, : width // 2] /= 16
+    pictures = [tone.to_exposure(np.roll(radiance, move, (0, 1)), e) for move, e in zip(shifts, EXPOSURES, strict=True)]
+    return np.clip([picture + noise * rng.standard_normal(picture.shape) for picture in pictures], 0, 1).astype(np.float32)
+
+
+def test_flow_brings_a_moved_bracket_together(warnings):
+    moved, still = exposed([(3, -4), (0, 0), (-2, 5)]), exposed([(0, 0)] * 3)
+    copy = moved.copy()
+    aligned = align.flow(moved, EXPOSURES)
+    assert aligned.shape == moved.shape and aligned.dtype == np.float32 and not warnings
+    assert aligned.min() >= 0 and aligned.max() <= 1
+    np.testing.assert_array_equal(aligned[1], moved[1])
+    np.testing.assert_array_equal(moved, copy)
+    inner = np.s_[16:-16, 16:-16]
+    for index in (0, 2):
+        before, after = (np.mean((ldr[index] - still[index])[inner] ** 2) for ldr in (moved, aligned))
+        assert after < 0.25 * before
+
+
+def test_flow_follows_what_moves_by_itself():
+    still = exposed([(0, 0)] * 3)
+    moved = still.copy()
+    moved[0, 30:60, 70:100] = still[0, 30:60, 66:96]
+    aligned = align.flow(moved, EXPOSURES)
+    inside = np.s_[0, 36:54, 76:94]
+    assert np.mean((aligned - still)[inside] ** 2) < 0.25 * np.mean((moved - still)[inside] ** 2)
+
+
+def test_flow_leaves_a_still_bracket_nearly_alone():
+    still = exposed([(0, 0)] * 3, noise=0.005)
+    assert np.mean((align.flow(still, EXPOSURES) - still) ** 2) < 0.01**2
+
+
+@pytest.mark.parametrize("level", [0, 0.5, 1])
+def test_flow_of_flat_pictures_stays(level, warnings):
+    flat = np.full((3, 20, 30, 3), level, np.float32)
+    np.testing.assert_array_equal(align.flow(flat, EXPOSURES), flat)
+    assert not warnings  # nothing moved
+
+
+@pytest.mark.parametrize("size", [(8, 8), (11, 200), (200, 9)])
+def test_flow_of_tiny_pictures_stays(size, warnings):
+    tiny = np.random.default_rng(0).random((3, *size, 3), np.float32)
+    np.testing.assert_array_equal(align.flow(tiny, EXPOSURES), tiny)
+    assert "expected at least 12 x 12 pixels for optical flow" in warnings[1]
+
+
+@pytest.mark.parametrize(("value", "told"), [(np.nan, "not finite"), (40, "changes the mean difference")])
+def test_flow_that_is_not_sane_falls_back(value, told, warnings, monkeypatch):
+    class Wrong:
+        def calc(self, target, source, start):
+            return np.full((*target.shape, 2), value, np.float32)
+
+    monkeypatch.setattr(cv2, "DISOpticalFlow_create", lambda preset: Wrong())
+    moved = exposed([(1, 0), (0, 0), (0, 1)])
+    np.testing.assert_array_equal(align.flow(moved, EXPOSURES), moved)
+    assert len(warnings) == 2 and told in warnings[0]

@@ -32,7 +32,17 @@ TABLE = {
         {"keras", "tensorflow", "cv2"},
         set(),
     ),
-    "hdr_tf.serving": ({"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow"}, set()),
+    "hdr_tf.reconstruction": (
+        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"keras", "tensorflow"},
+        set(),
+    ),
+    "hdr_tf.evaluation": ({"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction"}, {"cv2"}, set()),
+    "hdr_tf.serving": (
+        {"hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"keras", "tensorflow"},
+        set(),
+    ),
     "hdr_tf": ({"hdr_tf.fusing"}, set(), set()),
     "tfrecords": ({"tfrecords", "hdr_tf.image"}, {"tensorflow"}, set()),
     "train": ({"hdr_tf", "tfrecords"}, {"keras", "tensorflow"}, set()),

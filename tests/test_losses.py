@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from hdr_tf import losses
@@ -152,3 +153,34 @@ def test_a_negative_minimum_widens_the_guessed_range_by_one():
     rng = np.random.default_rng(0)
     first, second = rng.uniform(-1, 1, (1, 32, 32, 1)), rng.uniform(-1, 1, (1, 32, 32, 1))
     np.testing.assert_allclose(losses.ssim(first, second), losses.ssim(first, second, val_range=2), atol=1e-12)
+
+
+@pytest.mark.parametrize("golden_case", ["esbn_losses"], indirect=True)
+@pytest.mark.parametrize(
+    ("loss", "name", "truth"),
+    [(keras.losses.MeanSquaredError(), "low", "gt_LDR_low"), (lambda truth, x: losses.mu_law_l1(x, truth), "hdr", "gt_HDR")],
+    ids=["low", "hdr"],
+)
+def test_esbn_losses_equal_the_original(golden, golden_case, loss, name, truth):
+    drawn, expected = golden.inputs(golden_case), golden.outputs(golden_case)
+    output = tf.Variable(drawn[f"output_{name}"])
+    with tf.GradientTape() as tape:
+        found = loss(drawn[truth], output)
+    gradient = tape.gradient(found, output)
+    # The same float32 formula; sums in another order.
+    np.testing.assert_allclose(found, expected[f"loss_{name}"], rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected[f"loss_{name}_gradient"], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("golden_case", ["esbn_losses"], indirect=True)
+def test_mu_law_equals_the_original(golden, golden_case):
+    drawn, expected = golden.inputs(golden_case), golden.outputs(golden_case)
+    for values, toned in (("output_hdr", "output_hdr_tm"), ("gt_HDR", "gt_hdr_tm")):
+        np.testing.assert_allclose(losses.mu_law(drawn[values]), expected[toned], rtol=0, atol=5e-7)  # a few float32 ulps
+
+
+def test_mu_law_by_hand():
+    # Radiance 0, 1 / 5000 and 1: log(1), log(2) and log(5001) over log(5001).
+    found = losses.mu_law(np.array([-1, 2 / 5000 - 1, 1]))
+    np.testing.assert_allclose(found, [-1, 2 * np.log(2) / np.log(5001) - 1, 1], rtol=1e-5)
+    assert float(losses.mu_law_l1(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(2)

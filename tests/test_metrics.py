@@ -1,10 +1,12 @@
-"""MEF-SSIM: the scores of the MEFB benchmark on real pictures, and its own steps."""
+"""Metrics: PSNR and SSIM beside numpy, scikit-image and ESBN's scripts; MEF-SSIM beside the MEFB benchmark."""
 
 import json
+import math
 
 import cv2
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from hdr_tf import metrics
 
@@ -59,3 +61,71 @@ def test_colour_counts_by_its_gray_alone():
 def test_what_does_not_fit_is_named(sizes, fused, message):
     with pytest.raises(ValueError, match=message):
         metrics.mef_ssim([np.zeros(size) for size in sizes], np.zeros(fused))
+
+
+def near(truth, seed=1):
+    noise = np.random.default_rng(seed).standard_normal(truth.shape, np.float32)
+    return truth * (1 + np.float32(0.1) * noise)
+
+
+@pytest.mark.parametrize(("shape", "peak"), [((5, 7, 3), 1.0), ((2, 11, 13, 3), 255.0), ((17,), 0.5)])
+def test_psnr_beside_numpy(shape, peak):
+    first = np.random.default_rng(0).random(shape, np.float32)
+    error = np.mean((np.float64(first) - np.float64(near(first))) ** 2)
+    # float64 throughout
+    assert metrics.psnr(first, near(first), peak) == pytest.approx(10 * np.log10(peak**2 / error), rel=1e-12)
+    assert metrics.psnr(near(first), first, peak) == metrics.psnr(first, near(first), peak)
+
+
+def test_psnr_of_equal_pictures_is_infinite():
+    assert metrics.psnr(np.ones((4, 4, 3)), np.ones((4, 4, 3))) == math.inf
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 3), (7, 31, 3), (23, 29, 3), (40, 33), (12, 11, 1)])
+@pytest.mark.parametrize("data_range", [1.0, 9.3, 255.0])
+def test_ssim_beside_skimage(shape, data_range):
+    first = np.random.default_rng(0).random(shape) * data_range
+    expected = structural_similarity(
+        first, near(first), data_range=data_range, channel_axis=-1 if len(shape) == 3 else None, win_size=7
+    )
+    # The sums of a window are taken in another order.
+    assert metrics.ssim(first, near(first), data_range) == pytest.approx(expected, abs=1e-12)
+    assert metrics.ssim(first, first, data_range) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("golden_case", ["esbn_reconstruction"], indirect=True)
+@pytest.mark.parametrize("suffix", ["", "_near"])
+def test_parity_figures_of_esbn(golden, golden_case, suffix):
+    stored = golden.outputs(golden_case)
+    truth = {"L": stored["gt_HDR"], "T": stored["gt_HDR_tm"]}
+    result = {"L": stored["recon_hdr"], "T": stored["recon_hdr_tm"]}
+    if suffix:
+        drawn = golden.inputs(golden_case)["network_hdr"][0]
+        result["L"] = (2 * truth["L"] * (1 + np.float32(0.1) * drawn) - 1 + 1) / 2
+        result["T"] = np.log(1 + 5000 * result["L"]) / np.float32(np.log(5001))
+    for kind in "LT":
+        # The script computes PSNR in float32: some units of the last digit of 43 dB, and 1e-6 in the figures.
+        assert metrics.psnr(truth[kind], result[kind]) == pytest.approx(float(stored[f"psnr{kind}{suffix}"]), abs=1e-5)
+        data_range = float(truth[kind].max() - truth[kind].min())
+        similarity = metrics.ssim(truth[kind], result[kind], data_range)
+        assert similarity == pytest.approx(float(stored[f"ssim{kind}{suffix}"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "data_range", "message"),
+    [
+        ([(8, 8, 3), (8, 9, 3)], 1, "one shape, found .8, 8, 3. and .8, 9, 3."),
+        ([(6, 9, 3), (6, 9, 3)], 1, "at least 7 x 7 pixels, found .6, 9, 3."),
+        ([(2, 8, 8, 3), (2, 8, 8, 3)], 1, "H, W, C. or .H, W. of at least 7 x 7"),
+        ([(8, 8), (8, 8)], 0, "a range above 0, found 0"),
+        ([(8, 8), (8, 8)], math.nan, "a range above 0, found nan"),
+    ],
+)
+def test_ssim_names_what_does_not_fit(sizes, data_range, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.ssim(*(np.zeros(size) for size in sizes), data_range)
+
+
+def test_psnr_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="one shape, found .4, 4, 3. and .4, 4, 1."):
+        metrics.psnr(np.zeros((4, 4, 3)), np.zeros((4, 4, 1)))

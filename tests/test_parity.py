@@ -23,7 +23,9 @@ def _load(golden, case):
     model = models.build(case)
     names, layout = models.original_names(case)
     weights.assign(model, golden.parameters(case), names, layout)
-    pictures = {name: _channels_last(picture) for name, picture in golden.inputs(case).items()}
+    pictures = golden.inputs(case)
+    if layout != "keras":
+        pictures = {name: _channels_last(picture) for name, picture in pictures.items()}
     return model, pictures, golden.outputs(case)
 
 
@@ -98,3 +100,40 @@ def test_deepfuse_sunnerli_training(golden, golden_case):
         name = f"after_train.{names[variable.path]}"
         atol = TOLERANCE * np.abs(expected[name]).max()
         np.testing.assert_allclose(variable.numpy(), expected[name], rtol=0, atol=atol, err_msg=name)
+
+
+def _esbn_inputs(model, pictures, prefix=""):
+    return {name: pictures[f"{prefix}input_{name[:3].upper()}{name[3:]}"] for name in model.input}
+
+
+# ESBN's outputs are a tanh's, so that TOLERANCE is of about 1; the original itself, under TensorFlow 1.14 and 2.21, differs by
+# 8e-7 (alignment), 4e-6 (its training pass) and 1.3e-6 (merging).
+ESBN_TOLERANCE = {"inference": 2e-6, "training": 1e-5, "fusion": 4e-6}
+
+
+@_cases("esbn_align")
+def test_esbn_align(golden, golden_case):
+    model, pictures, expected = _load(golden, golden_case)
+    found = model(_esbn_inputs(model, pictures))["aligned"]
+    np.testing.assert_allclose(found, expected["output_low"], rtol=0, atol=ESBN_TOLERANCE["inference"])
+
+
+@_cases("esbn_align")
+def test_esbn_align_training(golden, golden_case):
+    model, pictures, expected = _load(golden, golden_case)
+    found = model(_esbn_inputs(model, pictures, "train_"), training=True)["aligned"]
+    np.testing.assert_allclose(found, expected["train_output"], rtol=0, atol=ESBN_TOLERANCE["training"])
+    names, _ = models.original_names(golden_case)
+    stored = {f"after_{names[variable.path].replace('/', '_')}": variable for variable in model.non_trainable_variables}
+    stored = {name: variable for name, variable in stored.items() if name in expected}
+    assert len(stored) == 6  # means and variances of the three norms that the case holds
+    for name, variable in stored.items():
+        atol = TOLERANCE * np.abs(expected[name]).max()
+        np.testing.assert_allclose(variable.numpy(), expected[name], rtol=0, atol=atol, err_msg=name)
+
+
+@_cases("esbn_fusion")
+def test_esbn_fusion(golden, golden_case):
+    model, pictures, expected = _load(golden, golden_case)
+    found = model(_esbn_inputs(model, pictures))["hdr"]
+    np.testing.assert_allclose(found, expected["output_hdr"], rtol=0, atol=ESBN_TOLERANCE["fusion"])

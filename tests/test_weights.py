@@ -157,13 +157,96 @@ def test_damaged_tensorflow_checkpoint(tmp_path):
         weights.read_checkpoint(tmp_path / "model.ckpt")
 
 
-def _original(name, layout="torch"):
+def _save_as_tensorflow_1(prefix, arrays):
+    """Saves variables as the scripts of ESBN do, after a step of Adam: with its slots and powers."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        moving = ("moving_mean", "moving_variance")
+        variables = [
+            v1.get_variable(name, initializer=array, trainable=not name.endswith(moving), use_resource=False)
+            for name, array in arrays.items()
+        ]
+        loss = tf.add_n([0 * tf.reduce_sum(variable) for variable in variables])
+        train = v1.train.AdamOptimizer(1e-4, beta1=0.9, epsilon=1e-8).minimize(loss)
+        session.run(v1.global_variables_initializer())
+        session.run(train)
+        v1.train.Saver(v1.global_variables()).save(session, str(prefix), write_meta_graph=False)
+    kept = {name for name, _ in tf.train.list_variables(str(prefix))}
+    assert {"beta1_power", "beta2_power"} < kept and len(kept) > 2 * len(arrays)
+
+
+def test_tensorflow_1_checkpoint_of_the_alignment(tmp_path):
+    model, names, arrays = _original("esbn_align", filters=2)
+    _save_as_tensorflow_1(tmp_path / "iter_300000", arrays)
+    found = weights.read_checkpoint(tmp_path / "iter_300000")
+    assert set(found) == set(arrays)
+    weights.assign(model, found, names, "keras")
+    for variable in model.weights:
+        np.testing.assert_array_equal(variable.numpy(), arrays[names[variable.path]], err_msg=variable.path)
+
+
+@pytest.mark.parametrize("golden_case", ["esbn_fusion"], indirect=True)
+def test_convert_tensorflow_1_checkpoint(golden, golden_case, tmp_path):
+    _save_as_tensorflow_1(tmp_path / "iter_300000", golden.parameters(golden_case))
+    for checkpoint in ("iter_300000", "iter_300000.index"):
+        output = tmp_path / "esbn_fusion.weights.h5"
+        convert_checkpoint.main(convert_checkpoint.Config(golden_case, str(tmp_path / checkpoint), str(output)))
+        model = models.build(golden_case)
+        weights.load_weights(model, output)
+        inputs = golden.inputs(golden_case)
+        found = model({name: inputs[f"input_{name[:3].upper()}{name[3:]}"] for name in model.input})["hdr"]
+        np.testing.assert_allclose(found, golden.outputs(golden_case)["output_hdr"], rtol=0, atol=4e-6)  # see test_parity
+        output.unlink()
+
+
+def test_tensorflow_1_checkpoint_of_another_network_is_refused(tmp_path):
+    _, _, arrays = _original("esbn_align", filters=2)
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "low"),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=list(arrays.values()),
+    )
+    with pytest.raises(ValueError, match=r"low: does not fit esbn_fusion: missing: .* and 14 more; unexpected: .*") as caught:
+        convert_checkpoint.main(
+            convert_checkpoint.Config("esbn_fusion", str(tmp_path / "low"), str(tmp_path / "out.weights.h5"))
+        )
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
+    assert not (tmp_path / "out.weights.h5").exists()
+
+
+def test_only_what_training_keeps_is_left_out(tmp_path):
+    names = [
+        "a/w",
+        "a/w/Adam",
+        "a/w/Adam_1",
+        "b/Adam",
+        "beta1_power",
+        "beta2_power",
+        "global_step",
+        "c/beta1_power",
+        "w/Momentum",
+    ]
+    prefix = str(tmp_path / "model")
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[tf.zeros(1)] * len(names))
+    assert set(weights.read_checkpoint(prefix)) == {"a/w", "b/Adam", "c/beta1_power", "w/Momentum"}
+
+
+def test_long_lists_are_cut():
+    model, names, arrays = _original("densefuse_gray")
+    with pytest.raises(ValueError) as caught:
+        weights.assign(model, {}, names, "torch")
+    assert str(caught.value).endswith(f"{list(names.values())[9]} and {len(arrays) - 10} more")
+
+
+def _original(name, **arguments):
     """Arrays that fit a model, in its original's names and layout."""
     generator = np.random.default_rng(1)
-    model = models.build(name)
-    names, _ = models.original_names(name)
+    model = models.build(name, **arguments)
+    names, layout = models.original_names(name)
     shapes = {names[variable.path]: tuple(variable.shape) for variable in model.weights}
-    shapes = {key: (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape for key, shape in shapes.items()}
+    if layout != "keras":
+        shapes = {key: (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape for key, shape in shapes.items()}
     return model, names, {key: generator.normal(size=shape).astype("float32") for key, shape in shapes.items()}
 
 
@@ -243,6 +326,28 @@ def test_weights_of_another_network(tmp_path):
         "; unexpected: conv1/bias, conv1/kernel, dense1/bias, dense1/kernel, dense2/bias, "
         "dense2/kernel, dense3/bias, dense3/kernel"
     )
+
+
+def test_weights_of_a_network_within_another(tmp_path):
+    joined = models.build("esbn_end_to_end", align_filters=2, filters=2, growth=1)
+    alone = models.build("esbn_align", filters=2)
+    path = tmp_path / "esbn_align_high.weights.h5"
+    weights.save_weights(joined.get_layer("esbn_align_high"), path)
+    weights.load_weights(alone, path)
+    for ours, theirs in zip(joined.get_layer("esbn_align_high").get_weights(), alone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert weights.read_shapes(path)["decoder_conv3/kernel"] == (5, 5, 8, 8)
+    weights.load_weights(joined.get_layer("esbn_align_low"), path)
+    with pytest.raises(ValueError, match="does not fit esbn_fusion"):
+        weights.load_weights(joined.get_layer("esbn_fusion"), path)
+
+
+def test_shapes_of_no_weights(tmp_path):
+    (tmp_path / "a.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="a.weights.h5: expected weights"):
+        weights.read_shapes(tmp_path / "a.weights.h5")
+    with pytest.raises(FileNotFoundError, match="b.weights.h5"):
+        weights.read_shapes(tmp_path / "b.weights.h5")
 
 
 @pytest.mark.parametrize(("exposures", "levels"), [(3, 4), (9, 8)])

@@ -2,9 +2,12 @@
 
     python tools/convert_checkpoint.py --model=densefuse_gray --checkpoint=gray.model --output=gray.weights.h5
 
+    python tools/convert_checkpoint.py --model=esbn_align --checkpoint=ckpt_low/iter_300000 --output=esbn_align_low.weights.h5
+
 Reads PyTorch state dicts (both file formats, without PyTorch), npz files of Lasagne and TensorFlow 1 checkpoints
-(--checkpoint is the prefix of its files). A checkpoint that does not fit is refused with the list of missing,
-unexpected and wrongly shaped arrays, and nothing is written.
+(--checkpoint is the prefix of its files; what the optimizer kept is left out). A checkpoint that does not fit is refused
+with the missing, unexpected and wrongly shaped arrays, and nothing is written. ESBN's two alignment networks have the same
+names in their checkpoints: which is low and which is high only their folders tell.
 """
 
 import dataclasses
@@ -17,7 +20,7 @@ class Config:
     """What to convert."""
 
     model: str
-    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb or hyperp_mb"""
+    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, esbn_align or esbn_fusion"""
     checkpoint: str
     """the authors' file"""
     output: str

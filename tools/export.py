@@ -2,9 +2,12 @@
 
     python tools/export.py --output=exported/pyramid
     python tools/export.py --model=densefuse_gray --weights=densefuse_gray.weights.h5 --exposures=3 --output=exported/gray
+    python tools/export.py --model=esbn --weights=FOLDER --output=exported/esbn
 
 The signature `serving_default` takes the network's own float32 inputs by name, [B, H, W, C] of any size, and returns `fused`;
-the module of the network says their ranges.
+the module of the network says their ranges. That of esbn takes `ldr_low`, `ldr_mid`, `ldr_high`, [B, H, W, 3] float32 in
+0..1, and `exposures`, [B, 3], of which the shortest should be 1; it returns `aligned_low` and `aligned_high`, 0..1, and the
+radiance `hdr`.
 """
 
 import dataclasses
@@ -21,9 +24,9 @@ class Config:
     output: str
     """the folder to make; it must not exist"""
     model: str = "pyramid"
-    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb or hyperp_mb"""
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb or esbn"""
     weights: str | None = None
-    """a .weights.h5 file; default: those that come with the software"""
+    """a .weights.h5 file, of esbn the folder of its three; default: those that come with the software"""
     exposures: int | None = None
     """number of inputs, for the models that take any; default: 2"""
 

@@ -3,12 +3,18 @@
     python tools/fuse.py --sample -o output/sample.png
     python tools/fuse.py dark.jpg middle.jpg bright.jpg -o fused.png
     python tools/fuse.py --brackets brackets --output fused
+    python tools/fuse.py --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
 
-The last form takes a folder of folders, each a bracket, and writes one PNG for each:
+--brackets takes a folder of folders, each a bracket, and writes one PNG for each:
 
     brackets/                     fused/
       church/  A.jpg  B.jpg         church.png
       night/   1.tif  2.tif  3.tif  night.png
+
+--model=esbn gives radiance instead (.exr or .hdr; with --brackets .exr), in which what moves stands as in the middle
+exposure, and beside it a tone-mapped preview, radiance_preview.png. It needs the exposures, from --exposures or EXIF. Of more
+than three pictures it takes the middle exposure (of an even number the darker of the two), and of the darker and the brighter
+ones that whose distance to it is nearest to 2 to 3 stops.
 """
 
 import dataclasses
@@ -19,7 +25,7 @@ import rich.console
 import rich.progress
 import simple_parsing
 
-from hdr_tf import cli, fusing
+from hdr_tf import cli, fusing, reconstruction
 from hdr_tf.image import files
 
 
@@ -30,15 +36,18 @@ class Config:
     pictures: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="PICTURE")
     """two or more JPEG, PNG or TIFF files of one size, 8 or 16 bit, in any order"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
-    """the fused picture (.png, .tif, .jpg); with --brackets the folder for them"""
+    """the fused picture (.png, .tif, .jpg; of esbn .exr, .hdr); with --brackets the folder for them"""
     brackets: str | None = None
     """a folder of folders, each a bracket"""
     sample: bool = False
     """make a sample bracket beside the output and fuse it"""
     model: str = "pyramid"
-    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb or hyperp_mb"""
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb or esbn"""
+    exposures: str | None = None
+    """of esbn: log2 of the exposures, one a picture in the order given, such as --exposures=-2,0,2; default: from EXIF"""
     weights: str | None = None
-    """a .weights.h5 file, as tools/convert_checkpoint.py writes it; default: those that come with the software"""
+    """a .weights.h5 file, as tools/convert_checkpoint.py writes it, of esbn the folder of its three; default: those that come
+    with the software"""
     align: Literal["none", "homography", "mtb"] = "none"
     """bring the pictures onto the middle one: by matched features, or by a shift found with threshold bitmaps"""
     save_aligned: str | None = None
@@ -58,10 +67,15 @@ def main(config: Config) -> int:
         raise ValueError("expected pictures, --brackets=FOLDER or --sample, and only one of them")
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
+    if config.model == "esbn":
+        return _fuse_radiance(config)
+    if config.exposures:
+        raise ValueError("--exposures belongs to --model=esbn; the other models sort pictures by EXIF or luminance")
     names = ("model", "weights", "align", "save_aligned", "keep_order", "depth", "quality", "max_pixels")
     arguments = {name: getattr(config, name) for name in names}
     if config.brackets:
-        return _fuse_brackets(config.brackets, config.output, arguments)
+        brackets = fusing.list_brackets(config.brackets)
+        return _report(brackets, fusing.fuse_brackets(brackets, config.output, **arguments), config.output)
     if config.sample:
         exposures, fused = fusing.fuse_sample(config.output, **arguments)
         print(f"exposures: {' '.join(map(str, exposures))}")
@@ -71,10 +85,27 @@ def main(config: Config) -> int:
     return 0
 
 
-def _fuse_brackets(folder, output, arguments):
-    brackets = fusing.list_brackets(folder)
+def _fuse_radiance(config):
+    unused = ("sample", "align", "keep_order", "depth", "quality")
+    found = [name for name in unused if getattr(config, name) != getattr(Config, name)]
+    if found:
+        raise ValueError(
+            f"--{found[0]} does not go with --model=esbn, which takes photographs of known exposure and aligns them"
+        )
+    try:
+        stops = [float(word) for word in config.exposures.split(",")] if config.exposures else None
+    except ValueError as error:
+        raise ValueError(f"expected numbers (stops) such as --exposures=-2,0,2, found {config.exposures!r}") from error
+    arguments = {"stops": stops, "save_aligned": config.save_aligned, "max_pixels": config.max_pixels, "esbn": config.weights}
+    if config.brackets:
+        brackets = fusing.list_brackets(config.brackets)
+        return _report(brackets, reconstruction.fuse_radiance_brackets(brackets, config.output, **arguments), config.output)
+    print(_line(config.output, reconstruction.fuse_radiance(config.pictures, config.output, **arguments)))
+    return 0
+
+
+def _report(brackets, results, output):
     console = rich.console.Console(stderr=True)
-    results = fusing.fuse_brackets(brackets, output, **arguments)
     failed = 0
     for path, fused in rich.progress.track(results, "fusing", len(brackets), console=console, disable=not console.is_terminal):
         if isinstance(fused, Exception):

@@ -1,8 +1,10 @@
-"""Alignment of a bracket: each picture is brought onto a reference by a homography or by a shift.
+"""Alignment of a bracket: each picture is brought onto a reference by a homography, a shift or dense optical flow.
 
 `homography` is HyperP_MB's (Changi-Im/HyperP_MB, homography_warp.py, commit 9f676f6): SIFT on adaptively gamma-corrected
 gray pictures, FLANN, the ratio test, RANSAC; then the picture that is not the reference is warped, black outside.
 "mtb" is Ward's median threshold bitmaps as OpenCV has them: whole pixels, no rotation, and much faster.
+`flow` follows every pixel, so what moves in the scene too; it has to know the exposures. Its method is OpenCV's dense inverse
+search (T. Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016).
 
 Kept: SIFT's and FLANN's parameters, the direction of the matching, ratio, number of matches, RANSAC's threshold,
 interpolation and border; with the random state set, the matrix of the original's own pair to the last bit.
@@ -30,6 +32,8 @@ _RANSAC_PIXELS = 5.0
 _MATCHING_PIXELS = 4_000_000
 _KDTREE = 1  # FLANN_INDEX_KDTREE, which cv2 does not name
 _MIN_INLIERS = 10  # four points always agree on a homography, and of 21 wrong matches a few more do by chance
+_FLOW_PIXELS = 12  # what OpenCV asks for
+_STILL = 0.2  # pixels of mean flow between pictures that differ by noise
 
 
 def align(pictures: Sequence[np.ndarray], method: Literal["homography", "mtb"], reference: int) -> list[np.ndarray]:
@@ -57,6 +61,31 @@ def align(pictures: Sequence[np.ndarray], method: Literal["homography", "mtb"], 
             else:
                 picture = apply(picture, found)
         aligned.append(picture)
+    return aligned
+
+
+def flow(ldr: np.ndarray, exposures: Sequence[float], reference: int = 1) -> np.ndarray:
+    """Brings every exposure onto the reference by dense optical flow.
+
+    The darker one of a pair is brightened to the exposure of the other, so that both clip alike, before the flow is sought.
+
+    Args:
+        ldr: [N, H, W, 3] RGB, float32 in 0..1, gamma 2.2.
+        exposures: [N], what the radiance was multiplied by.
+        reference: index of the picture that stays as it is.
+
+    Returns:
+        [N, H, W, 3] float32 in 0..1; what comes from beyond a border is the border's colour. A picture that cannot be
+        aligned is returned as it came, with a warning in the log.
+    """
+    aligned = np.array(ldr, np.float32)
+    for index, picture in enumerate(aligned):
+        if index != reference:
+            found, reason = _find_flow(picture, exposures[index], aligned[reference], exposures[reference])
+            if found is None:
+                logging.warning("picture %d of %d is not aligned: %s", index + 1, len(aligned), reason)
+            else:
+                aligned[index] = np.clip(_follow(picture, found), 0, 1)
     return aligned
 
 
@@ -146,6 +175,42 @@ def _find_shift(source, target):
     if after >= before:
         return None, f"a shift by {tuple(shift)} changes the disagreement of the bitmaps from {before:.2%} to {after:.2%}"
     return shift, None
+
+
+def _find_flow(source, exposure, target, target_exposure):
+    """Returns the flow from `target` to `source`, [H, W, 2] (x, y) in pixels, and None, or None and the reason why not.
+
+    A flow has to make the pictures agree better, where the target is not clipped, than they do without it. One that does
+    not and is next to nothing means that nothing moved: no flow then.
+    """
+    common = max(exposure, target_exposure)
+    adjusted = [
+        tone.to_exposure(tone.to_radiance(picture, stop), common)
+        for picture, stop in ((target, target_exposure), (source, exposure))
+    ]
+    gray_target, gray_source = (_gray(np.rint(255 * picture).astype(np.uint8)) for picture in adjusted)
+    if min(gray_target.shape) < _FLOW_PIXELS:
+        return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
+    found = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(gray_target, gray_source, None)
+    if not np.isfinite(found).all():
+        return None, "the flow is not finite"
+
+    def disagreement(gray):
+        return cv2.mean(cv2.absdiff(gray_target, gray), cv2.inRange(gray_target, 0, 250))[0]
+
+    before, after = disagreement(gray_source), disagreement(_follow(gray_source, found))
+    if after >= before and np.abs(found).mean() < _STILL:
+        return np.zeros_like(found), None
+    if after >= before:
+        return None, f"the flow changes the mean difference from {before:.3g} to {after:.3g} levels"
+    return found, None
+
+
+def _follow(picture, flow):
+    """Samples `picture` at each pixel's coordinates plus `flow`; bicubic, the border repeated."""
+    rows, columns = np.indices(flow.shape[:2], np.float32)
+    there = columns + flow[..., 0], rows + flow[..., 1]
+    return cv2.remap(picture, *there, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _gray(picture):

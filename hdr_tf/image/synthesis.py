@@ -83,7 +83,7 @@ def vary(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rng: draws what happens.
     """
     if rng.random() < 0.5:
-        radiance = (radiance / _typical(radiance)) ** np.float32(rng.uniform(0.7, 1.5))
+        radiance = (radiance / typical_luminance(radiance)) ** np.float32(rng.uniform(0.7, 1.5))
     if rng.random() < 0.25:
         radiance = radiance * _light(radiance.shape[:2], int(rng.integers(2, 5)), rng.uniform(0.5, 2.5), rng)
     if rng.random() < 0.3:
@@ -111,7 +111,7 @@ def collage(radiance: np.ndarray, other: np.ndarray, rng: np.random.Generator) -
         cv2.fillPoly(mask, [np.rint(corners).astype(int)], 1.0)
     mask = cv2.GaussianBlur(mask, (0, 0), rng.choice([0.4, 0.6, 1, 2, 6, 20]))[..., None]
     mask = np.minimum(mask, 1)  # which the blur exceeds by a last bit: radiance would be negative
-    gain = np.float32(2 ** rng.uniform(-6, 6) * _typical(radiance) / _typical(other))
+    gain = np.float32(2 ** rng.uniform(-6, 6) * typical_luminance(radiance) / typical_luminance(other))
     return radiance * (1 - mask) + other * mask * gain
 
 
@@ -153,7 +153,7 @@ def exposure_values(radiance: np.ndarray, count: int, rng: np.random.Generator) 
     """
     luminance = radiance.mean(axis=2)
     # In stops above the value that ev 0 brings to 1. The thousandth keeps black pixels from asking for endless exposure.
-    stops = np.log2(np.maximum(luminance, 1e-3 * luminance.mean()) * MIDDLE_GRAY / _typical(radiance))
+    stops = np.log2(np.maximum(luminance, 1e-3 * luminance.mean()) * MIDDLE_GRAY / typical_luminance(radiance))
     shadows, highlights = np.percentile(stops, [1, 10, 30, 50]), np.percentile(stops, [70, 90, 97, 99.5])
     darkest = np.log2(rng.uniform(0.2, 1)) - rng.choice(highlights, p=[0.1, 0.2, 0.3, 0.4])
     if rng.random() < 0.4:
@@ -194,7 +194,7 @@ def bracket(
     """
     if depth not in (8, 16):
         raise ValueError(f"expected a depth of 8 or 16 bits, found {depth}")
-    scale = MIDDLE_GRAY / _typical(radiance)
+    scale = MIDDLE_GRAY / typical_luminance(radiance)
     top = 2**depth - 1
     exposures = []
     for stops in ev:
@@ -277,8 +277,12 @@ def sample_bracket(seed: int = 1) -> list[np.ndarray]:
     return list(bracket(radiance, (-4, -1, 2), rng))
 
 
-def _typical(radiance):
-    """The geometric mean of the luminance; a hundredth of the mean is added so that black pixels do not decide."""
+def typical_luminance(radiance: np.ndarray) -> float:
+    """The geometric mean of the luminance; a hundredth of the mean is added so that black pixels do not decide.
+
+    Raises:
+        ValueError: the radiance is zero everywhere.
+    """
     luminance = radiance.mean(axis=2)
     if not luminance.any():
         raise ValueError("expected radiance with light in it, found zeros only")

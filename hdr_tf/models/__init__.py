@@ -1,8 +1,9 @@
-"""Every network by name. A model takes a dict of named pictures [B, H, W, C] and returns {"fused": [B, H, W, C]}."""
+"""Every network by name. A model takes a dict of named pictures [B, H, W, C] and returns {"fused": [B, H, W, C]}; what ESBN's
+networks return, `hdr_tf.models.esbn` tells."""
 
 import keras
 
-from hdr_tf.models import deepfuse, densefuse, hyperp_mb
+from hdr_tf.models import deepfuse, densefuse, esbn, hyperp_mb
 from hdr_tf.models.pyramid import pyramid
 
 MODELS = {
@@ -12,6 +13,9 @@ MODELS = {
     "densefuse_gray": densefuse.densefuse_gray,
     "densefuse_rgb": densefuse.densefuse_rgb,
     "hyperp_mb": hyperp_mb.hyperp_mb,
+    "esbn_align": esbn.esbn_align,
+    "esbn_fusion": esbn.esbn_fusion,
+    "esbn_end_to_end": esbn.esbn_end_to_end,
 }
 ORIGINALS = {  # the weight map of each published network, and the layout in which the original keeps its kernels
     "deepfuse_official": (deepfuse.official_names, "lasagne"),
@@ -19,6 +23,8 @@ ORIGINALS = {  # the weight map of each published network, and the layout in whi
     "densefuse_gray": (densefuse.original_names, "torch"),
     "densefuse_rgb": (densefuse.original_names, "torch"),
     "hyperp_mb": (hyperp_mb.original_names, "torch"),
+    "esbn_align": (esbn.align_names, "keras"),
+    "esbn_fusion": (esbn.fusion_names, "keras"),
 }
 
 

@@ -93,6 +93,98 @@ def _convolution(padded, filters, name):
     return torch_convolution(padded.shape[-1], filters, 3, name, activation="relu")(padded)
 
 
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class PadToMultiple(keras.layers.Layer):
+    """Mirrors pictures [B, H, W, C] at the bottom and on the right, the border itself not repeated, so that H and W become
+    multiples of `multiple`, which H and W may not be below."""
+
+    def __init__(self, multiple: int, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, x):
+        return self._pad(self._pad(x, 1), 2)
+
+    def _pad(self, x, axis):
+        size = ops.shape(x)[axis]
+        missing = -size % self.multiple
+        if isinstance(missing, int) and missing == 0:
+            return x
+        end = (slice(None),) * axis + (slice(size - 1 - missing, size - 1),)
+        return ops.concatenate([x, ops.flip(x[end], axis)], axis)
+
+    def compute_output_shape(self, shape):
+        sizes = [size and size + -size % self.multiple for size in shape[1:3]]
+        return (shape[0], *sizes, shape[3])
+
+    def get_config(self):
+        return super().get_config() | {"multiple": self.multiple}
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class CropLike(keras.layers.Layer):
+    """Cuts pictures [B, H, W, C] at the bottom and on the right to the height and width of a second picture."""
+
+    def call(self, pair):
+        x, like = pair
+        return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+
+    def compute_output_shape(self, shapes):
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class EnlargingConvolution(keras.layers.Conv2D):
+    """A convolution, odd in size and padded with zeros, of a picture that is enlarged by two: each pixel becomes 2x2 equal
+    ones, [B, H, W, C] -> [B, 2 H, 2 W, filters].
+
+    The kernel is that of the plain convolution. Of its 5x5 taps those that meet the same pixel are added up beforehand,
+    which makes four kernels of 3x3, one for each pixel of the 2x2, and the large picture is never made: 36 products
+    instead of 100, of the same value within float32.
+    """
+
+    def __init__(self, filters: int, kernel_size, **kwargs):
+        super().__init__(filters, kernel_size, **{"padding": "same"} | kwargs)
+
+    def call(self, x):
+        (rows, columns), filters = self.kernel_size, self.filters
+        kernel = ops.einsum("pat,qbu,tuio->abipqo", self._taps(rows), self._taps(columns), self.kernel)
+        kernel = ops.reshape(kernel, (*kernel.shape[:3], 4 * filters))
+        x = ops.depth_to_space(ops.conv(x, kernel, padding="same"), 2)
+        return x + self.bias
+
+    def _taps(self, size):
+        """[2, taps on the small picture, taps]: 1 where the tap, from the first or second of two pixels, meets the pixel."""
+        half = size // 2
+        reach = (half + 1) // 2
+        meets = [
+            [[(pixel + tap) // 2 == at for tap in range(-half, half + 1)] for at in range(-reach, reach + 1)]
+            for pixel in (0, 1)
+        ]
+        return ops.cast(ops.array(meets), self.compute_dtype)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], *(size and 2 * size for size in shape[1:3]), self.filters)
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation whose moving variance is the unbiased one, as PyTorch and TensorFlow's fused kernel keep it; Keras
+    keeps the biased one."""
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        kept = self.moving_variance * self.momentum
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), kept.dtype)
+            self.moving_variance.assign(kept + (self.moving_variance - kept) * count / (count - 1))
+        return outputs
+
+
 def torch_names(convolutions: dict[str, str]) -> dict[str, str]:
     """The weight map {variable path: PyTorch name} of convolutions {layer name: name of the PyTorch module}."""
     kinds = (("kernel", "weight"), ("bias", "bias"))

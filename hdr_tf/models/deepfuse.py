@@ -93,7 +93,7 @@ def deepfuse_sunnerli() -> keras.Model:
             branches = [branches[1] + branches[0]]
         channels = branches[0].shape[-1]
         convolution = blocks.torch_convolution(channels, filters, size, f"{name}_conv", padding="same")
-        normalisation = TorchBatchNormalization(name=f"{name}_norm")
+        normalisation = blocks.UnbiasedBatchNormalization(name=f"{name}_norm")
         activation = keras.layers.LeakyReLU(SLOPE) if kind == "leaky_relu" else keras.layers.Activation(kind)
         branches = [activation(normalisation(convolution(x))) for x in branches]
     return keras.Model(inputs, {"fused": branches[0]}, name="deepfuse_sunnerli")
@@ -104,22 +104,6 @@ def _stretch(raw):
     low = ops.min(raw, axis=(1, 2), keepdims=True)
     high = ops.max(raw, axis=(1, 2), keepdims=True)
     return (raw - low) / ops.where(high > low, high - low, 1) * 255
-
-
-@keras.saving.register_keras_serializable(package="hdr_tf")
-class TorchBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation whose running variance is the unbiased one, as PyTorch keeps it; Keras keeps the biased one."""
-
-    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
-        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
-
-    def call(self, inputs, training=None, mask=None):
-        kept = self.moving_variance * self.momentum
-        outputs = super().call(inputs, training=training, mask=mask)
-        if training and self.trainable:
-            count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), kept.dtype)
-            self.moving_variance.assign(kept + (self.moving_variance - kept) * count / (count - 1))
-        return outputs
 
 
 def official_names() -> dict[str, str]:

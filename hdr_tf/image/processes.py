@@ -1,0 +1,42 @@
+"""Work in several processes, results in the order in which they come."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+
+
+def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | None = None) -> Iterator:
+    """Yields `function(*job)` of every job, in any order; an error ends the whole, jobs not yet begun are dropped.
+
+    Args:
+        function: a function of a module, which other processes can import.
+        jobs: arguments; they and the results must be picklable.
+        workers: processes; None or 0 for one per CPU, 1 stays in this one.
+
+    Raises:
+        OSError: a process was killed.
+    """
+    if workers == 1:
+        yield from (function(*job) for job in jobs)
+        return
+    # Not fork: a process with TensorFlow's threads in it must not be copied.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_begin)
+    try:
+        for job in concurrent.futures.as_completed([pool.submit(function, *job) for job in jobs]):
+            yield job.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise OSError("a process was killed (out of memory?): start again with fewer workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin():
+    """One thread a process, and a worker ends when the process that started it is killed: it would wait for ever."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,193 @@
+"""Scenes: three photographs of something that may move, their exposures and, for training and scores, the true radiance.
+
+Kalantari's layout (Kalantari, Ramamoorthi, ACM TOG 36(4), 2017), one folder a scene:
+
+    001/
+      262A0001.tif 262A0002.tif 262A0003.tif    16 or 8 bit, short to long in the order of their names
+      exposure.txt                              three lines, log2 of the exposures (stops)
+      HDRImg.hdr                                radiance of the middle exposure's scene; may be absent
+
+A folder with `exposures.txt` instead holds Sen's layout (Sen et al., ACM TOG 31(6), 2012): three pictures or more of any
+format, a line for each, and the middle three are the scene.
+
+Radiance r and exposure e = 2**stops belong together as r * e = v**2.2 for an encoded value v in 0..1 that is not clipped.
+Numbers are taken as they stand: the exposures need not begin at 1, and radiance may exceed 1.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import uuid
+
+import numpy as np
+
+from hdr_tf.image import files
+
+HDR_NAME = "HDRImg.hdr"
+_KALANTARI, _SEN = "exposure.txt", "exposures.txt"
+_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Three exposures of a scene, and its radiance if that is known."""
+
+    name: str
+    ldr: np.ndarray
+    """[3, H, W, 3], uint8 or uint16 RGB, gamma-encoded, short to long"""
+    stops: np.ndarray
+    """[3] float64, log2 of the exposures, increasing"""
+    hdr: np.ndarray | None = None
+    """[H, W, 3] float32, linear RGB, finite and >= 0, in register with the middle exposure"""
+
+    @property
+    def exposures(self) -> np.ndarray:
+        """[3] float64, 2**stops."""
+        return 2.0**self.stops
+
+    def at_8_bit(self) -> np.ndarray:
+        """Returns the pictures as uint8 [3, H, W, 3], 16 bit reduced as OpenCV's `imread` does it: (v + 128) // 257."""
+        return files.to_depth(self.ldr, 8)
+
+
+def read_scene(folder: str | os.PathLike) -> Scene:
+    """Reads a scene folder.
+
+    Raises:
+        ValueError: a picture too few, too many, damaged, or of another size; stops that are missing, no numbers, or do not
+            increase; radiance that is NaN, infinite or negative. One line that begins with the scene's folder.
+        OSError: a file cannot be opened; one line likewise.
+    """
+    folder = pathlib.Path(folder)
+    pictures, text = _parts(folder)
+    stops = _read_stops(text, len(pictures))
+    first = (len(pictures) - 3) // 2
+    chosen = pictures[first : first + 3]
+    ldr = [_read_rgb(path) for path in chosen]
+    for path, pixels in zip(chosen, ldr, strict=True):
+        if pixels.shape != ldr[0].shape or pixels.dtype != ldr[0].dtype:
+            raise ValueError(
+                f"{folder}: expected three pictures of one size and depth, found {chosen[0].name} of {_told(ldr[0])} "
+                f"and {path.name} of {_told(pixels)}"
+            )
+    hdr = files.read_radiance(folder / HDR_NAME) if (folder / HDR_NAME).exists() else None
+    scene = Scene(folder.name, np.stack(ldr), stops[first : first + 3], hdr)
+    _check(folder, scene)
+    return scene
+
+
+def list_scenes(folder: str | os.PathLike) -> tuple[list[pathlib.Path], list[str]]:
+    """Returns the scene folders inside `folder` that look complete, sorted, and a line for each that does not.
+
+    Looks at names only; hidden folders and files are passed over.
+
+    Raises:
+        ValueError: no such folder, or no complete scene in it.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder of scenes, found none")
+    scenes, incomplete = [], []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        try:
+            _parts(path)
+        except ValueError as error:
+            incomplete.append(str(error))
+        else:
+            scenes.append(path)
+    if not scenes:
+        found = f"{len(incomplete)} incomplete ({incomplete[0]})" if incomplete else "none"
+        if (folder / _KALANTARI).is_file():
+            found = "a scene itself: give the folder above it"
+        raise ValueError(f"{folder}: expected folders with three .tif and exposure.txt each, found {found}")
+    return scenes, incomplete
+
+
+def write_scene(folder: str | os.PathLike, ldr: np.ndarray, stops: np.ndarray, hdr: np.ndarray | None = None) -> None:
+    """Writes a scene in Kalantari's layout: 1.tif, 2.tif, 3.tif, exposure.txt, HDRImg.hdr. Appears complete or not at all.
+
+    Args:
+        folder: must not be there yet; the folder above is made if absent.
+        ldr, stops, hdr: as in `Scene`.
+
+    Raises:
+        ValueError: arrays other than that, or the folder exists.
+        OSError: it cannot be written; one line that begins with the scene's folder.
+    """
+    folder = pathlib.Path(folder)
+    scene = Scene(folder.name, np.asarray(ldr), np.asarray(stops, np.float64), hdr)
+    _check(folder, scene)
+    if folder.exists() or folder.is_symlink():
+        raise ValueError(f"{folder}: expected a folder that is not there yet, found one")
+    temporary = folder.with_name(f".{uuid.uuid4().hex[:8]}.{folder.name}")
+    try:
+        temporary.mkdir(parents=True)
+        for number, pixels in enumerate(scene.ldr, 1):
+            files.write_picture(temporary / f"{number}.tif", pixels)
+        (temporary / _KALANTARI).write_text("".join(f"{float(stop)!r}\n" for stop in scene.stops))
+        if hdr is not None:
+            files.write_radiance(temporary / HDR_NAME, hdr)
+        temporary.rename(folder)
+    except OSError as error:
+        reason = error.strerror or str(error).rpartition(": ")[2]
+        raise type(error)(f"{folder}: cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _parts(folder):
+    """The pictures and the text file of a scene folder, of which `_KALANTARI` needs three."""
+    names = [name for name in (_KALANTARI, _SEN) if (folder / name).is_file()]
+    if not names:
+        raise ValueError(f"{folder}: expected {_KALANTARI} (one log2 stop a line), found none")
+    pictures = files.list_pictures(folder)
+    if names[0] == _KALANTARI:
+        pictures = [path for path in pictures if path.suffix.lower() in _SUFFIXES]
+    if len(pictures) < 3 or (len(pictures) > 3 and names[0] == _KALANTARI):
+        expected = "three .tif pictures" if names[0] == _KALANTARI else "three pictures or more"
+        raise ValueError(f"{folder}: expected {expected}, found {len(pictures)}")
+    return pictures, folder / names[0]
+
+
+def _read_stops(path, count):
+    try:
+        lines = path.read_text().split()
+        stops = np.array([float(line) for line in lines])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected {count} lines with a number each, found no text") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: expected {count} lines with a number each, found {' '.join(lines)[:40]!r}") from error
+    if len(stops) != count:
+        raise ValueError(f"{path}: expected {count} stops, one a picture, found {len(stops)}")
+    return stops
+
+
+def _read_rgb(path):
+    pixels = files.read_picture(path).pixels
+    if pixels.ndim == 2:
+        raise ValueError(f"{path}: expected a colour picture, found a gray one")
+    return pixels
+
+
+def _check(folder, scene):
+    ldr, stops, hdr = scene.ldr, scene.stops, scene.hdr
+    if ldr.ndim != 4 or ldr.shape[::3] != (3, 3) or ldr.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{folder}: expected pictures [3, H, W, 3] of uint8 or uint16, found {_told(ldr)}")
+    # 2**100 is still a float32; no camera comes near it.
+    if stops.shape != (3,) or not (np.abs(stops) <= 100).all() or not (np.diff(stops) > 0).all():
+        raise ValueError(f"{folder}: expected three increasing stops within -100..100, found {stops.tolist()}")
+    if hdr is None:
+        return
+    if hdr.shape != ldr.shape[1:]:
+        raise ValueError(f"{folder}: expected radiance as large as the pictures, {_told(ldr[0])}, found {_told(hdr)}")
+    wrong = {"NaN": np.isnan(hdr), "infinite": np.isinf(hdr), "negative": hdr < 0}
+    found = ", ".join(f"{np.count_nonzero(where)} {what}" for what, where in wrong.items() if where.any())
+    if found:
+        raise ValueError(f"{folder}: expected finite radiance from 0 in {HDR_NAME}, found values that are not: {found}")
+
+
+def _told(pixels):
+    if pixels.ndim == 3:
+        return f"{pixels.shape[1]} x {pixels.shape[0]} ({pixels.dtype})"
+    return f"{list(pixels.shape)} ({pixels.dtype})"

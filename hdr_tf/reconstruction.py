@@ -1,0 +1,378 @@
+"""Radiance from three exposures with ESBN: the low and the high exposure aligned with the middle one, then the three merged.
+
+>>> esbn = load_esbn("weights")  # doctest: +SKIP
+>>> aligned, radiance = reconstruct(esbn, pictures, exposures=(1, 4, 16))  # doctest: +SKIP
+
+The networks give no radiance above 1, and they are trained on scenes where 1 is what the shortest exposure just shows. So
+`fuse_radiance`, which takes anybody's photographs, counts exposures from the shortest and scales the radiance back;
+everything else takes exposures as they stand.
+
+Pictures are aligned as a whole. They are merged in tiles, with so much around each that the result is that of the whole
+picture, in a tenth of the memory.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from absl import logging
+
+from hdr_tf import fusing
+from hdr_tf.image import files, scenes, tone
+
+FILES = {side: f"esbn_{side}.weights.h5" for side in ("align_low", "align_high", "fusion")}
+MIN_SIDE = 8  # pixels
+TILE = 384  # pixels, a multiple of 8
+HALO = 16  # pixels around a tile, a multiple of 8: the nine 3x3 convolutions of the merging network see 9 pixels far
+USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the networks were trained on
+RADIANCE_SUFFIXES = (".exr", ".hdr")
+
+
+class Esbn:
+    """The two alignment networks and the merging network, compiled for pictures of any size.
+
+    Attributes:
+        low, high, fusion: the networks, see `hdr_tf.models.esbn`; `fusion` may be None where nothing is merged.
+    """
+
+    def __init__(self, low, high, fusion):
+        import tensorflow as tf
+
+        self.low, self.high, self.fusion = low, high, fusion
+        picture, number = tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([1])
+
+        def compiled(network):
+            return tf.function(
+                lambda *arguments: _align(network, *arguments), input_signature=[picture, picture, number, number]
+            )
+
+        self._align = {"low": compiled(low), "high": compiled(high)}
+        self._merge = tf.function(
+            lambda pictures, exposures: _merge(fusion, tf.unstack(pictures), exposures),
+            input_signature=[tf.TensorSpec([3, 1, None, None, 3]), tf.TensorSpec([1, 3])],
+        )
+
+    def align(
+        self, side: Literal["low", "high"], ldr: np.ndarray, mid: np.ndarray, exposure: float, exposure_mid: float
+    ) -> np.ndarray:
+        """Aligns the low or the high exposure with the middle one.
+
+        Args:
+            side: which one it is.
+            ldr: the picture, [H, W, 3] float32 in 0..1, H and W at least 8.
+            mid: the middle exposure, likewise.
+            exposure: of `ldr`, 2**stops.
+            exposure_mid: of `mid`.
+
+        Returns:
+            [H, W, 3] float32 in 0..1.
+        """
+        ldr, mid = np.float32(ldr)[None], np.float32(mid)[None]
+        return self._align[side](ldr, mid, np.float32([exposure]), np.float32([exposure_mid])).numpy()[0]
+
+    def align_both(self, ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
+        """Aligns low and high, [3, H, W, 3] float32 in 0..1, low to high; returns the same, its middle picture untouched."""
+        low, mid, high = ldr
+        aligned_low = self.align("low", low, mid, exposures[0], exposures[1])
+        return np.stack([aligned_low, mid, self.align("high", high, mid, exposures[2], exposures[1])])
+
+    def merge(self, ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
+        """Merges three aligned exposures.
+
+        Args:
+            ldr: [3, H, W, 3] float32 in 0..1, low to high, H and W at least 8.
+            exposures: 2**stops of the three.
+
+        Returns:
+            The radiance, [H, W, 3] float32 in 0..1.
+        """
+        height, width = ldr.shape[1:3]
+        ldr = np.pad(np.float32(ldr), ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")  # as the network
+        exposures, radiance = np.float32([exposures]), np.empty(ldr.shape[1:], np.float32)
+        for top in range(0, ldr.shape[1], TILE):
+            for left in range(0, ldr.shape[2], TILE):
+                above, before = min(top, HALO), min(left, HALO)
+                tile = ldr[:, None, top - above : top + TILE + HALO, left - before : left + TILE + HALO]
+                merged = self._merge(tile, exposures)[0, above : above + TILE, before : before + TILE]
+                radiance[top : top + TILE, left : left + TILE] = merged
+        return radiance[:height, :width]
+
+    def reconstruct_batch(self, inputs: dict) -> dict:
+        """What `tools/export.py` exports, on tensors.
+
+        Args:
+            inputs: {"ldr_low", "ldr_mid", "ldr_high": [B, H, W, 3] float32 in 0..1, "exposures": [B, 3], low to high}.
+
+        Returns:
+            {"aligned_low", "aligned_high": [B, H, W, 3] in 0..1, "hdr": radiance, likewise}.
+        """
+        mid, exposures = inputs["ldr_mid"], inputs["exposures"]
+        low = _align(self.low, inputs["ldr_low"], mid, exposures[:, 0], exposures[:, 1])
+        high = _align(self.high, inputs["ldr_high"], mid, exposures[:, 2], exposures[:, 1])
+        return {"aligned_low": low, "aligned_high": high, "hdr": _merge(self.fusion, [low, mid, high], exposures)}
+
+
+def _align(network, moving, mid, exposure, exposure_mid):
+    inputs = _inputs({"low": moving, "mid": mid}, {"low": exposure, "mid": exposure_mid})
+    return (network(inputs, training=False)["aligned"] + 1) / 2
+
+
+def _merge(network, pictures, exposures):
+    sides = ("low", "mid", "high")
+    inputs = _inputs(dict(zip(sides, pictures, strict=True)), {side: exposures[:, i] for i, side in enumerate(sides)})
+    return (network(inputs, training=False)["hdr"] + 1) / 2
+
+
+def _inputs(pictures, exposures):
+    """The networks' inputs for pictures [B, H, W, 3] in 0..1 and exposures [B]."""
+    from hdr_tf.models.esbn import radiance_input
+
+    scaled = {side: picture * 2 - 1 for side, picture in pictures.items()}
+    inputs = {f"ldr_{side}": picture for side, picture in scaled.items()}
+    return inputs | {f"hdr_{side}": radiance_input(picture, exposures[side]) for side, picture in scaled.items()}
+
+
+def load_esbn(folder: str | os.PathLike | None = None, merging: bool = True) -> Esbn:
+    """Builds the networks, as wide as their weights are, and loads these.
+
+    Args:
+        folder: of esbn_align_low.weights.h5, esbn_align_high.weights.h5 and esbn_fusion.weights.h5; None takes those that
+            come with the software.
+        merging: whether the merging network is loaded too; without it the result can only align.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another network.
+        OSError: a file cannot be read.
+    """
+    from hdr_tf import weights
+    from hdr_tf.models import esbn
+
+    place = weights.PRETRAINED if folder is None else pathlib.Path(folder)
+    paths = {side: place / name for side, name in FILES.items() if merging or side != "fusion"}
+    missing = [path.name for path in paths.values() if not path.is_file()]
+    if missing:
+        where = "the software comes without" if folder is None else f"{folder}: found no"
+        raise ValueError(
+            f"{where} {', '.join(missing)}: train them (train/esbn_align.py --side=low, --side=high, train/esbn_fusion.py) or "
+            "convert the authors' (tools/convert_checkpoint.py), and pass --weights=FOLDER with them"
+        )
+    networks = dict.fromkeys(FILES)
+    for side, path in paths.items():
+        shapes = weights.read_shapes(path)
+        if side == "fusion":
+            filters, growth = (shapes.get(f"{layer}/kernel", (1,))[-1] for layer in ("mid_conv", "dense_conv1"))
+            network = esbn.esbn_fusion(filters, growth)
+        else:
+            network = esbn.esbn_align(shapes.get("low_encoder_conv1/kernel", (1,))[-1], name=f"esbn_{side}")
+        weights.load_weights(network, path)
+        networks[side] = network
+    return Esbn(*networks.values())
+
+
+def reconstruct(esbn: Esbn, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Aligns and merges three exposures at their full depth and size.
+
+    Args:
+        esbn: the networks.
+        ldr: [3, H, W, 3] uint8 or uint16 RGB, gamma-encoded, low to high, H and W at least 8.
+        exposures: 2**stops of the three, increasing.
+
+    Returns:
+        The aligned pictures, [3, H, W, 3] float32 in 0..1, the middle one as it was, and the radiance, [H, W, 3] float32:
+        v**2.2 / exposure of an encoded value v.
+
+    Raises:
+        ValueError: other arrays or exposures.
+    """
+    exposures = np.asarray(exposures, np.float64)
+    if ldr.ndim != 4 or ldr.shape[::3] != (3, 3) or min(ldr.shape[1:3]) < MIN_SIDE or ldr.dtype not in (np.uint8, np.uint16):
+        expected = f"[3, H, W, 3] of uint8 or uint16, H and W at least {MIN_SIDE}"
+        raise ValueError(f"expected three pictures {expected}, found {list(ldr.shape)} of {ldr.dtype}")
+    if exposures.shape != (3,) or not (np.isfinite(exposures).all() and 0 < exposures[0] < exposures[1] < exposures[2]):
+        raise ValueError(f"expected three increasing exposures above 0, found {exposures.tolist()}")
+    aligned = esbn.align_both(ldr / np.float32(np.iinfo(ldr.dtype).max), exposures)
+    return aligned, esbn.merge(aligned, exposures)
+
+
+def fuse_radiance(
+    images: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    stops: Sequence[float] | None = None,
+    esbn: Esbn | str | os.PathLike | None = None,
+    save_aligned: str | os.PathLike | None = None,
+    max_pixels: int = files.MAX_PIXELS,
+) -> np.ndarray:
+    """Reconstructs the radiance of a scene from photographs, and writes it with a preview beside it.
+
+    Of more than three photographs, sorted by exposure, the middle one (of an even number the darker of the two) is the
+    reference, and of the darker and of the brighter ones that whose distance to it is nearest to 2 to 3 stops, which the
+    networks know; of several within, the farthest. Whatever moves appears as in the reference.
+
+    Args:
+        images: three files or more, of one size, 8 or 16 bit, gamma-encoded, in any order.
+        output: .exr or .hdr; its folder is made. <stem>_preview.png beside it is the radiance tone-mapped by the mu-law.
+        stops: log2 of the exposures, in the order of `images`; None takes the exposures from EXIF.
+        esbn: the networks, or the folder of their weights, as of `load_esbn`.
+        save_aligned: folder for the aligned pictures, as 1_<name>.png, 2_<name>.png, 3_<name>.png.
+        max_pixels: a file with more is refused before it is decoded.
+
+    Returns:
+        The radiance, [H, W, 3] float32: v**2.2 / 2**stops for an encoded value v in 0..1.
+
+    Raises:
+        ValueError: pictures, exposures, output and weights do not go together; one line.
+        OSError: a file cannot be read or written.
+    """
+    images, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
+    preview = output.with_name(f"{output.stem}_preview.png")
+    if output.suffix.lower() not in RADIANCE_SUFFIXES:
+        raise ValueError(
+            f"{output}: expected an output ending in .exr or .hdr, as ESBN gives radiance, found {output.suffix!r}"
+        )
+    if len(images) < 3:
+        raise ValueError(f"esbn takes at least 3 exposures, found {len(images)}")
+    if stops is not None and (len(stops) != len(images) or not np.isfinite(stops).all()):
+        raise ValueError(f"expected {len(images)} exposures (stops), one for each picture, found {', '.join(map(str, stops))}")
+    for target in (output, preview):
+        fusing.check_target(target, images)
+    pictures = [files.read_picture(image, max_pixels) for image in images]
+    stops = _stops(pictures) if stops is None else np.asarray(stops, np.float64)
+    chosen = choose_exposures(stops)
+    pictures, stops = [pictures[i] for i in chosen], stops[list(chosen)]
+    ldr = _stack(pictures)
+    if len(images) > 3:
+        told = ", ".join(f"{picture.path.name} ({stop:+.1f})" for picture, stop in zip(pictures, stops - stops[1], strict=True))
+        logging.info("three of %d exposures: %s", len(images), told)
+    targets = [] if save_aligned is None else _aligned_targets(save_aligned, pictures)
+    for target in targets:
+        fusing.check_target(target, [*images, preview])
+
+    aligned, radiance = reconstruct(esbn if isinstance(esbn, Esbn) else load_esbn(esbn), ldr, 2 ** (stops - stops[0]))
+    for target, picture in zip(targets, aligned[: len(targets)], strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_picture(target, np.rint(picture * np.iinfo(ldr.dtype).max).astype(ldr.dtype))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scaled = radiance * np.float32(2 ** -stops[0])
+    files.write_radiance(output, scaled)
+    files.write_picture(preview, np.rint(255 * tone.mu_law(radiance)).astype(np.uint8))
+    return scaled
+
+
+def choose_exposures(stops: np.ndarray) -> tuple[int, int, int]:
+    """The indices of the three exposures that `fuse_radiance` takes, low to high; ValueError if they are not three."""
+    order = np.argsort(stops, kind="stable")
+    reference = order[(len(stops) - 1) // 2]
+
+    def nearest(candidates):
+        distances = np.abs(stops[candidates] - stops[reference])
+        low, high = USUAL_STOPS
+        return candidates[np.lexsort([-distances, np.maximum(low - distances, distances - high).clip(0)])[0]]
+
+    darker, brighter = (order[at] for at in (stops[order] < stops[reference], stops[order] > stops[reference]))
+    if not (len(darker) and len(brighter)):
+        told = ", ".join(f"{stop:g}" for stop in stops[order])
+        raise ValueError(f"expected three different exposures, the middle one between the others, found the stops {told}")
+    return int(nearest(darker)), int(reference), int(nearest(brighter))
+
+
+def fuse_radiance_brackets(
+    brackets: Sequence[pathlib.Path],
+    output: str | os.PathLike,
+    esbn: Esbn | str | os.PathLike | None = None,
+    save_aligned: str | os.PathLike | None = None,
+    **arguments,
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
+    """`fuse_radiance` of each folder of pictures into `output`/<folder's name>.exr; one that fails does not stop the others.
+
+    Args:
+        brackets: folders, as from `fusing.list_brackets`.
+        output: folder of the results, not among the brackets.
+        esbn: as of `fuse_radiance`.
+        save_aligned: folder for a folder of aligned pictures for each bracket.
+        **arguments: as of `fuse_radiance`; stops are those of each bracket's pictures in the order of their names.
+
+    Yields:
+        The file and the radiance, or the error that took its place.
+
+    Raises:
+        ValueError: the weights or the output are unfit for all.
+    """
+    output = pathlib.Path(output)
+    fusing.check_outside(output, brackets, "brackets")
+    esbn = esbn if isinstance(esbn, Esbn) else load_esbn(esbn)
+    for bracket in brackets:
+        target = output / f"{bracket.name}.exr"
+        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / bracket.name
+        try:
+            paths = files.list_pictures(bracket)
+            if len(paths) < 3:
+                raise ValueError(f"{bracket}: expected at least 3 pictures, found {len(paths)}")
+            yield target, fuse_radiance(paths, target, esbn=esbn, save_aligned=aligned, **arguments)
+        except Exception as error:  # such as too little memory for one large bracket
+            yield target, error
+
+
+def align_scenes(
+    folders: Sequence[pathlib.Path], output: str | os.PathLike, esbn: Esbn | str | os.PathLike | None = None
+) -> Iterator[tuple[pathlib.Path, Exception | None]]:
+    """Aligns scenes and writes them as scenes again, which the merging network trains on.
+
+    A scene in `output` is named as the one that it comes from, has its exposures and its radiance, and three pictures of
+    8 bit. A scene that fails does not stop the others.
+
+    Args:
+        folders: of scenes, as from `scenes.list_scenes`.
+        output: folder for the aligned scenes, not among the others.
+        esbn: as of `fuse_radiance`, but for the merging network, which need not be there.
+
+    Yields:
+        The folder of each aligned scene, and None or what went wrong.
+
+    Raises:
+        ValueError: the weights or the output are unfit for all.
+    """
+    output = pathlib.Path(output)
+    fusing.check_outside(output, folders, "scenes")
+    esbn = esbn if isinstance(esbn, Esbn) else load_esbn(esbn, merging=False)
+    for folder in folders:
+        target = output / folder.name
+        try:
+            scene = scenes.read_scene(folder)
+            aligned = esbn.align_both(scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max), scene.exposures)
+            scenes.write_scene(target, np.rint(255 * aligned).astype(np.uint8), scene.stops, scene.hdr)
+            yield target, None
+        except Exception as error:
+            yield target, error
+
+
+def _stops(pictures):
+    for picture in pictures:
+        if picture.exposure is None:
+            raise ValueError(
+                f"{picture.path}: radiance needs the exposures, and EXIF tells none: pass --exposures=STOPS, log2, one for "
+                "each picture, such as --exposures=-2,0,2"
+            )
+    return np.log2([picture.exposure for picture in pictures])
+
+
+def _stack(pictures):
+    """The pictures as one array, [3, H, W, 3] of the deepest type."""
+    first = pictures[0]
+    for picture in pictures:
+        sizes = [f"{size[1]} x {size[0]}" for size in (picture.pixels.shape, first.pixels.shape)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{picture.path} is {sizes[0]} pixels and {first.path} {sizes[1]}: "
+                "expected pictures of one size (width x height)"
+            )
+    if min(first.pixels.shape[:2]) < MIN_SIDE:
+        raise ValueError(f"{first.path}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {sizes[0]}")
+    depth = 8 * max(picture.pixels.itemsize for picture in pictures)
+    pixels = [files.to_depth(picture.pixels, depth) for picture in pictures]
+    return np.stack([np.dstack([p] * 3) if p.ndim == 2 else p for p in pixels])
+
+
+def _aligned_targets(folder, pictures):
+    return [pathlib.Path(folder) / f"{number}_{picture.path.stem}.png" for number, picture in enumerate(pictures, start=1)]

@@ -1,0 +1,115 @@
+"""Classical merges: a still scene comes back, and values that no exposure shows end where they should."""
+
+import numpy as np
+import pytest
+
+from hdr_tf.image import align, merging, tone
+
+STOPS = [(0, 2, 4), (0, 3, 6), (-2, 0, 2)]
+
+
+def take(radiance, exposures, depth=16):
+    """Exposures without noise, rounded to a depth, as float32 in 0..1."""
+    top = 2**depth - 1
+    return np.stack([np.rint(top * tone.to_exposure(radiance, exposure)) / np.float32(top) for exposure in exposures])
+
+
+def drawn(largest, shape=(23, 31, 3), seed=0):
+    """Radiance over six stops, gray pixels and coloured ones."""
+    rng = np.random.default_rng(seed)
+    return np.float32(largest * 2 ** rng.uniform(-6, 0, shape))
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("stops", STOPS)
+@pytest.mark.parametrize("model", ["hat", "snr"])
+def test_still_scene_without_noise_comes_back(model, stops, depth):
+    exposures = 2.0 ** np.array(stops)
+    radiance = drawn(0.95 / exposures[0])
+    merged = merging.MERGES[model](take(radiance, exposures, depth), exposures)
+    assert merged.dtype == np.float32 and merged.shape == radiance.shape
+    # 8 bit: half a level of the darkest value that the shortest exposure alone shows, v = 0.2: 2.2 * 0.5 / (0.2 * 255).
+    # 16 bit: 257 times less, and float32's powers.
+    np.testing.assert_allclose(merged, radiance, rtol=0.025 if depth == 8 else 1e-4)
+
+
+@pytest.mark.parametrize("stops", STOPS)
+def test_debevec_is_in_the_exposures_scale(stops):
+    exposures = 2.0 ** np.array(stops)
+    radiance = drawn(0.95 / exposures[-1])  # nothing clipped: OpenCV counts a clipped value too
+    merged = merging.debevec(take(radiance, exposures, 8), exposures)
+    assert merged.dtype == np.float32
+    bright = radiance > 0.02 / exposures[-1]
+    # Values down to level 1 of the shortest exposure take part, with little weight.
+    np.testing.assert_allclose(merged[bright], radiance[bright], rtol=0.05)
+    assert np.median(merged / radiance) == pytest.approx(1, abs=0.003)
+
+
+@pytest.mark.parametrize("stops", STOPS)
+def test_medium_is_the_medium_exposure(stops):
+    exposures = 2.0 ** np.array(stops)
+    radiance = drawn(4 / exposures[1])
+    merged = merging.medium(take(radiance, exposures), exposures)
+    np.testing.assert_allclose(merged, np.minimum(radiance, 1 / exposures[1]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["hat", "snr", "debevec"])
+def test_clipped_everywhere_takes_the_shortest(model):
+    exposures = np.array([1.0, 4, 16])
+    merged = merging.MERGES[model](np.ones((3, 4, 5, 3), np.float32), exposures)
+    np.testing.assert_array_equal(merged, np.ones((4, 5, 3)))
+
+
+@pytest.mark.parametrize("model", ["hat", "snr", "debevec"])
+def test_nearly_clipped_everywhere_takes_the_shortest(model):
+    ldr = np.ones((3, 4, 5, 3), np.float32)
+    ldr[1:] -= np.float32(1e-6)  # as interpolation leaves it
+    np.testing.assert_array_equal(merging.MERGES[model](ldr, np.array([1.0, 4, 16])), np.ones((4, 5, 3)))
+
+
+@pytest.mark.parametrize("model", list(merging.MERGES))
+def test_black_is_black(model):
+    merged = merging.MERGES[model](np.zeros((3, 4, 5, 3), np.float32), np.array([1.0, 4, 16]))
+    np.testing.assert_allclose(merged, 0, atol=1e-6)  # debevec: half a level of the three, (0.5 / 255)**2.2 / 4
+
+
+def test_dark_and_clipped_at_once_takes_what_is_clipped():
+    ldr = np.zeros((3, 1, 1, 3), np.float32)
+    ldr[1:] = 1  # something moved
+    np.testing.assert_array_equal(merging.hat(ldr, [1.0, 4, 16]), np.full((1, 1, 3), 0.25))
+
+
+def test_snr_without_read_noise_takes_black_for_black():
+    merged = merging.snr(np.zeros((3, 2, 2, 3), np.float32), [1.0, 4, 16], read_noise=0)
+    np.testing.assert_array_equal(merged, 0)
+
+
+def test_snr_beats_every_exposure_and_the_hat_in_noise():
+    rng = np.random.default_rng(0)
+    exposures, radiance = np.array([1.0, 4, 16]), drawn(0.05, (64, 64, 3))
+    noisy = []
+    for exposure in exposures:
+        linear = radiance * exposure
+        deviation = np.sqrt(np.minimum(linear, 1) / 10_000 + 5e-4**2)
+        noisy.append(np.clip(linear + deviation * rng.standard_normal(linear.shape), 0, 1) ** (1 / tone.GAMMA))
+    noisy = np.float32(noisy)
+
+    def error(merged):
+        return np.mean((merged / radiance - 1) ** 2)
+
+    best = error(merging.snr(noisy, exposures))
+    others = [tone.to_radiance(picture, exposure) for picture, exposure in zip(noisy, exposures, strict=True)]
+    assert best < min(error(merged) for merged in [*others, merging.hat(noisy, exposures)])
+
+
+def test_flow_then_merge_beats_merge_of_a_moved_scene():
+    exposures = np.array([1.0, 4, 16])
+    texture = np.kron(drawn(0.9, (14, 16, 3)), np.ones((8, 8, 1), np.float32))
+    views = [np.roll(texture, move, (0, 1)) for move in ((0, 3), (0, 0), (-2, 0))]
+    moved = np.stack([take(view, [exposure])[0] for view, exposure in zip(views, exposures, strict=True)])
+    inner = np.s_[16:-16, 16:-16]
+
+    def error(ldr):
+        return np.mean((tone.mu_law(merging.snr(ldr, exposures)) - tone.mu_law(texture))[inner] ** 2)
+
+    assert error(align.flow(moved, exposures)) < 0.5 * error(moved)
