@@ -1,7 +1,7 @@
 """Scores of radiance from three exposures: scenes in, reconstructions and their distance from the truth out.
 
-`evaluate` runs ESBN, or one of the classical merges of `hdr_tf.image.merging`, on every scene of a folder and writes what
-comes out beside a report of the figures that `METRICS` defines. Every scene is met at its full size and depth.
+`evaluate` runs ESBN, its merging network alone ("esbn_fusion"), or one of the classical merges of `hdr_tf.image.merging`, on
+every scene of a folder and writes what comes out beside a report of the figures that `METRICS` defines. Every scene is met at its full size and depth.
 
 The original protocol is what the published scripts do instead (tkd1088/ESBN 3f873ab, reconstruction_align2.py and
 reconstruction_fusion.py), quirks included: pictures of 8 bit, resized to 896 x 1344 without antialiasing; LDR inputs of the
@@ -28,7 +28,7 @@ from absl import logging
 from hdr_tf.image import align as alignment
 from hdr_tf.image import files, merging, scenes, tone
 
-MODELS = ("esbn", *merging.MERGES)
+MODELS = ("esbn", "esbn_fusion", *merging.MERGES)
 ORIGINAL_SIZE = (896, 1344)
 
 
@@ -95,7 +95,7 @@ def evaluate(
         output: a folder, made if need be; neither `folder` nor inside it.
         model: a name in `MODELS`.
         weights: a folder of ESBN's three weight files; None takes those that come with the software.
-        align: "flow" aligns the exposures first, for the classical merges.
+        align: "flow" aligns the exposures first, for what has no alignment of its own.
         original_protocol: see above.
         size: height and width for the original protocol.
         esbn: a `hdr_tf.reconstruction.Esbn` in place of the one that `weights` names.
@@ -113,12 +113,13 @@ def evaluate(
     folder, output = pathlib.Path(folder), pathlib.Path(output)
     _check(folder, output, model, weights, align, original_protocol)
     paths, incomplete = scenes.list_scenes(folder)
-    if model == "esbn" and esbn is None:
-        from hdr_tf.reconstruction import load_esbn
+    if model.startswith("esbn") and esbn is None:
+        from hdr_tf.reconstruction import FILES, load_esbn
 
-        esbn = load_esbn(weights)
+        esbn = load_esbn(weights, tuple(FILES) if model == "esbn" else ("fusion",))
     if model != "esbn":
-        reconstruct = functools.partial(_merge, merge=merging.MERGES[model], align=align)
+        merge = esbn.merge if model == "esbn_fusion" else merging.MERGES[model]
+        reconstruct = functools.partial(_merge, merge=merge, align=align)
     elif original_protocol:
         reconstruct = functools.partial(_original, esbn=esbn, size=size)
     else:
@@ -194,15 +195,17 @@ def _check(folder, output, model, weights, align, original_protocol):
     if align not in ("none", "flow"):
         raise ValueError(f"expected the alignment none or flow, found {align!r}")
     if model == "esbn" and align != "none":
-        raise ValueError("align: esbn aligns with its own networks; the classical merges take flow")
-    if model != "esbn" and (original_protocol or weights is not None):
-        raise ValueError(f"{model} has no weights and no original protocol: those belong to esbn")
+        raise ValueError("align: esbn aligns with its own networks; esbn_fusion and the classical merges take flow")
+    if model != "esbn" and original_protocol:
+        raise ValueError(f"{model} has no original protocol: that belongs to esbn")
+    if model in merging.MERGES and weights is not None:
+        raise ValueError(f"{model} has no weights: those belong to esbn and esbn_fusion")
     if folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise ValueError(f"{output}: lies among the scenes and would be taken for one; choose a folder elsewhere")
 
 
 def _merge(scene, merge, align):
-    """A classical merge."""
+    """A merge, behind the alignment that is asked for."""
     ldr = scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max)
     pictures, scores = {}, {}
     if align == "flow":

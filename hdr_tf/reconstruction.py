@@ -34,7 +34,7 @@ class Esbn:
     """The two alignment networks and the merging network, compiled for pictures of any size.
 
     Attributes:
-        low, high, fusion: the networks, see `hdr_tf.models.esbn`; `fusion` may be None where nothing is merged.
+        low, high, fusion: the networks, see `hdr_tf.models.esbn`; None where they are not needed.
     """
 
     def __init__(self, low, high, fusion):
@@ -134,13 +134,13 @@ def _inputs(pictures, exposures):
     return inputs | {f"hdr_{side}": radiance_input(picture, exposures[side]) for side, picture in scaled.items()}
 
 
-def load_esbn(folder: str | os.PathLike | None = None, merging: bool = True) -> Esbn:
+def load_esbn(folder: str | os.PathLike | None = None, networks: Sequence[str] = tuple(FILES)) -> Esbn:
     """Builds the networks, as wide as their weights are, and loads these.
 
     Args:
         folder: of esbn_align_low.weights.h5, esbn_align_high.weights.h5 and esbn_fusion.weights.h5; None takes those that
             come with the software.
-        merging: whether the merging network is loaded too; without it the result can only align.
+        networks: names in `FILES` of those to load; the others are None.
 
     Raises:
         ValueError: a file is missing, damaged or of another network.
@@ -150,7 +150,7 @@ def load_esbn(folder: str | os.PathLike | None = None, merging: bool = True) -> 
     from hdr_tf.models import esbn
 
     place = weights.PRETRAINED if folder is None else pathlib.Path(folder)
-    paths = {side: place / name for side, name in FILES.items() if merging or side != "fusion"}
+    paths = {name: place / FILES[name] for name in networks}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:
         where = "the software comes without" if folder is None else f"{folder}: found no"
@@ -158,17 +158,17 @@ def load_esbn(folder: str | os.PathLike | None = None, merging: bool = True) -> 
             f"{where} {', '.join(missing)}: train them (train/esbn_align.py --side=low, --side=high, train/esbn_fusion.py) or "
             "convert the authors' (tools/convert_checkpoint.py), and pass --weights=FOLDER with them"
         )
-    networks = dict.fromkeys(FILES)
-    for side, path in paths.items():
+    loaded = dict.fromkeys(FILES)
+    for name, path in paths.items():
         shapes = weights.read_shapes(path)
-        if side == "fusion":
+        if name == "fusion":
             filters, growth = (shapes.get(f"{layer}/kernel", (1,))[-1] for layer in ("mid_conv", "dense_conv1"))
             network = esbn.esbn_fusion(filters, growth)
         else:
-            network = esbn.esbn_align(shapes.get("low_encoder_conv1/kernel", (1,))[-1], name=f"esbn_{side}")
+            network = esbn.esbn_align(shapes.get("low_encoder_conv1/kernel", (1,))[-1], name=f"esbn_{name}")
         weights.load_weights(network, path)
-        networks[side] = network
-    return Esbn(*networks.values())
+        loaded[name] = network
+    return Esbn(*loaded.values())
 
 
 def reconstruct(esbn: Esbn, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +335,7 @@ def align_scenes(
     """
     output = pathlib.Path(output)
     fusing.check_outside(output, folders, "scenes")
-    esbn = esbn if isinstance(esbn, Esbn) else load_esbn(esbn, merging=False)
+    esbn = esbn if isinstance(esbn, Esbn) else load_esbn(esbn, ("align_low", "align_high"))
     for folder in folders:
         target = output / folder.name
         try:

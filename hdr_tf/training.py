@@ -9,19 +9,26 @@ A run is a folder:
     samples/00002000.png      a picture of what the network does
     NAME.weights.h5           the weights, when the last step is done
 
-An epoch is `log_every` steps: then the log gets its row, the checkpoint is written (under a temporary name, renamed) and the
-sample is drawn. A run that was killed goes on from its last checkpoint when the same command is typed again: variables,
-learning rate (a function of the optimizer's step) and the order of the data are those of an unbroken run, since scripts make
-their data as a function of seed and step, and `prepare` asks TensorFlow for deterministic operations (not with `jit`).
+An epoch is `log_every` steps: then the log gets its row and the sample is drawn; every `checkpoint_every` steps the checkpoint
+is written (under a temporary name, renamed). A run that was killed goes on from its last checkpoint when the same command is
+typed again: variables, learning rate (a function of the optimizer's step) and the order of the data are those of an unbroken
+run, since scripts make their data as a function of seed and step, and `prepare` asks TensorFlow for deterministic operations
+(not with `jit`).
+
+`--strategy=mirrored` trains on all accelerators of the machine: the model is made within `scope(config)`, each takes its
+share of every batch, and the gradients are averaged. A batch norm sees its accelerator's share only, and the averages that
+are kept are those of the first. Without accelerators it runs on the CPU.
 
 Keras is imported inside the functions: scripts take `TrainingConfig` from here, and their --help should not wait for it.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from absl import logging
@@ -38,7 +45,9 @@ class TrainingConfig:
     run: str = "runs/new"  # folder of the run; an existing one is continued
     steps: int = 10_000  # at which the run ends
     seed: int = 0  # of weights, data order and augmentation
-    log_every: int = 250  # steps between log rows, checkpoints and samples
+    log_every: int = 250  # steps between log rows and samples
+    checkpoint_every: int = 0  # steps between checkpoints, a multiple of log_every; 0: as log_every
+    strategy: Literal["none", "mirrored"] = "none"  # mirrored: share each batch among all accelerators
     jit: bool = False  # compile the step with XLA; a run that was killed then ends nearly, not exactly, as an unbroken one
     mixed_precision: bool = False  # half-width arithmetic: bfloat16 on a CPU, float16 on a GPU
 
@@ -49,13 +58,16 @@ def prepare(config: TrainingConfig) -> None:
     On a CPU mixed precision means bfloat16, since float16 is several times slower than float32 there.
 
     Raises:
-        ValueError: if the number of steps is not a multiple of `log_every`.
+        ValueError: if the numbers of steps do not divide each other.
     """
     import keras
     import tensorflow as tf
 
     if config.log_every < 1 or config.steps < 1 or config.steps % config.log_every:
         raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
+    if config.checkpoint_every < 0 or config.checkpoint_every % config.log_every:
+        found = f"{config.checkpoint_every} and {config.log_every}"
+        raise ValueError(f"expected --checkpoint_every to be a multiple of --log_every, found {found}")
     keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
     if not config.jit:  # Keras does without XLA where TensorFlow was asked for deterministic operations
@@ -64,6 +76,71 @@ def prepare(config: TrainingConfig) -> None:
     if config.mixed_precision:
         policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     keras.mixed_precision.set_global_policy(policy)
+
+
+def scope(config) -> contextlib.AbstractContextManager:
+    """The context in which the model is made and compiled, for the `strategy` of a script's flags.
+
+    Raises:
+        ValueError: if the flag `batch` cannot be shared evenly.
+    """
+    import tensorflow as tf
+
+    if config.strategy == "none":
+        return contextlib.nullcontext()
+    strategy = tf.distribute.MirroredStrategy()
+    if config.batch % strategy.num_replicas_in_sync:
+        count = strategy.num_replicas_in_sync
+        raise ValueError(f"expected --batch to be a multiple of {count}, the number of accelerators, found {config.batch}")
+    return strategy.scope()
+
+
+def whole_batch(loss: Callable) -> Callable:
+    """Makes a scalar loss(output, truth) of a batch one for `compile`: Keras averages arrays over accelerators, but adds up
+    scalars, and logs their sum."""
+    from keras import ops
+
+    return lambda truth, output: ops.reshape(loss(output, truth), (1,))
+
+
+def adam(learning_rate: float, schedule: Literal["step", "cosine"], steps: int):
+    """The optimizer of ESBN's programs (tkd1088/ESBN 3f873ab, training_fusion.py): Adam with epsilon 1e-8.
+
+    Args:
+        learning_rate: of the first step.
+        schedule: "step", a tenth of it behind step 200,000, as the original; "cosine", rising to it over a fiftieth of the run,
+            then falling to a hundredth.
+        steps: of the run.
+    """
+    import keras
+
+    schedules = keras.optimizers.schedules
+    if schedule == "cosine":
+        rise = steps // 50
+        rate = schedules.CosineDecay(0.0, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise)
+    else:
+        rate = schedules.PiecewiseConstantDecay([199_999], [learning_rate, learning_rate / 10])  # Keras counts from 0
+    return keras.optimizers.Adam(rate, epsilon=1e-8)
+
+
+def he_start(model, last: str) -> None:
+    """Draws the kernels of all convolutions anew after He (2015), those of the layer `last` a twentieth as large.
+
+    ESBN's own start, deviation 0.01, lets hardly anything through its nine layers; a last layer of full size saturates the
+    tanh behind it.
+    """
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = keras.initializers.HeNormal()(layer.kernel.shape)
+            layer.kernel.assign(kernel / 20 if layer.name == last else kernel)
+
+
+def sheet(columns) -> np.ndarray:
+    """Lays out columns of pictures [H, W, 3] in -1..1 as one picture, uint8."""
+    values = np.concatenate([np.concatenate(column, axis=0) for column in columns], axis=1)
+    return ((np.clip(values, -1, 1) + 1) * 127.5 + 0.5).astype(np.uint8)
 
 
 def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Callable[[], np.ndarray]) -> None:
@@ -83,10 +160,13 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
     import tensorflow as tf
 
     run, every = pathlib.Path(config.run), config.log_every
+    if config.strategy == "mirrored" and not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy):
+        raise ValueError("--strategy=mirrored: this network is trained on one accelerator; leave the flag out")
     _write_config(run, config)
     for folder in ("checkpoints", "samples"):
         (run / folder).mkdir(exist_ok=True)
-    model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     start = _restore(model, run)
     if start >= config.steps:
         return
@@ -103,7 +183,8 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         files.write_picture(run / "samples" / f"{step:08d}.png", picture)
         with pictures.as_default():
             tf.summary.image("sample", picture[None], step)
-        _save(model, run, step)
+        if step % (config.checkpoint_every or every) == 0 or step == config.steps:
+            _save(model, run, step)
 
     model.fit(
         data(start),

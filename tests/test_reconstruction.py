@@ -190,7 +190,7 @@ def test_equal_exposures_are_refused(stops):
 @pytest.fixture
 def loaded(esbn, monkeypatch):
     """Saves the seconds that loading the same weights again takes."""
-    monkeypatch.setattr(reconstruction, "load_esbn", lambda folder, merging=True: esbn)
+    monkeypatch.setattr(reconstruction, "load_esbn", lambda folder, networks=(): esbn)
 
 
 @pytest.mark.usefixtures("loaded")

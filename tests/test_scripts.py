@@ -118,7 +118,7 @@ def test_export_refuses_a_third_exposure(tmp_path):
 
 def test_records_and_training(tmp_path, capsys):
     records, run = tmp_path / "records", tmp_path / "run"
-    settings = {"photos": True, "count": 4, "size": 64, "exposures": "4", "shards": 1, "workers": 1}
+    settings = {"kind": "bracket", "photos": True, "count": 4, "size": 64, "exposures": "4", "shards": 1, "workers": 1}
     make_tfrecord.main(make_tfrecord.Config(output=str(records), **settings))
     train_pyramid.main(train_pyramid.Config(data=str(records), run=str(run), steps=2, log_every=1, filters=4))
     assert capsys.readouterr().out.splitlines()[-1] == f"{run / 'pyramid.weights.h5'}: 2 steps"
@@ -171,3 +171,48 @@ def test_benchmark(tmp_path, capsys):
 def test_benchmark_refuses_an_unknown_model():
     with pytest.raises(ValueError, match="unknown model 'densefuse'"):
         benchmark.main(benchmark.Config(model="mertens,densefuse"))
+
+
+def rows_of(tmp_path, **flags):
+    output = tmp_path / "benchmark.json"
+    benchmark.main(benchmark.Config(output=str(output), **flags))
+    return json.loads(output.read_text())["rows"]
+
+
+def test_benchmark_of_records(tmp_path, capsys):
+    flags = {"height": 128, "width": 160, "scenes": 2, "patches": 8, "patch": 64, "rounds": 2}
+    (row,) = rows_of(tmp_path, what="records", **flags)
+    assert row["patches"] == 2 * 2 * 8 and row["patch_mb"] == pytest.approx(64 * 64 * 3 * (5 + 4 * 4) / 1e6, rel=0.05)
+    assert 0 < row["scene_mb"] < 128 * 160 * 3 * (3 * 2 + 4) / 1e6  # compressed
+    assert row["times_smaller"] == pytest.approx(32 * row["patch_mb"] / row["scene_mb"])
+    assert row["times_faster"] == pytest.approx(32 * row["patch_s"] / row["scene_s"])
+    assert row["scene_s"] > 0 and row["patches_per_s"] > 0 and row["peak_mb"] >= 0
+    assert "MB/scene" in capsys.readouterr().out
+
+
+def test_benchmark_of_training(tmp_path, capsys):
+    (row,) = rows_of(tmp_path, what="training", model="esbn_fusion", filters=4, patch=32, batch=1, rounds=1)
+    assert row["model"] == "esbn_fusion" and min(row["input_ms"], row["step_ms"], row["both_ms"]) > 0
+    assert row["steps_per_s"] == pytest.approx(1e3 / row["both_ms"]) and row["peak_mb"] >= 0
+    assert "esbn_fusion" in capsys.readouterr().out
+
+
+def test_benchmark_of_reconstruction(tmp_path, capsys):
+    (row,) = rows_of(tmp_path, what="reconstruction", height=24, width=32, align_filters=4, filters=4, rounds=1)
+    assert row["size"] == [24, 32] and 0 < row["seconds"] < row["first_s"] and row["peak_mb"] >= 0
+    assert "32 x 24" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"what": "training", "model": "pyramid"}, "unknown model 'pyramid': known are esbn_align, esbn_fusion"),
+        ({"what": "records", "model": "pyramid"}, "--model: --what=records has none to choose from"),
+        ({"what": "records", "patches": 4}, "expected more --patches than --scenes, found 4 and 4"),
+        ({"what": "training", "filters": 0}, "--filters: expected 1 or more, found 0"),
+        ({"what": "reconstruction", "height": 8}, "expected sizes of at least 16"),
+    ],
+)
+def test_benchmark_refuses_what_cannot_be_measured(flags, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark.main(benchmark.Config(**flags))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hdr_tf.image import files, synthesis
-from tfrecords import dataset, schema, writer
+from tfrecords import brackets, dataset, schema, writer
 
 tf = pytest.importorskip("tensorflow")
 ROOT = pathlib.Path(__file__).parent.parent
@@ -261,7 +261,15 @@ def run_tool(*arguments):
 def test_the_tool_writes_brackets(hdr_dir, tmp_path):
     output = tmp_path / "out"
     result = run_tool(
-        *(f"--hdr_dir={hdr_dir}", f"--output={output}", "--count=6", "--size=32", "--shards=2", "--workers=2"),
+        *(
+            "--kind=bracket",
+            f"--hdr_dir={hdr_dir}",
+            f"--output={output}",
+            "--count=6",
+            "--size=32",
+            "--shards=2",
+            "--workers=2",
+        ),
         *("--exposures=2,4", "--exclude=kept", "--seed=5"),
     )
     assert result.returncode == 0, result.stderr
@@ -273,13 +281,13 @@ def test_the_tool_writes_brackets(hdr_dir, tmp_path):
         assert set(record["source"].numpy().decode().split("+")) <= {"one", "two"}
         assert 2 <= len(record["ev"]) <= 4 and record["exposures"].shape == (len(record["ev"]), 32, 32, 3)
     pictures = (hdr_dir / "one.exr", hdr_dir / "two.exr")
-    again = writer.BracketMaker(pictures, (), 32, (2, 4), 5)(0)
+    again = brackets.BracketMaker(pictures, (), 32, (2, 4), 5)(0)
     np.testing.assert_array_equal(records[0]["exposures"], again["exposures"])
 
 
 def test_workers_end_with_a_killed_tool(hdr_dir, tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "make_tfrecord.py"), f"--hdr_dir={hdr_dir}", f"--output={tmp_path}"]
-    options = ["--count=9999", "--size=64", "--shards=2", "--workers=2"]
+    options = ["--kind=bracket", "--count=9999", "--size=64", "--shards=2", "--workers=2"]
     tool = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".*.gz")) and time.monotonic() < deadline:
@@ -290,7 +298,7 @@ def test_workers_end_with_a_killed_tool(hdr_dir, tmp_path):
 
 
 def test_photographs_need_no_folder(tmp_path):
-    maker = writer.BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
+    maker = brackets.BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
     records = [maker(index) for index in range(4)]
     assert len({record["source"] for record in records}) > 1
     for record in records:
@@ -302,7 +310,7 @@ def test_photographs_need_no_folder(tmp_path):
     [
         ({"hdr_dirs": []}, "found neither"),
         ({"hdr_dirs": ["absent"]}, "absent: expected a folder"),
-        ({"exclude": ["nobody"]}, "no picture named nobody to leave out"),
+        ({"exclude": ["nobody"]}, "no picture named nobody"),
         ({"exclude": ["one", "two", "kept"]}, "found none that can be read"),
         ({"exposures": (4, 3)}, "the smaller number first, found 4,3"),
         ({"exposures": (2, 10)}, "2 to 9 exposures"),
@@ -313,5 +321,5 @@ def test_photographs_need_no_folder(tmp_path):
 )
 def test_arguments_out_of_range_are_named(hdr_dir, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        writer.write_brackets(**{"folder": tmp_path / "out", "hdr_dirs": [hdr_dir], "count": 4} | arguments)
+        brackets.write_brackets(**{"folder": tmp_path / "out", "hdr_dirs": [hdr_dir], "count": 4} | arguments)
     assert not (tmp_path / "out").exists()

@@ -4,12 +4,23 @@ Every shard is compared with the manifest's SHA-256 before the first record is r
 lose the rest of a truncated file without a word, and a file cut between two records gives no error at all.
 """
 
+import atexit
+import collections
+import contextlib
+import functools
+import itertools
 import json
+import os
 import pathlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from hdr_tf.image import patches
 from tfrecords import schema, writer
 
 
@@ -46,8 +57,9 @@ def check_shards(folder: pathlib.Path, skip_damaged: bool = False) -> dict[pathl
         ValueError: a shard is missing or differs from the manifest (named), unless `skip_damaged`; or nothing is left.
     """
     folder = pathlib.Path(folder)
+    manifest = read_manifest(folder)
     counts, lost = {}, 0
-    for name, entry in read_manifest(folder)["shards"].items():
+    for name, entry in manifest["shards"].items():
         found = writer.fingerprint(folder / name)
         if found == (entry["bytes"], entry["sha256"]):
             counts[folder / name] = entry["count"]
@@ -55,7 +67,7 @@ def check_shards(folder: pathlib.Path, skip_damaged: bool = False) -> dict[pathl
         state = "missing" if found is None else f"damaged: expected {entry['bytes']} bytes, found {found[0]}, other SHA-256"
         if not skip_damaged:
             raise ValueError(f"{folder / name}: {state}; write the set anew, or read the rest with skip_damaged")
-        readable = min(_readable(folder / name), entry["count"]) if found else 0
+        readable = min(_readable(folder / name, manifest["kind"]), entry["count"]) if found else 0
         logging.warning("%s: %s; %d of %d records lost", folder / name, state, entry["count"] - readable, entry["count"])
         lost += entry["count"] - readable
         if readable:
@@ -67,10 +79,10 @@ def check_shards(folder: pathlib.Path, skip_damaged: bool = False) -> dict[pathl
     return counts
 
 
-def _readable(path):
+def _readable(path, kind):
     count = 0
     try:
-        for _ in tf.data.TFRecordDataset(str(path), "GZIP"):
+        for _ in tf.data.TFRecordDataset(str(path), schema.COMPRESSION[kind]):
             count += 1
     except tf.errors.OpError:  # a record's checksum or the compressed stream is wrong: nothing behind it can be trusted
         pass
@@ -144,13 +156,246 @@ def choose_exposures(stack, exposures: int, seed):
     return tf.ensure_shape(tf.cast(chosen, tf.float32) / 255, [exposures, None, None, 3])
 
 
+def patch_dataset(
+    folder: pathlib.Path,
+    batch: int,
+    features: Sequence[str],
+    patch: int = 256,
+    seed: int = 0,
+    start: int = 0,
+    shuffle_scenes: int = 8,
+    depth: int = 8,
+    resize: bool = True,
+    skip_damaged: bool = False,
+) -> tf.data.Dataset:
+    """Returns endless training batches {feature: float32 [batch, patch, patch, 3]}; what batch number b holds depends on the
+    set, the seed and b alone.
+
+    Features are those of `patches.FEATURES`, scaled as ESBN's scripts feed its networks: pictures (ldr_..., gt_ldr_...) to
+    -1..1, radiance (hdr_..., gt_hdr) times 2 less 1, which may exceed 1; of kind "kalantari" also "exposures", [batch, 3],
+    2**stops. Only those asked for are computed.
+
+    Of kind "kalantari" all patches of a scene (place, rotation, flip) come once before one comes again. Scenes take turns,
+    `shuffle_scenes` at a time until all their patches have come: in proportion to their numbers of patches, so that of scenes
+    of one size any four patches on end are of four scenes. The ESBN kinds hold patches, which are shuffled.
+
+    Memory: 41 MB for each of `shuffle_scenes` scenes of 1000 x 1500 with all features (63 MB with `depth=16`; see
+    `patches.Patches`), 45 MB while one is unpacked, and at patch 256 up to 7 MB for each patch of the few batches under way.
+
+    Args:
+        folder: of a finished set of kind "kalantari", "esbn_align" or "esbn_merge".
+        batch: patches in a batch.
+        features: see above.
+        patch: side in pixels; the ESBN kinds have the one that they were written with.
+        seed: of the order.
+        start: the first batch to return, for a run that goes on; those before it cost no reading of pixels.
+        shuffle_scenes: scenes open at a time, at least 4 if there are as many.
+        depth: 16 keeps the bits that the original drops (another result than the original's), 8 is the original.
+        resize: False leaves out the original's resize to 250/256 and back (likewise).
+        skip_damaged: see `check_shards`.
+
+    Raises:
+        ValueError: damaged or unfinished set (see `check_shards`), one of another kind or without the features asked for, a
+            scene smaller than a patch, or numbers out of range.
+    """
+    manifest, features = read_manifest(folder), tuple(dict.fromkeys(features))
+    kind = manifest["kind"]
+    if kind not in ("kalantari", "esbn_align", "esbn_merge"):
+        raise ValueError(f"{folder}: expected a set of kind kalantari, esbn_align or esbn_merge, found {kind!r}")
+    known = (*patches.FEATURES, "exposures") if kind == "kalantari" else tuple(schema.esbn_names(kind))
+    unknown = [name for name in features if name not in known]
+    if unknown or not features:
+        raise ValueError(f"{folder}: a set of kind {kind!r} gives {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
+    if min(batch, shuffle_scenes) < 1 or depth not in (8, 16):
+        raise ValueError(
+            f"expected batch and shuffle_scenes of 1 or more and a depth of 8 or 16, found {batch}, {shuffle_scenes}, {depth}"
+        )
+    if kind == "kalantari":
+        counts = check_shards(folder, skip_damaged)
+        cut = tuple(name for name in features if name != "exposures")
+        reader = _SceneReader(folder, manifest, counts, shuffle_scenes, features=cut, patch=patch, depth=depth, resize=resize)
+
+        def order():
+            pairs = _batches(patch_order(reader.sizes, shuffle_scenes, seed), batch, start)
+            return itertools.takewhile(lambda _: not _ending.is_set(), pairs)
+
+        batches = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([batch, 2], tf.int64))
+        batches = batches.map(functools.partial(_cut, reader, features), num_parallel_calls=min(4, os.cpu_count()))
+    else:
+        found = manifest["arguments"]["patch"], 8, True
+        if found != (patch, depth, resize):
+            raise ValueError(
+                f"{folder}: the patches are {found[0]} pixels wide, of 8 bit and resized: they cannot be had with "
+                f"patch={patch}, depth={depth}, resize={resize}; records of kind kalantari can"
+            )
+        names = schema.esbn_names(kind)
+        records = _parse(folder, _serialized(folder, seed, skip_damaged).repeat().skip(start * batch))
+        records = records.map(lambda record: {name: _scaled(record[names[name]]) for name in features})
+        batches = records.batch(batch, drop_remainder=True)
+
+    def shaped(arrays):
+        shapes = {name: [batch, 3] if name == "exposures" else [batch, patch, patch, 3] for name in arrays}
+        return {name: tf.ensure_shape(array, shapes[name]) for name, array in arrays.items()}
+
+    return batches.map(shaped).prefetch(2)
+
+
+@tf.autograph.experimental.do_not_convert
+def _cut(reader, features, pairs):
+    """The patches {feature: [batch, side, side, 3]} of pairs of scene and patch; OpenCV's own resize gives the original's
+    values, `tf.image.resize` differs by up to two levels in a quarter of them."""
+    side = reader.options["patch"]
+
+    def cut(pairs):
+        with _unless_ending():
+            return arrays_of(pairs)
+
+    def arrays_of(pairs):
+        sides = {name: [3] if name == "exposures" else [side, side, 3] for name in features}
+        arrays = {name: np.empty([len(pairs), *shape], np.float32) for name, shape in sides.items()}
+        for number, (scene, index) in enumerate(pairs.tolist()):
+            scene_patches, exposures = reader(scene)
+            example = {name: array[number] for name, array in arrays.items()}
+            scene_patches.cut_scaled(index, example)
+            if "exposures" in example:
+                example["exposures"][:] = exposures
+        return list(arrays.values())
+
+    return dict(zip(features, tf.numpy_function(cut, [pairs], [tf.float32] * len(features), stateful=False), strict=True))
+
+
+# A thread of tf.data that waits for the interpreter while it ends is killed, and the process aborts with it (code 134).
+# Iterators that are still alive then, such as those of a program that fails, are therefore brought to rest before.
+_ending, _calls = threading.Event(), []
+
+
+@contextlib.contextmanager
+def _unless_ending():
+    _calls.append(None)
+    try:
+        if _ending.is_set():
+            raise RuntimeError("the program ends")
+        yield
+    finally:
+        _calls.pop()
+
+
+@atexit.register
+def _rest():
+    _ending.set()
+    time.sleep(0.05)  # calls that are just being made
+    while _calls:
+        time.sleep(0.01)
+
+
+def _scaled(array):
+    """As `patches.scale`, of a tensor."""
+    return array * 2 - 1 if array.dtype == tf.float32 else tf.cast(array, tf.float32) / 127.5 - 1
+
+
+def patch_order(sizes: Sequence[int], open_scenes: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields, for ever, the patches of one group of scenes after the other: int64 [N, 2] of scene and patch.
+
+    A group holds `open_scenes` scenes, or all if there are fewer, and each of their patches once; every scene comes once
+    before one comes again.
+
+    Args:
+        sizes: number of patches of each scene.
+        open_scenes: scenes in a group.
+        seed: the order depends on nothing else.
+    """
+    for number, group in enumerate(_groups(len(sizes), open_scenes, seed)):
+        rng = np.random.default_rng([seed, 1, number])
+        pairs = [np.stack([np.full(sizes[scene], scene), rng.permutation(sizes[scene])], 1) for scene in group]
+        # Position within a scene, as a fraction: sorted by it, each scene's patches are spread evenly over the whole.
+        turns = [(np.arange(len(part)) + place / len(group)) / len(part) for place, part in enumerate(pairs)]
+        yield np.concatenate(pairs)[np.argsort(np.concatenate(turns), kind="stable")]
+
+
+def _groups(count, length, seed):
+    if count <= length:  # in the same order each time, so that a batch across two rounds does not have a scene twice
+        group = np.random.default_rng([seed, 0]).permutation(count).tolist()
+        yield from itertools.repeat(group)
+    waiting = []
+    for epoch in itertools.count():
+        scenes = np.random.default_rng([seed, 0, epoch]).permutation(count).tolist()
+        waiting += sorted(scenes, key=waiting.__contains__)  # what waits is not to come twice in its group
+        while len(waiting) >= length:
+            yield waiting[:length]
+            waiting = waiting[length:]
+
+
+def _batches(order, batch, start):
+    """Cuts the arrays of `order` (whose rows are endless) into batches, from batch number `start` on."""
+    skip, rest = start * batch, np.empty([0, 2], np.int64)
+    for group in order:
+        taken = min(skip, len(group))
+        skip -= taken
+        rest = np.concatenate([rest, group[taken:]])
+        whole = len(rest) // batch * batch
+        yield from rest[:whole].reshape(-1, batch, 2)
+        rest = rest[whole:]
+
+
+class _SceneReader:
+    """The scenes of a set of kind "kalantari", those used last unpacked in memory; for several threads."""
+
+    def __init__(self, folder, manifest, counts, capacity, **options):
+        paths = [pathlib.Path(folder) / name for name in sorted(manifest["shards"])]
+        self.places, self.sizes = [], []
+        for number, scene in enumerate(manifest["arguments"]["scenes"]):
+            path, position = paths[number % len(paths)], number // len(paths)
+            if position >= counts.get(path, 0):
+                continue  # lost, and reported as such
+            self.places.append((path, position))
+            self.sizes.append(patches.count_patches(scene["height"], scene["width"], options["patch"]))
+            if not self.sizes[-1]:
+                raise ValueError(
+                    f"{folder}: expected scenes of at least {options['patch']} x {options['patch']} pixels, "
+                    f"found {scene['name']} of {scene['width']} x {scene['height']}; choose a smaller patch"
+                )
+        self.capacity, self.options = capacity, options
+        self.scenes, self.lock = collections.OrderedDict(), threading.Lock()
+
+    def __call__(self, scene):
+        """The scene's `patches.Patches` and exposures."""
+        with self.lock:
+            if scene not in self.scenes:
+                while len(self.scenes) >= self.capacity:  # before reading, so that there are never more
+                    self.scenes.popitem(last=False)
+                self.scenes[scene] = self._read(*self.places[scene])
+            self.scenes.move_to_end(scene)
+            return self.scenes[scene]
+
+    def _read(self, path, position):
+        record = schema.unpack(schema.KALANTARI, _record(path, position))
+        exposures = 2.0 ** record["stops"]
+        ldr = record["ldr"] if record["depth"] == 16 else record["ldr"].astype(np.uint8)
+        return patches.Patches(ldr, exposures, record["hdr"], **self.options), exposures.astype(np.float32)
+
+
+def _record(path, position):
+    """Record `position` of an uncompressed file, of which the records before it are not read.
+
+    Not by tf.data: this runs inside one, where another would wait for the same threads.
+    """
+    with path.open("rb") as file:
+        for left in range(position, -1, -1):
+            length = int.from_bytes(file.read(8), "little")
+            file.seek(4, 1)  # checksum of the length; the whole file has been compared with the manifest
+            if left:
+                file.seek(length + 4, 1)
+        return file.read(length)
+
+
 def _serialized(folder, seed, skip_damaged):
     """The records as they lie in the files; arguments as of `load`."""
+    compression = schema.COMPRESSION[read_manifest(folder)["kind"]]
     counts = check_shards(folder, skip_damaged)
     shards = tf.data.Dataset.from_tensor_slices(([str(path) for path in counts], list(counts.values())))
 
     def records(path, count):
-        return tf.data.TFRecordDataset(path, "GZIP").take(tf.cast(count, tf.int64))
+        return tf.data.TFRecordDataset(path, compression).take(tf.cast(count, tf.int64))
 
     if seed is None:
         return shards.flat_map(records)

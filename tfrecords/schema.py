@@ -10,6 +10,8 @@ TensorShape([2, 8, 8, 3])
 
 import dataclasses
 import difflib
+import functools
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,19 +29,89 @@ class Array:
     spec = tf.io.FixedLenFeature([], tf.string)
 
     def encode(self, value) -> bytes:
+        return tf.make_tensor_proto(self.checked(value)).SerializeToString()
+
+    def checked(self, value) -> np.ndarray:
         value = np.asarray(value)
         fits = value.ndim == len(self.shape) and all(
             length in (None, found) for length, found in zip(self.shape, value.shape, strict=True)
         )
         if value.dtype != self.dtype or not fits:
             raise ValueError(f"expected {self.describe()}, found {value.dtype} {list(value.shape)}")
-        return tf.make_tensor_proto(value).SerializeToString()
+        return value
 
     def decode(self, value):
         return tf.ensure_shape(tf.io.parse_tensor(value, self.dtype), self.shape)
 
+    def unpack(self, value: bytes) -> np.ndarray:
+        return tf.make_ndarray(type(tf.make_tensor_proto(0)).FromString(value))  # a class without a public name
+
     def describe(self) -> str:
         return f"{self.dtype} {list(self.shape)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Array):
+    """An array of pictures [..., W, C], compressed without loss: lengths as int32, then deflated bytes.
+
+    Whole numbers become differences along the width, and the first bytes of all values come first, then the second bytes, and
+    so on. Of a noisy 16-bit picture the upper bytes then compress well, which those of PNG, TIFF or the plain array hardly
+    do; of radiance that came from a Radiance file (8 bit and an exponent) the lower two are zero.
+    """
+
+    def encode(self, value) -> bytes:
+        value = self.checked(value)
+        if value.dtype.kind == "u":
+            value = np.concatenate([value[..., :1, :], np.diff(value, axis=-2)], axis=-2)
+        planes = np.moveaxis(np.ascontiguousarray(value)[..., None].view(np.uint8), -1, 0)
+        # Higher levels take three times as long for two parts in a hundred.
+        return np.int32(value.shape).tobytes() + zlib.compress(planes.tobytes(), 1)
+
+    def decode(self, value):
+        # Eagerly the function gets an array of bytes, in a map the bytes themselves.
+        unpack = functools.partial(tf.numpy_function, lambda value: self.unpack(np.asarray(value).item()), stateful=False)
+        return tf.ensure_shape(unpack([value], self.dtype), self.shape)
+
+    def unpack(self, value: bytes) -> np.ndarray:
+        head, dtype = 4 * len(self.shape), np.dtype(self.dtype)
+        shape = np.frombuffer(value[:head], np.int32)
+        try:
+            planes = np.frombuffer(zlib.decompress(memoryview(value)[head:]), np.uint8).reshape(dtype.itemsize, *shape)
+        except (zlib.error, ValueError) as error:
+            raise ValueError(f"expected {self.describe()}, found {len(value)} other bytes") from error
+        array = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view(dtype)[..., 0]
+        return np.cumsum(array, axis=-2, dtype=dtype) if dtype.kind == "u" else array
+
+    def describe(self) -> str:
+        return f"packed {super().describe()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Patch:
+    """A square RGB patch [side, side, 3] as its bare bytes, for readers that know type and size (`tf.io.decode_raw`)."""
+
+    dtype: str
+
+    spec = tf.io.FixedLenFeature([], tf.string)
+
+    def encode(self, value) -> bytes:
+        value = np.asarray(value)
+        if value.dtype != self.dtype or value.ndim != 3 or value.shape != (len(value), len(value), 3):
+            raise ValueError(f"expected {self.dtype} [side, side, 3], found {value.dtype} {list(value.shape)}")
+        return value.tobytes()
+
+    def decode(self, value):
+        values = tf.io.decode_raw(value, self.dtype)
+        side = tf.cast(tf.round(tf.sqrt(tf.size(values) / 3)), tf.int32)
+        return tf.reshape(values, tf.stack([side, side, 3]))
+
+    def unpack(self, value: bytes) -> np.ndarray:
+        values = np.frombuffer(value, self.dtype)
+        side = round((len(values) / 3) ** 0.5)
+        return values.reshape(side, side, 3)
+
+    def describe(self) -> str:
+        return f"raw {self.dtype} [side, side, 3]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +128,14 @@ class Text:
     def decode(self, value):
         return value
 
+    def unpack(self, value: bytes) -> str:
+        return value.decode()
+
     def describe(self) -> str:
         return "text"
 
 
-Schema = Mapping[str, Array | Text]
+Schema = Mapping[str, Array | Patch | Text]
 
 # A bracket: exposures of one scene as RGB, darkest first, their offsets in stops, and the picture that they come from.
 BRACKET = {
@@ -69,7 +144,44 @@ BRACKET = {
     "source": Text(),
 }
 
-KINDS = {"bracket": BRACKET}
+# A scene whole: three exposures as RGB, short to long, with their levels as the files have them (to 255 or 65535, as depth
+# says), log2 of the exposures, linear radiance, and the name of its folder. Patches are cut when they are read.
+KALANTARI = {
+    "ldr": Packed("uint16", (3, None, None, 3)),
+    "depth": Array("int32", ()),
+    "stops": Array("float64", (3,)),
+    "hdr": Packed("float32", (None, None, 3)),
+    "name": Text(),
+}
+
+# Our names of a patch's arrays and those of ESBN's scripts; pictures are uint8, radiance is float32.
+ESBN_NAMES = {
+    **{f"ldr_{side}": f"input_LDR_{side}" for side in ("low", "mid", "high")},
+    **{f"hdr_{side}": f"input_HDR_{side}" for side in ("low", "mid", "high")},
+    **{f"gt_ldr_{side}": f"gt_LDR_{side}" for side in ("low", "high")},
+    "gt_hdr": "gt_HDR",
+}
+
+
+def esbn_names(kind: str) -> dict[str, str]:
+    """Returns {our name: name in the record} of kind "esbn_align" or "esbn_merge"."""
+    if kind == "esbn_merge":
+        return {ours: f"merge/{name}" for ours, name in ESBN_NAMES.items() if not ours.startswith("gt_ldr")}
+    return {ours: f"train/{name}" for ours, name in ESBN_NAMES.items()}
+
+
+def _esbn(kind):
+    return {name: Patch("uint8" if "LDR" in name else "float32") for name in esbn_names(kind).values()}
+
+
+# Patches as make_tfrecord.py of ESBN writes them for its alignment networks, and as its training_fusion.py reads them.
+ESBN_ALIGN, ESBN_MERGE = _esbn("esbn_align"), _esbn("esbn_merge")
+
+KINDS = {"kalantari": KALANTARI, "esbn_align": ESBN_ALIGN, "esbn_merge": ESBN_MERGE, "bracket": BRACKET}
+
+# How the files of a kind are compressed. Scenes are packed field by field, so that any one can be read without those before
+# it; ESBN's own scripts read uncompressed files.
+COMPRESSION = {"kalantari": "", "esbn_align": "", "esbn_merge": "", "bracket": "GZIP"}
 
 
 def encode(schema: Schema, example: Mapping) -> bytes:
@@ -103,6 +215,22 @@ def parse(schema: Schema, serialized) -> dict:
     """
     values = tf.io.parse_single_example(serialized, {name: field.spec for name, field in schema.items()})
     return {name: field.decode(values[name]) for name, field in schema.items()}
+
+
+def unpack(schema: Schema, serialized: bytes) -> dict:
+    """Returns the arrays of one serialized example without TensorFlow's operations, for use inside one.
+
+    Raises:
+        ValueError: a field is missing or of another type; the message names it.
+    """
+    found = tf.train.Example.FromString(serialized).features.feature
+    values = {}
+    for name, field in schema.items():
+        try:
+            values[name] = field.unpack(found[name].bytes_list.value[0])
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"in field {name!r}: {error}") from error
+    return values
 
 
 def describe(schema: Schema) -> dict[str, str]:

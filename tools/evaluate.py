@@ -32,11 +32,11 @@ class Config:
     output: str = ""
     """a folder for the results"""
     model: str = "esbn"
-    """esbn, or a classical merge: medium, hat, snr or debevec"""
+    """esbn, its merging network alone (esbn_fusion), or a classical merge: medium, hat, snr or debevec"""
     weights: str | None = None
     """a folder with ESBN's three weight files; default: those that come with the software"""
     align: Literal["none", "flow"] = "none"
-    """bring the exposures onto the medium one by optical flow, for the classical merges"""
+    """bring the exposures onto the medium one by optical flow first; not for esbn, which aligns itself"""
     original_protocol: bool = False
     """run ESBN as its published scripts do: 896 x 1344, 8 bit, the ground truth shown to the high network"""
 

@@ -1,17 +1,25 @@
 """Writes TFRecords for training.
 
-    python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/train --count=1500
+    python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
+    python tools/make_tfrecord.py --kind=esbn_align --scenes=data/scenes --output=data/align --count=5000 --shards=5
+    python tools/make_tfrecord.py --kind=esbn_merge --scenes=data/aligned --output=data/merge --count=5000 --shards=5
+    python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=1500
 
-Kind "bracket": exposures of one scene, made from pictures of known radiance (OpenEXR, Radiance) by a simulated camera with
-random exposure times, response and noise. In and out:
+Kind "kalantari", the default: scenes of three exposures, whole and without loss, from which training cuts its patches.
+Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their names, 4.1 MB each; the second wants scenes
+whose short and long exposure have been aligned (tools/align_scenes.py). Kind "bracket": exposures of one scene, made from
+pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise.
+In and out:
 
-    hdr_dir/              data/train/
-      bridge.exr            manifest.json
-      desk.hdr              bracket-00000-of-00008.tfrecord.gz
-      ...                   ...
+    data/scenes/                    data/train/
+      001/                            manifest.json
+        a.tif b.tif c.tif             kalantari-00000-of-00008.tfrecords
+        exposure.txt                  ...
+        HDRImg.hdr
+      002/ ...
 
-Interrupted, it goes on where it stopped when started again. tfrecords/schema.py declares the fields, tfrecords/dataset.py
-reads them.
+Scenes that are damaged, incomplete or without radiance are named and left out. Interrupted, it goes on where it stopped when
+started again. tfrecords/schema.py declares the fields, tfrecords/dataset.py reads them.
 """
 
 import dataclasses
@@ -25,57 +33,87 @@ from hdr_tf import cli
 class Config:
     """What to write, and from what."""
 
-    # What a record is: bracket.
-    kind: str = "bracket"
-    # Folder of .exr and .hdr files, or several with commas between them.
+    # What a record is: kalantari, esbn_align, esbn_merge or bracket.
+    kind: str = "kalantari"
+    # Folder of scene folders (all kinds but bracket).
+    scenes: str = ""
+    # Folder of .exr and .hdr files, or several with commas between them (bracket).
     hdr_dir: str = ""
     # Folder for the records; made if absent.
     output: str = ""
-    # Number of records.
-    count: int = 1000
-    # Side of the square pictures in pixels.
+    # Number of records; 0 for all scenes or patches, for brackets 1000.
+    count: int = 0
+    # Side of the patches in pixels (esbn_align, esbn_merge).
+    patch: int = 256
+    # Side of the square pictures in pixels (bracket).
     size: int = 256
-    # Number of exposures in a record: one number, or the least and the largest with a comma between them (2 to 9).
+    # Number of exposures in a record: one number, or the least and the largest with a comma between them, 2 to 9 (bracket).
     exposures: str = "3,5"
-    # Names (without suffix) of pictures to leave out, with commas between them.
+    # Names (without suffix) of pictures to leave out, with commas between them (bracket).
     exclude: str = ""
-    # Also use the photographs in scikit-image's wheel under made-up light.
+    # Also use the photographs in scikit-image's wheel under made-up light (bracket).
     photos: bool = False
     # The same seed gives the same records.
     seed: int = 0
-    # Number of files.
+    # Number of files; of scenes at most that many.
     shards: int = 8
     # Number of processes; 0 for one per CPU.
     workers: int = 0
+    # Complete the set that a killed run left; false refuses a folder with records.
+    resume: bool = True
 
 
 def main(config: Config) -> None:
-    # Here, so that --help does not wait for TensorFlow.
-    from tfrecords import writer
-
-    if config.kind != "bracket":
-        raise ValueError(f"unknown kind {config.kind!r}: known are bracket")
+    if config.kind not in ("kalantari", "esbn_align", "esbn_merge", "bracket"):
+        raise ValueError(f"unknown kind {config.kind!r}: known are kalantari, esbn_align, esbn_merge, bracket")
     if not config.output:
         raise ValueError("--output: expected a folder to write to, found nothing")
+    manifest, left_out = _brackets(config) if config.kind == "bracket" else _scenes(config)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    megabytes = sum(shard["bytes"] for shard in manifest["shards"].values()) / 1e6
+    print(f"{config.output}: {manifest['count']} records in {len(manifest['shards'])} shards, {megabytes:.0f} MB")
+
+
+def _scenes(config):
+    # Here, so that --help does not wait for TensorFlow.
+    from tfrecords import scenes
+
+    if not config.scenes:
+        hint = "; --hdr_dir belongs to --kind=bracket" if config.hdr_dir or config.photos else ""
+        raise ValueError(f"--scenes: expected a folder of scenes, found nothing{hint}")
+    return scenes.write_scenes(
+        pathlib.Path(config.output),
+        config.kind,
+        pathlib.Path(config.scenes),
+        config.count,
+        config.patch,
+        config.seed,
+        config.shards,
+        config.workers,
+        config.resume,
+    )
+
+
+def _brackets(config):
+    from tfrecords import brackets
+
     numbers = words(config.exposures)
     if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers):
         raise ValueError(f"--exposures: expected a number or two as in 3,5, found {config.exposures!r}")
-    manifest, unreadable = writer.write_brackets(
+    return brackets.write_brackets(
         pathlib.Path(config.output),
         [pathlib.Path(folder) for folder in words(config.hdr_dir)],
-        config.count,
+        config.count or 1000,
         config.size,
         (int(numbers[0]), int(numbers[-1])),
         words(config.exclude),
         config.photos,
         config.seed,
         config.shards,
-        config.workers or None,
+        config.workers,
+        config.resume,
     )
-    for line in unreadable:
-        print(f"left out: {line}", file=sys.stderr)
-    megabytes = sum(shard["bytes"] for shard in manifest["shards"].values()) / 1e6
-    print(f"{config.output}: {manifest['count']} records in {len(manifest['shards'])} shards, {megabytes:.0f} MB")
 
 
 def words(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Trains the default network, `pyramid`, on made brackets.
 
-    python tools/make_tfrecord.py --hdr_dir=hdr --photos --exposures=4,5 --count=3000 --output=data/train
+    python tools/make_tfrecord.py --kind=bracket --hdr_dir=hdr --photos --exposures=4,5 --count=3000 --output=data/train
     python train/pyramid.py --data=data/train --run=runs/pyramid
 
 Loss: 1 - MEF-SSIM of the gray pictures, three scales; plus 20 times the mean squared distance of the result from [0, 1]; plus

@@ -151,8 +151,11 @@ class EnlargingConvolution(keras.layers.Conv2D):
         (rows, columns), filters = self.kernel_size, self.filters
         kernel = ops.einsum("pat,qbu,tuio->abipqo", self._taps(rows), self._taps(columns), self.kernel)
         kernel = ops.reshape(kernel, (*kernel.shape[:3], 4 * filters))
-        x = ops.depth_to_space(ops.conv(x, kernel, padding="same"), 2)
-        return x + self.bias
+        x = ops.conv(x, kernel, padding="same")
+        # As ops.depth_to_space, which Keras has from 3.15 on: rows of the 2x2 between the rows, columns lie there already.
+        height, width = ops.shape(x)[1:3]
+        x = ops.transpose(ops.reshape(x, (-1, height, width, 2, 2 * filters)), (0, 1, 3, 2, 4))
+        return ops.reshape(x, (-1, 2 * height, 2 * width, filters)) + self.bias
 
     def _taps(self, size):
         """[2, taps on the small picture, taps]: 1 where the tap, from the first or second of two pixels, meets the pixel."""
