@@ -1,9 +1,15 @@
-"""Time and memory of fusion, measured beside OpenCV's Mertens fusion in the same run.
+"""Time and memory: of fusion beside OpenCV's Mertens fusion, of ESBN's records, its training and its reconstruction.
 
-Machines differ and are noisy, so what counts is the ratio: a system and Mertens (createMergeMertens().process and
-convertScaleAbs, default weights) fuse the same two pictures in turn, and the median of the ratios is reported. Each system
-runs in a process of its own, whose peak memory above what it held before its first picture, libraries and weights loaded, is
-reported too. A published network gets random weights, on which its time does not depend.
+Machines differ and are noisy, so what counts is a ratio to something measured in the same run.
+
+    measure                  a system and Mertens (createMergeMertens().process and convertScaleAbs, default weights) fuse the
+                             same two pictures in turn; the median of the ratios
+    measure_records          a scene written as one record, beside its patches written one by one as ESBN's own program does it
+    measure_training         steps, beside the time that their input takes
+    measure_reconstruction   three exposures aligned and merged
+
+Each runs in a process of its own, whose peak memory above what it held before the first picture, libraries and weights loaded,
+is reported too. A published network gets random weights, on which its time does not depend.
 """
 
 import concurrent.futures
@@ -12,15 +18,19 @@ import pathlib
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from hdr_tf import fusing
-from hdr_tf.image import synthesis
+from hdr_tf.image import files, patches, scene_sets, synthesis
+from hdr_tf.image.scenes import HDR_NAME
 
 MERTENS = "mertens"
 WARM_UP = 3
+PHOTOS = ("coffee", "motorcycle_left", "chelsea")  # sources of made scenes, where there are no better ones
 
 
 def measure(system: str, size: int, rounds: int) -> dict:
@@ -36,8 +46,197 @@ def measure(system: str, size: int, rounds: int) -> dict:
         Mertens), `fuse_ms` of `hdr_tf.fuse` from uint8 arrays to the uint8 result, and `mertens_ms`; `ratio`, the median of
         fuse over Mertens; `peak_mb`, memory in 2**20 bytes.
     """
+    return _alone(_measure, system, size, rounds)
+
+
+def measure_records(
+    hdr_dirs: Sequence[str], size: tuple[int, int], count: int, patch: int, drawn: int, rounds: int, workers: int | None = None
+) -> dict:
+    """Writes and reads made scenes as records.
+
+    Args:
+        hdr_dirs: folders of EXR and Radiance files to make the scenes of; none for photographs under made-up light.
+        size: height and width of the scenes.
+        count: of the scenes.
+        patch: side of the patches in pixels.
+        drawn: how many patches are written as ESBN's own program writes them, 4.1 MB each at 256 pixels.
+        rounds: batches of eight patches that are read, all features of each.
+        workers: processes that write; None or 0 for one per CPU.
+
+    Returns:
+        Of kind "kalantari", `scene_mb` (10**6 bytes) and `scene_s`, wall time of all processes, their start included, for one
+        scene; `patch_mb` and `patch_s` of ESBN's own records, see `_write_patches`; `patches` a scene; `times_smaller` and
+        `times_faster`, what all of them take over what the scene takes. `patches_per_s` read; `peak_mb` of the process that
+        reads (2**20 bytes).
+    """
+    from tfrecords import scenes
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        scene_sets.write_scenes(folder / "scenes", hdr_dirs or [_photographs(folder / "photos")], count, size, workers=workers)
+
+        start = time.perf_counter()
+        records = folder / "records"
+        manifest, _ = scenes.write_scenes(records, "kalantari", folder / "scenes", shards=count, workers=workers)
+        scene_s = (time.perf_counter() - start) / count
+        scene_mb = sum(shard["bytes"] for shard in manifest["shards"].values()) / count / 1e6
+        number = patches.count_patches(*size, patch)
+        patch_s, patch_mb = _alone(_write_patches, folder, patch, drawn, number)
+        reading = _alone(_read, records, patch, rounds)
+    return {
+        "size": list(size),
+        "patch": patch,
+        "scene_mb": scene_mb,
+        "scene_s": scene_s,
+        "patches": number,
+        "patch_mb": patch_mb,
+        "patch_s": patch_s,
+        "times_smaller": number * patch_mb / scene_mb,
+        "times_faster": number * patch_s / scene_s,
+        **reading,
+    }
+
+
+def _photographs(folder):
+    """Writes photographs under made-up light as Radiance files."""
+    folder.mkdir()
+    for number, name in enumerate(PHOTOS):
+        radiance = synthesis.relight(synthesis.sample_photo(name), np.random.default_rng(number))
+        files.write_radiance(folder / f"{name}.hdr", radiance)
+    return folder
+
+
+def _write_patches(folder, patch, drawn, number):
+    """Seconds and megabytes of a patch of ESBN's own records.
+
+    Its program is one process that reads and scales the whole scene for each patch, which is done here too; the patch itself is
+    then made in our way from a scene in memory, with less work than the original has: a bound from below.
+    """
+    import tensorflow as tf
+
+    from tfrecords import scenes, schema
+
+    scene, path = folder / "scenes" / "001", folder / "patches.tfrecord"
+    order = np.random.default_rng(0).integers(number, size=drawn)
+    maker = scenes.PatchMaker("esbn_align", (scene,), (number,), order, patch)
+    maker(0)  # reads the scene
+    start = time.perf_counter()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for index in range(drawn):
+            for picture in sorted(scene.glob("*.tif")):
+                cv2.imread(str(picture)).astype(np.float32) / 255
+            cv2.imread(str(scene / HDR_NAME), cv2.IMREAD_UNCHANGED)
+            writer.write(schema.encode(schema.ESBN_ALIGN, maker(index)))
+    return (time.perf_counter() - start) / drawn, path.stat().st_size / drawn / 1e6
+
+
+def _read(records, patch, rounds):
+    from tfrecords import dataset
+
+    before, batch = _peak_mb(), 8
+    batches = iter(dataset.patch_dataset(records, batch, [*patches.FEATURES, "exposures"], patch))
+    _times(WARM_UP, lambda: next(batches))
+    times = _times(rounds, lambda: next(batches))
+    return {"patches_per_s": 1e3 * batch * rounds / times.sum(), "peak_mb": _peak_mb() - before}
+
+
+def measure_training(model: Literal["esbn_align", "esbn_fusion"], filters: int, batch: int, patch: int, rounds: int) -> dict:
+    """Times the training step of train/esbn_align.py or train/esbn_fusion.py on records of made scenes.
+
+    Args:
+        model: the network.
+        filters: its width.
+        batch: patches in a step.
+        patch: side of the patches in pixels.
+        rounds: steps, after three to warm up.
+
+    Returns:
+        model, filters, batch and patch; milliseconds of a batch, on average as batches are made ahead: `input_ms` of its making
+        alone, `step_ms` of a step on one and the same batch, `both_ms` of steps on new ones; `steps_per_s` of the last;
+        `peak_mb`.
+    """
+    from tfrecords import scenes
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        size = max(256, patch), max(384, patch)
+        scene_sets.write_scenes(folder / "scenes", [_photographs(folder / "photos")], 4, size, workers=1)
+        scenes.write_scenes(folder / "records", "kalantari", folder / "scenes", shards=4, workers=1)
+        return _alone(_train, folder / "records", model, filters, batch, patch, rounds)
+
+
+def _train(records, name, filters, batch, patch, rounds):
+    from hdr_tf import losses, training
+    from hdr_tf.models import esbn
+    from tfrecords import dataset
+
+    training.prepare(training.TrainingConfig())  # deterministic operations, as the scripts have them
+    if name == "esbn_align":
+        inputs, truth, loss = ("ldr_low", "ldr_mid", "hdr_low", "hdr_mid"), "gt_ldr_low", "mean_squared_error"
+        network = esbn.esbn_align(filters)
+    else:
+        inputs, truth, loss = esbn.EXPOSURES, "gt_hdr", training.whole_batch(losses.mu_law_l1)
+        network = esbn.esbn_fusion(filters, max(1, filters // 2))
+    (output,) = network.output
+    network.compile(training.adam(1e-4, "step", 300_000), loss={output: loss})
+    before = _peak_mb()
+    batches = iter(dataset.patch_dataset(records, batch, [*inputs, truth], patch))
+
+    def step(values):
+        network.train_on_batch({name: values[name] for name in inputs}, {output: values[truth]})
+
+    values = next(batches)
+    times = {}
+    for key, function in {
+        "input_ms": lambda: next(batches),
+        "step_ms": lambda: step(values),
+        "both_ms": lambda: step(next(batches)),
+    }.items():
+        _times(WARM_UP, function)
+        times[key] = float(_times(rounds, function).mean())
+    row = {"model": name, "filters": filters, "batch": batch, "patch": patch, **times}
+    return row | {"steps_per_s": 1e3 / times["both_ms"], "peak_mb": _peak_mb() - before}
+
+
+def measure_reconstruction(size: tuple[int, int], align_filters: int, filters: int, rounds: int) -> dict:
+    """Times `reconstruction.reconstruct` of three 16-bit exposures.
+
+    Args:
+        size: height and width of the pictures.
+        align_filters: width of the alignment networks.
+        filters: width of the merging network, whose dense block adds half as many channels each time.
+        rounds: how often, after one to warm up.
+
+    Returns:
+        size and widths; `first_s` of the first reconstruction, with what is compiled for it, `seconds` of the others (median);
+        `peak_mb`.
+    """
+    return _alone(_reconstruct, size, align_filters, filters, rounds)
+
+
+def _reconstruct(size, align_filters, filters, rounds):
+    from hdr_tf import reconstruction
+    from hdr_tf.models import esbn
+
+    networks = [esbn.esbn_align(align_filters, name=f"esbn_align_{side}") for side in ("low", "high")]
+    system = reconstruction.Esbn(*networks, esbn.esbn_fusion(filters, max(1, filters // 2)))
+    pictures = np.random.default_rng(0).integers(0, 65536, (3, *size, 3), np.uint16)
+    before = _peak_mb()
+    times = _times(1 + rounds, lambda: reconstruction.reconstruct(system, pictures, (1, 4, 16)))[:, 0] / 1e3
+    return {
+        "size": list(size),
+        "align_filters": align_filters,
+        "filters": filters,
+        "first_s": float(times[0]),
+        "seconds": float(np.median(times[1:])),
+        "peak_mb": _peak_mb() - before,
+    }
+
+
+def _alone(function, *arguments):
+    """The function's result, from a fresh process."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, system, size, rounds).result()
+        return pool.submit(function, *arguments).result()
 
 
 def _measure(system, size, rounds):

@@ -1,7 +1,8 @@
 """Scores of radiance from three exposures: scenes in, reconstructions and their distance from the truth out.
 
 `evaluate` runs ESBN, its merging network alone ("esbn_fusion"), or one of the classical merges of `hdr_tf.image.merging`, on
-every scene of a folder and writes what comes out beside a report of the figures that `METRICS` defines. Every scene is met at its full size and depth.
+every scene of a folder and writes what comes out beside a report of the figures that `METRICS` defines. Every scene is met at
+its full size and depth.
 
 The original protocol is what the published scripts do instead (tkd1088/ESBN 3f873ab, reconstruction_align2.py and
 reconstruction_fusion.py), quirks included: pictures of 8 bit, resized to 896 x 1344 without antialiasing; LDR inputs of the

@@ -226,17 +226,18 @@ def _save(model, run, step):
     arrays = {path: np.asarray(variable) for path, variable in _variables(model).items()}
     with files.atomic(run / "checkpoints" / f"{step:08d}.npz") as temporary:
         np.savez(temporary, **arrays)
-    for old in _checkpoints(run)[:-KEPT_CHECKPOINTS]:
+    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
         old.unlink()
 
 
-def _checkpoints(run):
-    return sorted((run / "checkpoints").glob("[0-9]*.npz"))
+def checkpoints(run: str | pathlib.Path) -> list[pathlib.Path]:
+    """The checkpoints of a run, the last one last."""
+    return sorted((pathlib.Path(run) / "checkpoints").glob("[0-9]*.npz"))
 
 
 def _restore(model, run):
     """Reads the last checkpoint and returns its step, 0 without one."""
-    found = _checkpoints(run)
+    found = checkpoints(run)
     if not found:
         return 0
     variables = _variables(model)

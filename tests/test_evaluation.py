@@ -337,7 +337,7 @@ def test_nothing_is_left_half_written_on_a_full_disk(folder, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "mertens"}, "unknown model 'mertens': expected one of esbn, medium, hat, snr, debevec"),
+        ({"model": "mertens"}, "unknown model 'mertens': expected one of esbn, esbn_fusion, medium, hat, snr, debevec"),
         ({"model": "hat", "align": "mtb"}, "alignment none or flow, found 'mtb'"),
         ({"model": "esbn", "align": "flow"}, "esbn aligns with its own networks"),
         ({"model": "snr", "weights": "folder"}, "snr has no weights"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hdr_tf
-from hdr_tf import metrics, weights
+from hdr_tf import metrics, reconstruction, weights
 from hdr_tf.image import files, synthesis
 from hdr_tf.models import build
 
@@ -24,8 +24,12 @@ def test_card(path):
     name = path.name.removesuffix(".weights.h5")
     card = path.with_name(f"{name}.md").read_text()
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
-    network = build(name)
-    weights.load_weights(network, path)
+    if name.startswith("esbn"):
+        esbn = reconstruction.load_esbn(networks=(name.removeprefix("esbn_"),))
+        network = next(network for network in (esbn.low, esbn.high, esbn.fusion) if network)
+    else:
+        network = build(name)
+        weights.load_weights(network, path)
     assert f"{network.count_params():,} parameters" in card
 
 

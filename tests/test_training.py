@@ -120,6 +120,23 @@ def test_steps_fill_epochs(config):
         training.prepare(dataclasses.replace(config, steps=12))
 
 
+def test_checkpoints_may_be_rarer_than_samples(config, tmp_path):
+    run(dataclasses.replace(config, steps=15, checkpoint_every=10))
+    names = [sorted(path.stem for path in (tmp_path / "run" / kind).iterdir()) for kind in ("checkpoints", "samples")]
+    assert names == [["00000010", "00000015"], ["00000005", "00000010", "00000015"]]  # the last step has one always
+
+
+@pytest.mark.parametrize("steps", [7, -5])
+def test_checkpoints_fall_on_samples(config, steps):
+    with pytest.raises(ValueError, match=f"--checkpoint_every to be a multiple of --log_every, found {steps} and 5"):
+        training.prepare(dataclasses.replace(config, checkpoint_every=steps))
+
+
+def test_several_accelerators_need_a_model_made_for_them(config):
+    with pytest.raises(ValueError, match="--strategy=mirrored: this network is trained on one accelerator"):
+        run(dataclasses.replace(config, strategy="mirrored"))
+
+
 def test_jit_compiles_with_xla(config):
     # In a process of its own: nothing takes back the deterministic operations that the other tests ask for.
     flags = dataclasses.asdict(config) | {"jit": True}

@@ -1,9 +1,14 @@
-"""Measures time and peak memory of every system beside OpenCV's Mertens fusion; prints a table and writes JSON.
+"""Measures time and peak memory; prints a table and writes JSON.
 
     python tools/benchmark.py --output=benchmark.json
     python tools/benchmark.py --model=pyramid,densefuse_gray --size=2048
+    python tools/benchmark.py --what=records --hdr_dir=DIR[,DIR]
+    python tools/benchmark.py --what=training --filters=16 --patch=128 --batch=4
+    python tools/benchmark.py --what=reconstruction --align_filters=16 --filters=16
 
-hdr_tf/benchmarking.py says what exactly is measured.
+fusion: every system beside OpenCV's Mertens fusion. records: ESBN's scenes written and read, beside the records of its own
+program. training: steps a second of its networks, with the time of the input apart. reconstruction: radiance from three
+exposures. hdr_tf/benchmarking.py says what exactly is measured.
 """
 
 import dataclasses
@@ -11,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+from typing import Literal
 
 import rich.console
 import rich.table
@@ -23,38 +29,123 @@ from hdr_tf.image import files
 class Config:
     """What to measure."""
 
-    model: str = ",".join([benchmarking.MERTENS, *fusing.SYSTEMS])
-    """names with commas between them"""
+    what: Literal["fusion", "records", "training", "reconstruction"] = "fusion"
+    """see above"""
+    model: str = ""
+    """names with commas between them; all by default (fusion, training)"""
     size: int = 1024
-    """height and width of the pictures in pixels"""
-    rounds: int = 15
-    """how often each fuses, after three rounds to warm up"""
+    """height and width of the pictures in pixels (fusion)"""
+    rounds: int = 0
+    """how often each is done; by default 15 fusions, 100 batches read, 15 steps, 3 reconstructions"""
     output: str | None = None
     """a JSON file"""
+    height: int = 1000
+    """of a scene in pixels (records, reconstruction)"""
+    width: int = 1500
+    """of a scene in pixels (records, reconstruction)"""
+    hdr_dir: str = ""
+    """folders of .exr and .hdr files to make scenes of, with commas between them; sample photographs by default (records)"""
+    scenes: int = 4
+    """how many are written (records)"""
+    patches: int = 100
+    """how many are written in the way of the original program, 4.1 MB each (records)"""
+    workers: int = 0
+    """processes that write; 0 for one per CPU (records)"""
+    patch: int = 256
+    """side in pixels (records, training)"""
+    batch: int = 4
+    """patches in a step (training)"""
+    filters: int = 64
+    """width of the network (training), of the merging network (reconstruction)"""
+    align_filters: int = 64
+    """width of the alignment networks (reconstruction)"""
+
+
+# Of a row: key, heading and format of the columns.
+COLUMNS = {
+    "fusion": (
+        ("system", "system", ""),
+        ("network_ms", "network ms", ".0f"),
+        ("fuse_ms", "fuse ms", ".0f"),
+        ("mertens_ms", "Mertens ms", ".0f"),
+        ("ratio", "ratio", ".2f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
+    "records": (
+        ("scene_mb", "MB/scene", ".1f"),
+        ("scene_s", "s/scene", ".2f"),
+        ("patch_s", "original s/patch", ".4f"),
+        ("times_smaller", "smaller", ".0f"),
+        ("times_faster", "faster", ".0f"),
+        ("patches_per_s", "patches/s", ".0f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
+    "training": (
+        ("model", "model", ""),
+        ("input_ms", "input ms", ".1f"),
+        ("step_ms", "step ms", ".1f"),
+        ("both_ms", "both ms", ".1f"),
+        ("steps_per_s", "steps/s", ".2f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
+    "reconstruction": (
+        ("align_filters", "align filters", "d"),
+        ("filters", "filters", "d"),
+        ("first_s", "first s", ".1f"),
+        ("seconds", "s", ".1f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
+}
+MODELS = {"fusion": (benchmarking.MERTENS, *fusing.SYSTEMS), "training": ("esbn_align", "esbn_fusion")}
+ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3}
 
 
 def main(config: Config) -> None:
-    names = config.model.split(",")
-    for name in names:
-        if name != benchmarking.MERTENS:
-            fusing.check_model(name, None, 2)
-    if config.size < 16 or config.rounds < 1:
-        raise ValueError(f"expected a size of at least 16 and a round or more, found {config.size} and {config.rounds}")
+    _check(config)
     if config.output:
         pathlib.Path(config.output).parent.mkdir(parents=True, exist_ok=True)  # to fail before the work, not after it
-    rows = [benchmarking.measure(name, config.size, config.rounds) for name in names]
+    names = [name for name in config.model.split(",") if name] or MODELS.get(config.what, ())
+    rounds, size = config.rounds or ROUNDS[config.what], (config.height, config.width)
+    if config.what == "fusion":
+        title = f"two exposures of {config.size} x {config.size}"
+        rows = [benchmarking.measure(name, config.size, rounds) for name in names]
+    elif config.what == "records":
+        title = f"{config.scenes} scenes of {config.width} x {config.height}, patches of {config.patch}"
+        folders = [folder for folder in config.hdr_dir.split(",") if folder]
+        numbers = (config.scenes, config.patch, config.patches, rounds, config.workers)
+        rows = [benchmarking.measure_records(folders, size, *numbers)]
+    elif config.what == "training":
+        title = f"{config.filters} filters, batches of {config.batch} patches of {config.patch}"
+        rows = [benchmarking.measure_training(name, config.filters, config.batch, config.patch, rounds) for name in names]
+    else:
+        title = f"three exposures of {config.width} x {config.height}"
+        rows = [benchmarking.measure_reconstruction(size, config.align_filters, config.filters, rounds)]
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    table = rich.table.Table(title=f"two exposures of {config.size} x {config.size}, {machine}")
-    for column in ("system", "network ms", "fuse ms", "Mertens ms", "ratio", "peak MB"):
-        table.add_column(column, justify="left" if column == "system" else "right")
+    table = rich.table.Table(title=f"{title}, {machine}")
+    for key, heading, _ in COLUMNS[config.what]:
+        table.add_column(heading, justify="left" if key in ("system", "model") else "right")
     for row in rows:
-        network = "" if row["network_ms"] is None else f"{row['network_ms']:.0f}"
-        times = (f"{row['fuse_ms']:.0f}", f"{row['mertens_ms']:.0f}", f"{row['ratio']:.2f}")
-        table.add_row(row["system"], network, *times, f"{row['peak_mb']:.0f}")
+        table.add_row(*("" if row[key] is None else format(row[key], form) for key, _, form in COLUMNS[config.what]))
     rich.console.Console().print(table)
     if config.output:
         with files.atomic(config.output) as temporary:
             temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def _check(config):
+    for name in (name for name in config.model.split(",") if name):
+        if config.what not in MODELS:
+            raise ValueError(f"--model: --what={config.what} has none to choose from")
+        if config.what == "fusion" and name != benchmarking.MERTENS:
+            fusing.check_model(name, None, 2)
+        if config.what == "training" and name not in MODELS["training"]:
+            raise ValueError(f"unknown model {name!r}: known are {', '.join(MODELS['training'])}")
+    if min(config.size, config.height, config.width) < 16 or config.rounds < 0:
+        found = f"{config.size}, {config.width} x {config.height} and {config.rounds}"
+        raise ValueError(f"expected sizes of at least 16 and rounds of 0 or more, found {found}")
+    for flag in ("scenes", "patches", "batch", "filters", "align_filters"):
+        if getattr(config, flag) < 1:
+            raise ValueError(f"--{flag}: expected 1 or more, found {getattr(config, flag)}")
 
 
 if __name__ == "__main__":

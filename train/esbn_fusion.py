@@ -9,8 +9,12 @@ networks, as kind "kalantari" or "esbn_merge". The run folder (hdr_tf/training.p
 
 Loss: mean absolute difference of radiance after the mu-law. The defaults are those of the original program
 (tkd1088/ESBN 3f873ab, training_fusion.py): batches of 4 patches of 256 pixels, Adam at 1e-4, a tenth of it from step
-200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000. It takes some hundred thousand steps to leave its
-start (normal, deviation 0.01); `--start=he`, `--learning_rate=1e-3 --schedule=cosine` get as far in some thousand.
+200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000.
+
+Merging still pictures is above all a function of single pixels, which must be right to a fraction of a percent before the
+denoising that neighbours allow can be seen. From the original's start (normal, deviation 0.01) that takes some hundred thousand
+steps. `--pixel_steps=12000` first fits the same network with kernels of one pixel to as many batches of drawn pixels, minutes
+on a CPU, and begins with that in the middle of its kernels and zeros around it.
 """
 
 import dataclasses
@@ -34,7 +38,7 @@ class Config(TrainingConfig):
     patch: int = 256  # side of a patch in pixels
     learning_rate: float = 1e-4  # of the first step
     schedule: Literal["step", "cosine"] = "step"  # a tenth behind step 200,000, or a cosine that ends at a hundredth
-    start: Literal["original", "he"] = "original"  # of the kernels: deviation 0.01, or He's with a small last layer
+    pixel_steps: int = 0  # first fit the middle of the kernels to so many batches of drawn pixels; 0 is the original's start
     weights: str = ""  # go on from the weights in this file instead
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
@@ -45,12 +49,16 @@ class Config(TrainingConfig):
 
 def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
+    import numpy as np
+
     from hdr_tf import losses, training, weights
     from hdr_tf.models import esbn
     from tfrecords import dataset
 
     if not config.data:
         raise ValueError("--data: expected a folder of records of aligned scenes, as tools/make_tfrecord.py writes them")
+    if config.weights and config.pixel_steps:
+        raise ValueError("--pixel_steps makes a new start: leave it out with --weights, or the other way round")
     training.prepare(config)
 
     def data(step):
@@ -68,12 +76,15 @@ def main(config: Config) -> None:
         return batches.map(lambda batch: ({name: batch[name] for name in esbn.EXPOSURES}, {"hdr": batch["gt_hdr"]}))
 
     exposures, truth = next(iter(data(0)))
+    start = fit_pixels(config) if config.pixel_steps and not training.checkpoints(config.run) else {}
     with training.scope(config):
         model = esbn.esbn_fusion(config.filters, config.growth)
         if config.weights:
             weights.load_weights(model, config.weights)
-        elif config.start == "he":
-            training.he_start(model, last="output")
+        for layer, (kernel, bias) in start.items():
+            middle = model.get_layer(layer).kernel.shape[0] // 2
+            kernel = np.pad(kernel, ((middle, middle), (middle, middle), (0, 0), (0, 0)))
+            model.get_layer(layer).set_weights([kernel, bias])
         optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
         model.compile(optimizer, loss={"hdr": training.whole_batch(losses.mu_law_l1)}, jit_compile=config.jit)
 
@@ -88,6 +99,53 @@ def main(config: Config) -> None:
     path = pathlib.Path(config.run) / "esbn_fusion.weights.h5"
     weights.save_weights(model, path)
     print(f"{path}: {config.steps} steps")
+
+
+def fit_pixels(config: Config) -> dict[str, list]:
+    """Fits the network with kernels of one pixel to drawn pixels; returns kernel and bias of each convolution."""
+    import keras
+    import tensorflow as tf
+
+    from hdr_tf import losses, training
+    from hdr_tf.models import esbn
+
+    single = esbn.esbn_fusion(config.filters, config.growth, kernel_size=1)
+    training.he_start(single, last="output")
+    single.compile(training.adam(2e-3, "cosine", config.pixel_steps), loss={"hdr": losses.mu_law_l1})
+    pixels = tf.data.Dataset.counter().map(lambda number: draw_pixels(tf.stack([config.seed, number])))
+    single.fit(pixels, steps_per_epoch=config.pixel_steps, shuffle=False, verbose=2)
+    fitted = {layer.name: layer.get_weights() for layer in single.layers if isinstance(layer, keras.layers.Conv2D)}
+    training.prepare(config)  # forgets this network: Keras would number the next optimizer, which a resumed run does not
+    return fitted
+
+
+def draw_pixels(seed):
+    """Returns the inputs of the merging network and the radiance for 4096 drawn pixels, each [1, 64, 64, 3].
+
+    The logarithm of the luminance is uniform between 3e-5 and 2, colours are more or less saturated, one value in thirty is
+    darkened at random; exposures lie 2 or 3 stops apart and have the noise of tools/make_scenes.py.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    def draw(kind, channels, *bounds):
+        nonlocal seed
+        seed, use = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        return kind([1, 64, 64, channels], use, *bounds)
+
+    uniform, normal = tf.random.stateless_uniform, tf.random.stateless_normal
+    luminance = draw(uniform, 1, np.log(3e-5), np.log(2.0))
+    radiance = tf.minimum(tf.exp(luminance + draw(normal, 3) * draw(uniform, 1)), 1)
+    radiance *= tf.where(draw(uniform, 3) < 1 / 30, 0.05 * draw(uniform, 3), 1)
+    apart = 2 + tf.round(draw(uniform, 1))
+    inputs = {}
+    for number, side in enumerate(("low", "mid", "high")):
+        exposure = 2 ** (number * apart)
+        signal = radiance * exposure
+        noise = tf.sqrt(tf.minimum(signal, 1) / 10_000 + 5e-4**2) * draw(normal, 3)
+        value = tf.clip_by_value(signal + noise, 0, 1)
+        inputs |= {f"ldr_{side}": 2 * value ** (1 / 2.2) - 1, f"hdr_{side}": 2 * value / exposure - 1}
+    return inputs, {"hdr": 2 * radiance - 1}
 
 
 if __name__ == "__main__":

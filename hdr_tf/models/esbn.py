@@ -85,12 +85,13 @@ def esbn_align(filters: int = 64, name: str = "esbn_align") -> keras.Model:
     return keras.Model(inputs, {"aligned": _picture(x, pictures["ldr_mid"], "aligned")}, name=name)
 
 
-def esbn_fusion(filters: int = 64, growth: int = 32, name: str = "esbn_fusion") -> keras.Model:
+def esbn_fusion(filters: int = 64, growth: int = 32, kernel_size: int = 3, name: str = "esbn_fusion") -> keras.Model:
     """Builds the network that merges three aligned exposures.
 
     Args:
         filters: channels of the features.
         growth: channels that each convolution of the dense block adds.
+        kernel_size: of all convolutions but the dense block's last; 1 makes a network that sees single pixels.
         name: name of the model.
 
     Returns:
@@ -106,10 +107,10 @@ def esbn_fusion(filters: int = 64, growth: int = 32, name: str = "esbn_fusion") 
     features = {}
     for side in SIDES:
         both = blocks.PadToMultiple(8)(_append([pictures[f"ldr_{side}"], pictures[f"hdr_{side}"]]))
-        features[side] = _leaky(_conv(filters, 3, f"{side}_conv")(both))
-    x = _leaky(_conv(filters, 3, "merge_conv")(_append(features.values())))
-    x = x + _dense_block(x, filters, growth, "dense") + features["mid"]
-    x = _conv(3, 3, "output")(x)
+        features[side] = _leaky(_conv(filters, kernel_size, f"{side}_conv")(both))
+    x = _leaky(_conv(filters, kernel_size, "merge_conv")(_append(features.values())))
+    x = x + _dense_block(x, filters, growth, kernel_size, "dense") + features["mid"]
+    x = _conv(3, kernel_size, "output")(x)
     return keras.Model(inputs, {"hdr": _picture(x, pictures["ldr_mid"], "hdr")}, name=name)
 
 
@@ -193,10 +194,10 @@ def _enlarge(parts, filters, name, level):
     return _norm(convolution(ops.relu(_append(parts))), f"{name}_norm{level}")
 
 
-def _dense_block(x, filters, growth, name):
+def _dense_block(x, filters, growth, kernel_size, name):
     parts = [x]
     for i in range(1, DENSE + 1):
-        parts.append(_leaky(_conv(growth, 3, f"{name}_conv{i}")(_append(parts))))
+        parts.append(_leaky(_conv(growth, kernel_size, f"{name}_conv{i}")(_append(parts))))
     return _leaky(_conv(filters, 1, f"{name}_conv{DENSE + 1}")(_append(parts)))
 
 
