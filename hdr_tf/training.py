@@ -19,7 +19,7 @@ run, since scripts make their data as a function of seed and step, and `prepare`
 share of every batch, and the gradients are averaged. A batch norm sees its accelerator's share only, and the averages that
 are kept are those of the first. Without accelerators it runs on the CPU.
 
-Keras is imported inside the functions: scripts take `TrainingConfig` from here, and their --help should not wait for it.
+Keras is imported inside the functions: scripts take their flags from here, and their --help should not wait for it.
 """
 
 import contextlib
@@ -52,6 +52,23 @@ class TrainingConfig:
     mixed_precision: bool = False  # half-width arithmetic: bfloat16 on a CPU, float16 on a GPU
 
 
+@dataclasses.dataclass(frozen=True)
+class PatchTrainingConfig(TrainingConfig):
+    """Flags of the scripts that train on patches of scenes; the defaults are those of ESBN's programs."""
+
+    data: str = ""  # folder of records of scenes
+    steps: int = 300_000  # at which the run ends
+    log_every: int = 1_000  # steps between log rows and samples
+    checkpoint_every: int = 10_000  # steps between checkpoints
+    batch: int = 4  # patches in a step
+    patch: int = 256  # side of a patch in pixels
+    learning_rate: float = 1e-4  # of the first step
+    schedule: Literal["step", "cosine"] = "step"  # a tenth behind step 200,000, or a cosine that ends at a hundredth
+    depth: Literal[8, 16] = 8  # bits of the pictures: the original reads 16-bit files as 8 bit
+    resize: bool = True  # scale each patch down to 250 of 256 pixels and up again, as the original does
+    shuffle_scenes: int = 8  # scenes in memory at a time
+
+
 def prepare(config: TrainingConfig) -> None:
     """Seeds everything and sets the precision; to be called before the model is made.
 
@@ -78,11 +95,11 @@ def prepare(config: TrainingConfig) -> None:
     keras.mixed_precision.set_global_policy(policy)
 
 
-def scope(config) -> contextlib.AbstractContextManager:
-    """The context in which the model is made and compiled, for the `strategy` of a script's flags.
+def scope(config: PatchTrainingConfig) -> contextlib.AbstractContextManager:
+    """The context in which the model is made and compiled, for `config.strategy`.
 
     Raises:
-        ValueError: if the flag `batch` cannot be shared evenly.
+        ValueError: if a batch cannot be shared evenly.
     """
     import tensorflow as tf
 

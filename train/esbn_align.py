@@ -20,30 +20,21 @@ import pathlib
 from typing import Literal
 
 from hdr_tf import cli
-from hdr_tf.training import TrainingConfig
+from hdr_tf.training import PatchTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingConfig):
-    """Flags of all training scripts and of this one."""
+class Config(PatchTrainingConfig):
+    """Flags of the scripts that train on patches, and of this one."""
 
     side: Literal["low", "high"] = "low"  # the exposure to align
     data: str = ""  # folder of records of moving scenes
     run: str = "runs/esbn_align"  # folder of the run; an existing one is continued
-    steps: int = 300_000  # at which the run ends
-    log_every: int = 1_000  # steps between log rows and samples
-    checkpoint_every: int = 10_000  # steps between checkpoints
     batch: int = 8  # patches in a step
-    patch: int = 256  # side of a patch in pixels
-    learning_rate: float = 1e-4  # of the first step
-    schedule: Literal["step", "cosine"] = "step"  # a tenth behind step 200,000, or a cosine that ends at a hundredth
     start: Literal["original", "he"] = "original"  # of the kernels: deviation 0.01, or He's with a small last layer
     weights: str = ""  # go on from the weights in this file instead
     frozen_norm: bool = False  # keep the averages and scales of the batch norms
     filters: int = 64  # width of the first level; the deeper ones have two and four times as many
-    depth: Literal[8, 16] = 8  # bits of the pictures: the original reads 16-bit files as 8 bit
-    resize: bool = True  # scale each patch down to 250 of 256 pixels and up again, as the original does
-    shuffle_scenes: int = 8  # scenes in memory at a time
 
 
 def main(config: Config) -> None:

@@ -19,32 +19,21 @@ on a CPU, and begins with that in the middle of its kernels and zeros around it.
 
 import dataclasses
 import pathlib
-from typing import Literal
 
 from hdr_tf import cli
-from hdr_tf.training import TrainingConfig
+from hdr_tf.training import PatchTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingConfig):
-    """Flags of all training scripts and of this one."""
+class Config(PatchTrainingConfig):
+    """Flags of the scripts that train on patches, and of this one."""
 
     data: str = ""  # folder of records of aligned scenes
     run: str = "runs/esbn_fusion"  # folder of the run; an existing one is continued
-    steps: int = 300_000  # at which the run ends
-    log_every: int = 1_000  # steps between log rows and samples
-    checkpoint_every: int = 10_000  # steps between checkpoints
-    batch: int = 4  # patches in a step
-    patch: int = 256  # side of a patch in pixels
-    learning_rate: float = 1e-4  # of the first step
-    schedule: Literal["step", "cosine"] = "step"  # a tenth behind step 200,000, or a cosine that ends at a hundredth
     pixel_steps: int = 0  # first fit the middle of the kernels to so many batches of drawn pixels; 0 is the original's start
     weights: str = ""  # go on from the weights in this file instead
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
-    depth: Literal[8, 16] = 8  # bits of the pictures: the original reads 16-bit files as 8 bit
-    resize: bool = True  # scale each patch down to 250 of 256 pixels and up again, as the original does
-    shuffle_scenes: int = 8  # scenes in memory at a time
 
 
 def main(config: Config) -> None:
