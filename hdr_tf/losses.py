@@ -2,7 +2,7 @@
 
     mef_ssim, mef_ssim_scales   how well a fused picture keeps the structure of its exposures
     ssim, msssim                structural similarity of two pictures, as DenseFuse and HyperP_MB train with it
-    mu_law_l1                   mean absolute difference of tone-mapped radiance, as ESBN trains with it
+    mu_law_l1, mu_law_l2        mean absolute difference of tone-mapped radiance, as ESBN trains with it, and mean squared one
 
 Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
 sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the input's type. Measured on
@@ -243,3 +243,8 @@ def mu_law_l1(output, truth):
     From tkd1088/ESBN 3f873ab, training_fusion.py.
     """
     return ops.mean(ops.abs(mu_law(output) - mu_law(truth)))
+
+
+def mu_law_l2(output, truth):
+    """Returns the mean squared difference of two batches after `mu_law`, a scalar: 4 / 10**(PSNR-T / 10). As `mu_law_l1`."""
+    return ops.mean(ops.square(mu_law(output) - mu_law(truth)))

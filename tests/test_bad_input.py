@@ -9,6 +9,7 @@ import pytest
 
 from hdr_tf import fusing
 from hdr_tf.image import files
+from tools import fuse
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -138,10 +139,11 @@ def test_what_is_wrong_with_every_bracket_is_said_once(line, message, brackets):
 
 
 def test_each_bracket_has_its_folder_of_aligned_pictures(brackets, pyramid_weights):
-    flags = f"--output=fused --align=mtb --save_aligned=aligned --keep_order --weights={pyramid_weights}"
-    assert run(brackets.parent, f"--brackets=brackets {flags}").returncode == 0
-    found = {path.relative_to(brackets.parent).as_posix() for path in (brackets.parent / "aligned").rglob("*.png")}
-    assert found == {f"aligned/{bracket}/{name}" for bracket in ("church", "night") for name in ("1_a.png", "2_b.png")}
+    aligned = brackets.parent / "aligned"
+    flags = {"align": "mtb", "save_aligned": str(aligned), "keep_order": True, "weights": str(pyramid_weights)}
+    assert fuse.main(fuse.Config(brackets=str(brackets), output=str(brackets.parent / "fused"), **flags)) == 0
+    found = {path.relative_to(aligned).as_posix() for path in aligned.rglob("*.png")}
+    assert found == {f"{bracket}/{name}" for bracket in ("church", "night") for name in ("1_a.png", "2_b.png")}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import cv2
 import keras
@@ -25,7 +26,7 @@ TINY = {"steps": 4, "log_every": 1, "checkpoint_every": 2, "batch": 2, "patch": 
 SCRIPTS = {
     "low": (esbn_align, {"side": "low"}),
     "high": (esbn_align, {"side": "high"}),
-    "fusion": (esbn_fusion, {"growth": 2, "schedule": "cosine", "pixel_steps": 2}),
+    "fusion": (esbn_fusion, {"growth": 2, "schedule": "cosine", "pixel_steps": 2, "loss": "l2"}),
     "joined": (esbn_end_to_end, {"growth": 2, "align_filters": 4}),
 }
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,6 +34,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 class Killed(BaseException):
     """What a kill is to the program: no handler of its own catches it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """A residual block instead of nine and two dense convolutions instead of six: tracing them is most of a short run.
+
+    The scripts know of neither number; tests/test_models.py has gradients through the whole depth.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(esbn, "BLOCKS", 1)
+        patch.setattr(esbn, "DENSE", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +314,8 @@ def test_records_without_true_exposures(tmp_path, records):
     assert (run / "esbn_fusion.weights.h5").exists()
 
 
-def test_mixed_precision(train, tmp_path):
+def test_mixed_precision(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(esbn, "BLOCKS", 9)  # errors add up with depth
     try:
         run = train("low", tmp_path / "run", mixed_precision=True, steps=1)
     finally:
@@ -316,8 +330,10 @@ def test_mixed_precision(train, tmp_path):
 PROGRAM = """
 import json, sys
 import tensorflow as tf
+from hdr_tf.models import esbn
 from train import esbn_align, esbn_fusion
-script, devices, flags = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+script, devices, runs = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+esbn.BLOCKS, esbn.DENSE = 1, 2
 if devices:
     logical = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
@@ -326,27 +342,28 @@ if devices:
             super().__init__([f"CPU:{i}" for i in range(devices)])
     tf.distribute.MirroredStrategy = Mirrored
 module = {"esbn_align": esbn_align, "esbn_fusion": esbn_fusion}[script]
-module.main(module.Config(**flags))
+for flags in runs:
+    module.main(module.Config(**flags))
 """
 
 
-def in_a_process(script, devices, run, records, **flags):
-    flags = {"data": records, "run": str(run)} | TINY | flags
-    program = [sys.executable, "-c", PROGRAM, script, str(devices), json.dumps(flags)]
-    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=600)
+def in_a_process(script, devices, *runs):
+    """Runs a script with each of the flags, one after the other."""
+    program = [sys.executable, "-c", PROGRAM, script, str(devices), json.dumps([TINY | flags for flags in runs])]
+    result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
 
 
 def test_jit_compiles_with_xla(records, tmp_path):
-    result = in_a_process("esbn_fusion", 0, tmp_path / "run", records, growth=2, jit=True, steps=1)
-    assert result.returncode == 0, result.stderr
+    in_a_process("esbn_fusion", 0, {"data": records, "run": str(tmp_path / "run"), "growth": 2, "jit": True, "steps": 1})
     assert np.isfinite(float(rows(tmp_path / "run")[0]["loss"]))
 
 
 def test_two_accelerators_train_as_one(records, train, runs, tmp_path):
     """The merging network has no batch norm: shares of a batch add up to the whole."""
-    flags = {"growth": 2, "weights": str(runs("fusion") / "esbn_fusion.weights.h5"), "learning_rate": 1e-2, "batch": 4}
-    result = in_a_process("esbn_fusion", 2, tmp_path / "two", records, strategy="mirrored", **flags)
-    assert result.returncode == 0, result.stderr
+    flags = {"growth": 2, "loss": "l2", "learning_rate": 1e-2, "batch": 4}
+    flags["weights"] = str(runs("fusion") / "esbn_fusion.weights.h5")
+    in_a_process("esbn_fusion", 2, flags | {"data": records, "run": str(tmp_path / "two"), "strategy": "mirrored"})
     one = train("fusion", tmp_path / "one", schedule="step", pixel_steps=0, **flags)
     for found, expected in zip(rows(tmp_path / "two"), rows(one), strict=True):
         assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)  # float32 sums, over four steps
@@ -360,21 +377,22 @@ def test_two_accelerators_train_as_one(records, train, runs, tmp_path):
 @pytest.mark.slow
 def test_two_accelerators_with_batch_norm_resume_exactly(records, tmp_path):
     """Each accelerator normalises its own share; the averages of the first are kept."""
-    flags = {"batch": 4, "strategy": "mirrored", "side": "low"}
-    for run, steps in (("unbroken", (4,)), ("stopped", (2, 4))):
-        for end in steps:
-            result = in_a_process("esbn_align", 2, tmp_path / run, records, **flags | {"steps": end})
-            assert result.returncode == 0, result.stderr
+    flags = {"data": records, "batch": 4, "strategy": "mirrored", "side": "low"}
+    unbroken, stopped = (flags | {"run": str(tmp_path / run)} for run in ("unbroken", "stopped"))
+    in_a_process("esbn_align", 2, unbroken, stopped | {"steps": 2})
+    in_a_process("esbn_align", 2, stopped)
     assert_equal_runs(tmp_path / "stopped", tmp_path / "unbroken")
     moved = [path for path in last_state(tmp_path / "stopped") if path.endswith("moving_variance")]
     assert moved and all((last_state(tmp_path / "stopped")[path] != 1).any() for path in moved)
 
 
-def test_a_batch_is_shared_evenly(records, tmp_path):
-    result = in_a_process("esbn_fusion", 2, tmp_path / "run", records, batch=3, strategy="mirrored")
-    assert result.returncode and "expected --batch to be a multiple of 2, the number of accelerators, found 3" in result.stderr
+def test_a_batch_is_shared_evenly(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorflow.distribute.MirroredStrategy", lambda: types.SimpleNamespace(num_replicas_in_sync=2))
+    with pytest.raises(ValueError, match="expected --batch to be a multiple of 2, the number of accelerators, found 3"):
+        train("fusion", tmp_path / "run", strategy="mirrored", batch=3, pixel_steps=0)
+    assert not (tmp_path / "run").exists()
 
 
-def test_one_device_will_do(records, train, tmp_path):
+def test_one_device_will_do(train, tmp_path):
     run = train("fusion", tmp_path / "run", strategy="mirrored", steps=1)  # on the CPU, or whatever there is
     assert np.isfinite(float(rows(run)[0]["loss"]))

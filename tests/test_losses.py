@@ -184,3 +184,4 @@ def test_mu_law_by_hand():
     found = losses.mu_law(np.array([-1, 2 / 5000 - 1, 1]))
     np.testing.assert_allclose(found, [-1, 2 * np.log(2) / np.log(5001) - 1, 1], rtol=1e-5)
     assert float(losses.mu_law_l1(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(2)
+    assert float(losses.mu_law_l2(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(4)

@@ -9,10 +9,19 @@ from PIL import Image
 
 from hdr_tf import models, reconstruction, serving, weights
 from hdr_tf.image import files, scenes, tone
+from hdr_tf.models import esbn as esbn_networks
 from tools import align_scenes, fuse
 
 NARROW = {"align_filters": 2, "filters": 4, "growth": 2}
 STOPS = (0, 2, 4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """One residual block instead of nine, for speed: reconstruction does not know of their number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(esbn_networks, "BLOCKS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

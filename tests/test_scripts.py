@@ -116,7 +116,9 @@ def test_export_refuses_a_third_exposure(tmp_path):
         export.main(export.Config(model="hyperp_mb", exposures=3, output=str(tmp_path / "exported")))
 
 
-def test_records_and_training(tmp_path, capsys):
+def test_records_and_training(tmp_path, capsys, monkeypatch):
+    # Shallow: tracing takes nearly all of the time. Two parts share the weights, as three do.
+    monkeypatch.setattr(train_pyramid, "PARTS", {"pairs": (2, 4, 2), "brackets": (4, 5, 1)})
     records, run = tmp_path / "records", tmp_path / "run"
     settings = {"kind": "bracket", "photos": True, "count": 4, "size": 64, "exposures": "4", "shards": 1, "workers": 1}
     make_tfrecord.main(make_tfrecord.Config(output=str(records), **settings))

@@ -7,7 +7,8 @@
 The records are aligned scenes: static ones, or moving ones that tools/align_scenes.py has aligned with the two alignment
 networks, as kind "kalantari" or "esbn_merge". The run folder (hdr_tf/training.py) gets esbn_fusion.weights.h5.
 
-Loss: mean absolute difference of radiance after the mu-law. The defaults are those of the original program
+Loss: mean absolute difference of radiance after the mu-law, or with `--loss=l2` the mean squared one, which PSNR-T measures and
+which a few very dark pixels decide. The defaults are those of the original program
 (tkd1088/ESBN 3f873ab, training_fusion.py): batches of 4 patches of 256 pixels, Adam at 1e-4, a tenth of it from step
 200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000.
 
@@ -19,6 +20,7 @@ on a CPU, and begins with that in the middle of its kernels and zeros around it.
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 from hdr_tf import cli
 from hdr_tf.training import PatchTrainingConfig
@@ -32,6 +34,7 @@ class Config(PatchTrainingConfig):
     run: str = "runs/esbn_fusion"  # folder of the run; an existing one is continued
     pixel_steps: int = 0  # first fit the middle of the kernels to so many batches of drawn pixels; 0 is the original's start
     weights: str = ""  # go on from the weights in this file instead
+    loss: Literal["l1", "l2"] = "l1"  # mean absolute difference behind the mu-law, as the original, or mean squared one
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
 
@@ -64,6 +67,7 @@ def main(config: Config) -> None:
         )
         return batches.map(lambda batch: ({name: batch[name] for name in esbn.EXPOSURES}, {"hdr": batch["gt_hdr"]}))
 
+    loss = {"l1": losses.mu_law_l1, "l2": losses.mu_law_l2}[config.loss]
     exposures, truth = next(iter(data(0)))
     start = fit_pixels(config) if config.pixel_steps and not training.checkpoints(config.run) else {}
     with training.scope(config):
@@ -75,7 +79,7 @@ def main(config: Config) -> None:
             kernel = np.pad(kernel, ((middle, middle), (middle, middle), (0, 0), (0, 0)))
             model.get_layer(layer).set_weights([kernel, bias])
         optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
-        model.compile(optimizer, loss={"hdr": training.whole_batch(losses.mu_law_l1)}, jit_compile=config.jit)
+        model.compile(optimizer, loss={"hdr": training.whole_batch(loss)}, jit_compile=config.jit)
 
     def sample():
         """Low, middle and high above the truth, the result and the truth again, as the original lays its sheet out."""
