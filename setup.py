@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=["hdr_tf", "hdr_tf.image", "hdr_tf.models", "tfrecords"],
-    package_data={"hdr_tf": ["pretrained/*"]},
+    package_data={"hdr_tf": ["pretrained/*", "report.html"]},
     install_requires=[
         "tensorflow>=2.21",
         "keras>=3.12",
@@ -33,11 +33,12 @@ setup(
         "absl-py>=2.1",
         "simple-parsing>=0.1.5",
         "rich>=13",
+        "jinja2>=3.1",
         "tensorboard>=2.20",
     ],
     extras_require={
         # TF-Agents pins typing-extensions 4.5.0, which rules out torch and others: training the editor only.
         "rl": ["tf-agents==0.19.0", "tf-keras>=2.21"],
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.8"],
     },
 )

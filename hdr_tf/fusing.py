@@ -34,8 +34,6 @@ Align = Literal["none", "homography", "mtb"]
 class System:
     """How a network meets pictures; `color` describes the splits. Gray pictures are not split: their value is the luminance."""
 
-    inputs: tuple[str, ...] | None = None
-    """names of the inputs, dark to bright; None: exposure_1, exposure_2, ... for any number of pictures"""
     split: Callable | None = None
     """RGB to (luminance, chroma, chroma); None: the network takes all three channels"""
     join: Callable | None = None
@@ -46,7 +44,7 @@ class System:
     """the network's range to 0..255"""
     to_8_bit: Literal["truncate", "round", "stretch"] = "truncate"
     """0..255 to uint8 as the original does: "stretch" is scipy.misc.bytescale, once more from minimum to maximum"""
-    arguments: Callable[[int, int, int], dict] = lambda count, height, width: {}
+    arguments: Callable[[int, int, int], dict] = lambda count, height, width: {"exposures": count}
     """arguments of the builder for a number of pictures and their size"""
     keeps_colour: bool = True
     """one gray and one colour picture: fuse the luminances and keep the colour, rather than send both through as RGB"""
@@ -66,13 +64,11 @@ SYSTEMS = {
         arguments=_pyramid_arguments,
     ),
     "deepfuse_official": System(
-        inputs=("under", "over"),
         split=color.deepfuse_official_split,
         join=color.deepfuse_official_join,
         to_8_bit="stretch",
     ),
     "deepfuse_sunnerli": System(
-        inputs=("under", "over"),
         split=color.deepfuse_sunnerli_split,
         join=color.deepfuse_sunnerli_join,
         encode=lambda values: (values - 127.5) / 127.5,
@@ -81,15 +77,12 @@ SYSTEMS = {
     "densefuse_gray": System(
         split=color.densefuse_gray_split,
         join=color.densefuse_gray_join,
-        arguments=lambda count, height, width: {"exposures": count},
     ),
     "densefuse_rgb": System(
         encode=lambda values: values / 255 * 255,  # as ToTensor and test_image.py do: the last bit may change
-        arguments=lambda count, height, width: {"exposures": count},
         keeps_colour=False,  # the published program sends the infrared picture through as RGB too
     ),
     "hyperp_mb": System(
-        inputs=("under", "over"),
         split=color.hyperp_mb_split,
         join=color.hyperp_mb_join,
     ),
@@ -304,7 +297,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
         pictures = [dataclasses.replace(picture, pixels=files.to_depth(picture.pixels, 16)) for picture in pictures]
     gray = [files.is_gray(picture.pixels) for picture in pictures]
     if not keep_order and not _is_gray_and_colour(pictures, gray):
-        pictures = _dark_to_bright(pictures, names)
+        pictures = dark_to_bright(pictures, names)
     if align != "none":
         # The middle one; of two the brighter one, onto which HyperP_MB warps the darker one.
         aligned = align_pictures([picture.pixels for picture in pictures], align, reference=len(pictures) // 2)
@@ -318,8 +311,6 @@ def check_model(model: str, weights: str | os.PathLike | None, count: int) -> No
         raise ValueError(f"unknown model {model!r}: expected one of {', '.join(SYSTEMS)}, or esbn for radiance")
     if count < 2:
         raise ValueError(f"expected at least 2 pictures to fuse, found {count}")
-    if SYSTEMS[model].inputs and count != 2:
-        raise ValueError(f"{model} fuses exactly 2 pictures, found {count}; pyramid takes 2 to 9")
     if weights is not None and not pathlib.Path(weights).is_file():
         raise ValueError(f"{weights}: expected a .weights.h5 file, found none")
 
@@ -341,7 +332,8 @@ def _is_gray_and_colour(pictures, gray):
     return len(pictures) == 2 and gray[0] != gray[1] and None in {picture.exposure for picture in pictures}
 
 
-def _dark_to_bright(pictures, names):
+def dark_to_bright(pictures: Sequence[files.Picture], names: Sequence[str]) -> list[files.Picture]:
+    """Returns pictures by their exposures, or, where EXIF does not tell them all apart, by mean luminance; the log says so."""
     exposures = [picture.exposure for picture in pictures]
     if None not in exposures and len(set(exposures)) == len(exposures):
         return sorted(pictures, key=lambda picture: picture.exposure)
@@ -364,10 +356,8 @@ def _fuse(pictures, system, network):
     pixels = [picture.pixels if eight_bit else picture.pixels / np.float32(257) for picture in pictures]
 
     def fuse_planes(planes):
-        names = system.inputs or [f"exposure_{i}" for i in range(1, len(planes) + 1)]
         shape = planes[0].shape
-        batch = {name: plane.reshape(1, *shape[:2], -1) for name, plane in zip(names, planes, strict=True)}
-        return network(batch).numpy().reshape(shape)
+        return network([plane.reshape(1, *shape[:2], -1) for plane in planes]).numpy().reshape(shape)
 
     def fuse_luminance(planes):
         if system.split is not None:
@@ -426,8 +416,8 @@ def load_network(model: str, weights: str | os.PathLike | None = None, **argumen
 
 
 def _compiled(model, weights, count, height, width, eight_bit):
-    """Returns a function from {input name: [1, H, W, C]} in 0..255 to the fused tensor, likewise; uint8 to uint8, or float32
-    to float32. Pictures of other sizes may share it."""
+    """Returns a function from a list of pictures [1, H, W, C] in 0..255, dark to bright, to the fused tensor, likewise; uint8
+    to uint8, or float32 to float32. Pictures of other sizes may share it."""
     arguments = tuple(SYSTEMS[model].arguments(count, height, width).items())
     if weights is None:
         return _compile(model, None, None, arguments, eight_bit)
@@ -442,11 +432,13 @@ def _compile(model, weights, changed, arguments, eight_bit):
 
     system, network = SYSTEMS[model], load_network(model, weights, **dict(arguments))
     dtype = tf.uint8 if eight_bit else tf.float32
-    signature = {x.name: tf.TensorSpec([None, None, None, x.shape[-1]], dtype) for x in network.inputs}
+    # `network.input` keeps the order, dark to bright; `network.inputs` is sorted by name.
+    signature = [tf.TensorSpec([None, None, None, x.shape[-1]], dtype) for x in network.input.values()]
 
     @tf.function(input_signature=[signature])
-    def fuse(inputs):
-        inputs = {name: system.encode(tf.cast(values, tf.float32)) for name, values in inputs.items()}
+    def fuse(pictures):
+        pictures = [system.encode(tf.cast(values, tf.float32)) for values in pictures]
+        inputs = dict(zip(network.input, pictures, strict=True))
         fused = system.decode(network(inputs, training=False)["fused"])
         if eight_bit and system.to_8_bit == "stretch":
             lowest, highest = tf.reduce_min(fused), tf.reduce_max(fused)

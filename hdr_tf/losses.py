@@ -1,7 +1,10 @@
 """Losses: pure functions of tensors, written with keras.ops.
 
     mef_ssim, mef_ssim_scales   how well a fused picture keeps the structure of its exposures
-    ssim, msssim                structural similarity of two pictures, as DenseFuse and HyperP_MB train with it
+    ssim, msssim                structural similarity of two pictures
+    pixel_and_ssim              the two terms that DenseFuse trains with
+    multi_task                  the six weighted terms that HyperP_MB trains with
+    sunnerli                    what SunnerLi's DeepFuse trains with, which is no MEF-SSIM
     mu_law_l1, mu_law_l2        mean absolute difference of tone-mapped radiance, as ESBN trains with it, and mean squared one
 
 Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
@@ -158,6 +161,84 @@ def msssim(first, second, val_range: float | None = None, normalize: bool = Fals
             term = (term + 1) / 2
         result = result * term ** (weight * (len(SCALE_WEIGHTS) - 1) if last else weight)
     return result
+
+
+def pixel_and_ssim(output, target):
+    """Returns the terms of DenseFuse's loss, two float64 scalars: mean squared error and 1 - MS-SSIM.
+
+    From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. MS-SSIM is
+    `msssim(output, target, normalize=True)`: it guesses the range from the output, 1 as long as that stays below 128.
+
+    Args:
+        output: [B, H, W, C], nominally 0..255, at least 16 pixels a side.
+        target: the same.
+    """
+    output, target = ops.cast(output, "float64"), ops.cast(target, "float64")
+    return ops.mean((output - target) ** 2), 1 - msssim(output, target, normalize=True)
+
+
+def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
+    """Returns HyperP_MB's loss and the sums of its terms without weights, float64 scalars: loss, pixel, ssim.
+
+    Three tasks, each with the pixel and the SSIM term of `pixel_and_ssim`: the fused picture against the target, and under
+    a mask against the masked under- and over-exposed picture.
+
+        loss = (pixel + w ssim) + lambda_low (pixel_low + w ssim_low) + lambda_high (pixel_high + w ssim_high)
+
+    From Changi-Im/HyperP_MB 9f676f6, train.py (batches of one picture). Masks, masked pictures and lambdas are constants;
+    hdr_tf/image/examples.py makes them.
+
+    Args:
+        fused: [B, H, W, 1], nominally 0..255.
+        target: the well exposed picture, the same shape, 0..255.
+        low: mask [B, H, W, 1] in 0..1, masked under-exposed picture [B, H, W, 1] and lambda (a scalar, or of one element).
+        high: likewise of the over-exposed picture.
+        ssim_weight: w.
+    """
+    fused, total, pixels, ssims = ops.cast(fused, "float64"), 0.0, 0.0, 0.0
+    for mask, reference, weight in ((1.0, target, 1.0), low, high):
+        pixel, structure = pixel_and_ssim(fused * ops.cast(mask, "float64"), reference)
+        total += ops.sum(ops.cast(weight, "float64")) * (pixel + ssim_weight * structure)
+        pixels, ssims = pixels + pixel, ssims + structure
+    return total, pixels, ssims
+
+
+def sunnerli(under, over, fused):
+    """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target.
+
+    From SunnerLi/DeepFuse.pytorch 2986225, lib/loss.py. The program calls it MEF-SSIM; it is not: norms and weights are
+    sums over the whole batch instead of windows, and with two pictures that are compared with their own mean the target
+    collapses, up to 1e-8 in the norms, to
+
+        (3 under + over) / 4    where the sum of squares of `under` is the larger one
+        (5 over - under) / 4    otherwise
+
+    for the batch as a whole, so near equality it jumps. A network trained with it learns a fixed weighted mean. Kept: SSIM
+    with zeros around the picture and the constants of a range of 1, although values span -1..1. If both pictures are zero
+    everywhere the target is 0 / 0.
+
+    Args:
+        under: [B, H, W, 1] in -1..1, the darker picture (the two cannot be exchanged).
+        over: likewise the brighter one.
+        fused: [B, H, W, 1] in -1..1.
+
+    Returns:
+        A scalar, and [B, H, W, 1] in -1.5..1.5; float64.
+    """
+    under, over, fused = (ops.cast(x, "float64") for x in (under, over, fused))
+
+    def norm(x):
+        return ops.sqrt(ops.sum((x + 1e-8) ** 2))
+
+    mean = (under + over) / 2
+    weights = [ops.sqrt(ops.sum(x**2)) for x in (under, over)]
+    structures = [(x - mean) / norm(x - mean) for x in (under, over)]
+    structure = (weights[0] * structures[0] + weights[1] * structures[1]) / (weights[0] + weights[1])
+    contrast = ops.maximum(norm(under - mean), norm(over - mean))
+    target = ops.stop_gradient(contrast * structure / norm(structure) + (over + mean) / 2)
+    border = WINDOW // 2
+    target_, fused_ = (ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0))) for x in (target, fused))
+    return 1 - ssim(target_, fused_, val_range=1.0), target
 
 
 def _ssim_terms(first, second, val_range):

@@ -3,6 +3,8 @@
     psnr, ssim                  likeness of a result to the truth, in any range of values
     mef_ssim, mef_ssim_scales   structure of all exposures kept by a fused picture
     gray                        the luminance that it compares
+    q_abf                       edges of all exposures kept by a fused picture
+    average_gradient, spatial_frequency     how much detail a picture shows, whatever its source
 
 SSIM is scikit-image's `structural_similarity` with its defaults, as ESBN (tkd1088/ESBN 3f873ab, reconstruction_fusion.py)
 reports it; `hdr_tf.losses.ssim` is another one, with a Gaussian window, that networks train with.
@@ -10,6 +12,10 @@ reports it; `hdr_tf.losses.ssim` is another one, with a Gaussian window, that ne
 MEF-SSIM is the score of the MEFB benchmark: pictures are turned to gray and rounded to 8 bit, then compared as in
 `hdr_tf.losses.mef_ssim` (references there), at three scales. Another quantity exists under the same name: one scale,
 padded windows or other gray steps; its numbers are not comparable.
+
+The last three are the MEFB benchmark's too (xingchenzhang/MEFB 82014f4, metrics/metricsQabf.m, metricsAvg_gradient.m,
+metricsSpatial_frequency.m), with what its code does and its papers do not say: each channel is scored by itself, red beside red
+and so on, and the mean of the three counts; nothing is turned to gray or rounded.
 """
 
 import math
@@ -120,3 +126,109 @@ def gray(picture):
     if len(picture.shape) == 3:
         picture = ops.sum(picture * ops.convert_to_tensor(GRAY, "float64"), axis=-1)
     return ops.floor(picture + 0.5)
+
+
+def q_abf(exposures, fused) -> float:
+    """Returns Q^AB/F, how well the edges of all exposures live on in a fused picture, each weighted by its strength; 0..1.
+
+    Sobel's filter gives the strength g and the orientation a of every pixel's edge. Kept of an exposure's edge are the ratio of
+    the weaker to the stronger g, and 1 - |difference of a| / (pi/2); a sigmoid of each, multiplied, is the pixel's quality, and
+    the mean of all qualities, weighted by g of their exposures, the score (Xydeas, Petrovic, "Objective image fusion
+    performance measure", Electronics Letters 36(4), 2000). For three exposures or more both sums run over all of them, which
+    for two is the original; the paper and the benchmark know two.
+
+    Kept of the benchmark's code: outside the picture is black, so its frame is an edge; orientations are those of arctan,
+    pi/2 where the horizontal slope is 0, so that two nearly equal ones on either side of +-pi/2 count as opposed (-1 where the
+    paper means 1); where both strengths are equal, not their ratio 1 but the strength itself (of 255 times the values) enters
+    the sigmoid, which for an edge gives its limit 0.9994 instead of 0.9988; constants 0.9994, -15, 0.5 and 0.9879, -22, 0.8.
+
+    Args:
+        exposures: N >= 2 pictures of one size, each [H, W, 3] RGB or [H, W] gray, whole numbers in 0..255.
+        fused: the result, likewise.
+
+    Returns:
+        The score, NaN if all exposures are black in a channel, as of the benchmark.
+
+    Raises:
+        ValueError: fewer than two exposures or unequal shapes.
+    """
+    exposures, fused = [_planes(exposure) for exposure in exposures], _planes(fused)
+    if len(exposures) < 2:
+        raise ValueError(f"expected at least 2 exposures, found {len(exposures)}")
+    for number, exposure in enumerate(exposures, start=1):
+        if (len(exposure), exposure[0].shape) != (len(fused), fused[0].shape):
+            raise ValueError(
+                f"expected exposure {number} of the result's size {fused[0].shape} and {len(fused)} channels, "
+                f"found {exposure[0].shape} and {len(exposure)}"
+            )
+    scores = []
+    for *sources, result in zip(*exposures, fused, strict=True):
+        strength, angle = _edges(result)
+        kept = total = 0.0
+        for source in map(_edges, sources):
+            kept += float(ops.sum(_edge_quality(*source, strength, angle) * source[0]))
+            total += float(ops.sum(source[0]))
+        scores.append(kept / total if total else math.nan)
+    return math.fsum(scores) / len(scores)
+
+
+def _edges(plane):
+    """The strength, of 255 times the values as in the benchmark, and the orientation of a plane's edges."""
+    plane = ops.pad(255 * plane, ((1, 1), (1, 1)))
+    rows = plane[:-2] + 2 * plane[1:-1] + plane[2:]
+    columns = plane[:, :-2] + 2 * plane[:, 1:-1] + plane[:, 2:]
+    across, down = rows[:, 2:] - rows[:, :-2], columns[:-2] - columns[2:]
+    level = across == 0
+    angle = ops.where(level, math.pi / 2, ops.arctan(down / ops.where(level, 1.0, across)))
+    return ops.sqrt(across**2 + down**2), angle
+
+
+def _edge_quality(strength, angle, fused_strength, fused_angle):
+    weaker, stronger = ops.minimum(strength, fused_strength), ops.maximum(strength, fused_strength)
+    ratio = ops.where(weaker == stronger, weaker, weaker / ops.where(stronger == 0, 1.0, stronger))
+    agreement = 1 - ops.abs(angle - fused_angle) / (math.pi / 2)
+    return 0.9994 / (1 + ops.exp(-15 * (ratio - 0.5))) * (0.9879 / (1 + ops.exp(-22 * (agreement - 0.8))))
+
+
+def average_gradient(picture) -> float:
+    """Returns the sum of sqrt((dx**2 + dy**2) / 2) over all pixels, divided by (H - 1) (W - 1), in levels a pixel.
+
+    dx and dy are half the difference of the two neighbours; at the border, the difference to the only one. The benchmark
+    names G. Cui et al., Optics Communications 341, 2015.
+
+    Args:
+        picture: [H, W, 3] or [H, W], 0..255, H and W at least 2.
+    """
+    scores = []
+    for plane in _planes(picture):
+        height, width = plane.shape
+        across, down = _slopes(plane), ops.transpose(_slopes(ops.transpose(plane)))
+        scores.append(float(ops.sum(ops.sqrt((across**2 + down**2) / 2))) / ((height - 1) * (width - 1)))
+    return math.fsum(scores) / len(scores)
+
+
+def _slopes(plane):
+    inner = (plane[:, 2:] - plane[:, :-2]) / 2
+    return ops.concatenate([plane[:, 1:2] - plane[:, :1], inner, plane[:, -1:] - plane[:, -2:-1]], axis=1)
+
+
+def spatial_frequency(picture) -> float:
+    """Returns sqrt(R + C), R and C the sums of squared differences to the left and to the upper neighbour, divided by H W.
+
+    There are H (W - 1) and (H - 1) W such differences; the benchmark divides by H W all the same.
+
+    Args:
+        picture: [H, W, 3] or [H, W], 0..255.
+    """
+    scores = []
+    for plane in _planes(picture):
+        across, down = plane[:, 1:] - plane[:, :-1], plane[1:] - plane[:-1]
+        total = float(ops.sum(across**2)) + float(ops.sum(down**2))
+        scores.append(math.sqrt(total / math.prod(plane.shape)))
+    return math.fsum(scores) / len(scores)
+
+
+def _planes(picture):
+    """The channels of a picture, each [H, W] float64."""
+    picture = ops.cast(picture, "float64")
+    return [picture] if len(picture.shape) == 2 else [picture[..., channel] for channel in range(picture.shape[-1])]

@@ -58,7 +58,6 @@ def run(folder, line):
         ("-o out.png", ["--brackets", "--sample"]),
         ("a.png b.png", ["--output"]),
         ("a.png b.png -o out.png --model=mertens", ["unknown model 'mertens'", "pyramid", "hyperp_mb"]),
-        ("a.png b.png a.png -o out.png --model=hyperp_mb", ["hyperp_mb", "exactly 2", "found 3"]),
         ("a.png b.png -o out.png --model=hyperp_mb", ["convert_checkpoint.py", "--model=hyperp_mb"]),
         ("a.png b.png -o out.png --weights=wrong.weights.h5", ["wrong.weights.h5"]),
         ("a.png b.png -o out.png --weights=missing.weights.h5", ["missing.weights.h5"]),

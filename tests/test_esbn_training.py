@@ -291,6 +291,25 @@ def test_flags_that_cannot_be(name, flags, message, records, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_inner_kernels_of_one_pixel(runs, train, tmp_path):
+    """Only the middle of the inner kernels is used and trained; a run with whole kernels goes on where that one ends."""
+
+    def kernels(run):
+        model = build("esbn_fusion", filters=4, growth=2)
+        weights.load_weights(model, run / "esbn_fusion.weights.h5")
+        return {layer.name: layer.get_weights()[0] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
+
+    flags = {"pixel_steps": 0, "steps": 1, "checkpoint_every": 1}
+    path = str(runs("fusion") / "esbn_fusion.weights.h5")
+    small = train("fusion", tmp_path / "small", weights=path, inner_kernel_size=1, learning_rate=1e-2, **flags)
+    inner, outer = kernels(small)["merge_conv"], kernels(small)["low_conv"]
+    assert inner.shape[:2] == (3, 3) and np.all(inner.any(axis=(2, 3)) == np.outer([0, 1, 0], [0, 1, 0]))
+    assert outer.any(axis=(2, 3)).all()
+    whole = train("fusion", tmp_path / "whole", weights=str(small / "esbn_fusion.weights.h5"), learning_rate=1e-9, **flags)
+    for name, kernel in kernels(whole).items():
+        np.testing.assert_allclose(kernel, kernels(small)[name], atol=1e-8)
+
+
 @pytest.mark.parametrize(("name", "file"), [("low", "esbn_align_low"), ("fusion", "esbn_fusion"), ("joined", "")])
 def test_weights_of_another_width(name, file, runs, train, tmp_path):
     start = runs(name) / f"{file}.weights.h5" if file else runs(name)

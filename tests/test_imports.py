@@ -41,6 +41,12 @@ TABLE = {
         set(),
     ),
     "hdr_tf.evaluation": ({"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction"}, {"cv2"}, set()),
+    "hdr_tf.report": ({"hdr_tf.image.files"}, {"cv2"}, set()),
+    "hdr_tf.fusion_evaluation": (
+        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},
+        IMAGING,
+        set(),
+    ),
     "hdr_tf.serving": (
         {"hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
         {"keras", "tensorflow"},

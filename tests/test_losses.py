@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from hdr_tf import losses
+from hdr_tf.image import examples
 
 
 def drawn_bracket(golden, names):
@@ -185,3 +186,68 @@ def test_mu_law_by_hand():
     np.testing.assert_allclose(found, [-1, 2 * np.log(2) / np.log(5001) - 1, 1], rtol=1e-5)
     assert float(losses.mu_law_l1(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(2)
     assert float(losses.mu_law_l2(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(4)
+
+
+def nhwc(arrays):
+    return {name: array.transpose(0, 2, 3, 1) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("golden_case", ["deepfuse_sunnerli_loss"], indirect=True)
+def test_sunnerli_s_loss_equals_the_original(golden, golden_case):
+    drawn, expected = nhwc(golden.inputs(golden_case)), golden.outputs(golden_case)
+    value, slope = gradient(lambda fused: losses.sunnerli(drawn["y1"], drawn["y2"], fused)[0], drawn["yf"])
+    _, target = losses.sunnerli(drawn["y1"], drawn["y2"], drawn["yf"])
+    near, _ = losses.sunnerli(drawn["y1"], drawn["y2"], 0.9 * target + 0.1 * drawn["yf"])
+    swapped, target_swapped = losses.sunnerli(drawn["y2"], drawn["y1"], drawn["yf"])
+    # Float64 here; the manifest puts the original's float32 at up to 3.7e-8, 7.6e-7 and 1.5e-9 from it.
+    for found, name in ((value, "loss"), (near, "loss_near"), (swapped, "loss_swapped")):
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-7, err_msg=name)
+    for found, name in ((target, "y_hat"), (target_swapped, "y_hat_swapped")):
+        np.testing.assert_allclose(found, expected[name].transpose(0, 2, 3, 1), rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(slope, expected["loss_gradient_yf"].transpose(0, 2, 3, 1), rtol=0, atol=3e-9)
+
+
+def test_sunnerli_s_target_is_a_fixed_mean():
+    rng = np.random.default_rng(0)
+    dark, bright = rng.uniform(-1, -0.5, (2, 16, 16, 1)), rng.uniform(-0.4, 0.4, (2, 16, 16, 1))  # dark: the larger squares
+    np.testing.assert_allclose(losses.sunnerli(dark, bright, dark)[1], (3 * dark + bright) / 4, atol=1e-6)  # norms + 1e-8
+    np.testing.assert_allclose(losses.sunnerli(bright, dark, dark)[1], (5 * dark - bright) / 4, atol=1e-6)
+    loss, target = losses.sunnerli(dark, dark, dark)
+    assert np.isfinite(float(loss)) and np.abs(target - dark).max() < 1e-6
+
+
+@pytest.mark.parametrize("golden_case", ["hyperp_mb_loss"], indirect=True)
+def test_hyperp_mb_s_loss_equals_the_original(golden, golden_case):
+    drawn, expected = golden.inputs(golden_case), golden.outputs(golden_case)
+    row, column = np.mgrid[:256, :256]
+    pictures = [
+        drawn["noise1"] // 8 + 60 * row // 256 + 40 * column // 256,
+        20 + drawn["noise_target"] // 4 + 80 * row // 256 + 80 * column // 256,
+        110 + drawn["noise2"] // 6 + 40 * row // 256 + 60 * column // 256,
+    ]
+    stack = np.stack([np.dstack([picture] * 3) for picture in pictures]).astype(np.uint8)
+    made = examples.hyperp_mb(stack, np.random.default_rng(0), 256)
+    batch = {name: value[None] for name, value in made.items()}
+    fused = np.float32(0.75) * batch["target"] + np.float32(0.25) * drawn["noise_fused"].transpose(0, 2, 3, 1)
+
+    for side, number in (("low", 1), ("high", 2)):
+        np.testing.assert_allclose(made[f"{side}_mask"][::32, :, 0], expected[f"mask_{side}_rows"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(made[side][::32, :, 0], expected[f"{side}_target_rows"], rtol=0, atol=1e-4)  # of 255
+        np.testing.assert_allclose(made[f"{side}_mask"].mean(), expected[f"mask_{side}_mean"], rtol=1e-5)
+        np.testing.assert_allclose(made[side].mean(), expected[f"{side}_target_mean"], rtol=1e-5)
+        np.testing.assert_allclose(made[f"{side}_lambda"], expected[f"lambda{number}"], rtol=1e-6)
+    low, high = ([batch[f"{side}_mask"], batch[side], batch[f"{side}_lambda"]] for side in ("low", "high"))
+    tasks = {"med": (1, batch["target"]), "low": low[:2], "high": high[:2]}
+    for name, (mask, target) in tasks.items():
+        pixel, ssim = losses.pixel_and_ssim(fused * mask, target)
+        np.testing.assert_allclose(pixel, expected[f"pixel_loss_value_{name}"], rtol=1e-5)
+        # As of msssim above: the original's float32 is up to 6e-6 from float64.
+        np.testing.assert_allclose(ssim, expected[f"ssim_loss_value_{name}"], rtol=0, atol=1.2e-5)
+    value, slope = gradient(lambda x: losses.multi_task(x, batch["target"], low, high)[0], fused)
+    # Six terms, of which three times 1e-5 of SSIM count a thousandfold, some of them times lambda.
+    np.testing.assert_allclose(value, expected["total_loss"], rtol=0, atol=0.03)
+    corner = expected["gradient_fused_corner"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(slope[:, :32, :40], corner, rtol=0, atol=2e-4 * np.abs(corner).max())
+    _, pixels, ssims = losses.multi_task(fused, batch["target"], low, high)
+    np.testing.assert_allclose(pixels, sum(expected[f"pixel_loss_value_{name}"] for name in tasks), rtol=1e-5)
+    np.testing.assert_allclose(ssims, sum(expected[f"ssim_loss_value_{name}"] for name in tasks), rtol=1e-4)

@@ -203,3 +203,29 @@ def test_deepfuse_is_symmetric():
         pictures = _draw(model, 13, 17)
         swapped = {"under": pictures["over"], "over": pictures["under"]}
         np.testing.assert_array_equal(_fuse(model, swapped), _fuse(model, pictures))
+
+
+@pytest.mark.parametrize("name", ["deepfuse_official", "deepfuse_sunnerli", "densefuse_gray", "densefuse_rgb", "hyperp_mb"])
+def test_exposures_twice_are_exposures_once(name):
+    """Of more than two exposures the features are averaged; of an odd number HyperP_MB takes the middle one twice."""
+    networks = {count: models.build(name, exposures=count) for count in (2, 3, 4)}
+    generator = np.random.default_rng(2)
+    weights = [np.abs(generator.normal(0, 0.01, v.shape)) for v in networks[2].variables]  # positive ones keep every ReLU alive
+    for network in networks.values():
+        assert [v.path for v in network.variables] == [v.path for v in networks[2].variables]
+        network.set_weights(weights)
+    low, high, channels = PICTURES[name]
+    under, middle, over = generator.uniform(low, high, (3, 1, 13, 17, channels)).astype("float32")
+
+    def fuse(*pictures):
+        network = networks[len(pictures)]
+        return np.asarray(network(dict(zip(network.input, pictures, strict=True)))["fused"])
+
+    pair = fuse(under, over)
+    assert np.ptp(pair) > 0
+    np.testing.assert_allclose(fuse(under, under, over, over), pair, atol=2e-6 * np.abs(pair).max())
+    three = fuse(under, middle, over)
+    if name == "hyperp_mb":
+        np.testing.assert_allclose(three, fuse(under, middle, middle, over), atol=2e-6 * np.abs(three).max())
+    else:
+        np.testing.assert_allclose(three, fuse(over, under, middle), atol=2e-6 * np.abs(three).max())

@@ -14,7 +14,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -154,6 +154,69 @@ def choose_exposures(stack, exposures: int, seed):
     for axis, key in zip((1, 2), keys, strict=True):
         chosen = tf.where(tf.random.stateless_uniform([], key) < 0.5, tf.reverse(chosen, [axis]), chosen)
     return tf.ensure_shape(tf.cast(chosen, tf.float32) / 255, [exposures, None, None, 3])
+
+
+def example_dataset(
+    folder: pathlib.Path,
+    example: Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]],
+    batch: int,
+    exposures: int = 1,
+    seed: int = 0,
+    start: int = 0,
+    skip_damaged: bool = False,
+) -> tf.data.Dataset:
+    """Returns endless training batches {name: float32 [batch, ...]} of what `example` makes of each record.
+
+    What batch number b holds depends on the set, the seed and b alone.
+
+    Args:
+        folder: of a finished set of kind "bracket", or "images" if one picture will do.
+        example: makes float32 arrays, always of the same names and shapes, of a stack, uint8 [N, H, W, 3], and a generator; see
+            hdr_tf/image/examples.py. It runs in several threads.
+        batch: records in a batch.
+        exposures: the least N that `example` can use.
+        seed: of order and examples.
+        start: the first batch to return, for a run that goes on.
+        skip_damaged: see `check_shards`.
+
+    Raises:
+        ValueError: damaged or unfinished set (see `check_shards`), one of another kind, of too few exposures, or whose first
+            record `example` refuses.
+    """
+    if batch < 1:
+        raise ValueError(f"expected a batch of 1 or more, found {batch}")
+    manifest = read_manifest(folder)
+    kind = manifest["kind"]
+    if kind != "bracket" and (kind != "images" or exposures > 1):
+        expected = "'bracket'" if exposures > 1 else "'bracket' or 'images'"
+        raise ValueError(f"{folder}: expected a set of kind {expected}, found {kind!r}")
+    if kind == "bracket" and manifest["arguments"]["exposures"][0] < exposures:
+        least, most = manifest["arguments"]["exposures"]
+        raise ValueError(f"{folder}: expected {exposures} exposures or more in a record, found sets of {least} to {most}")
+
+    def stack(record):
+        return record["exposures"] if kind == "bracket" else record["picture"][None]
+
+    def make(pixels, number):
+        with _unless_ending():
+            return list(example(pixels, np.random.default_rng([seed, int(number)])).values())
+
+    first = start * batch
+    serialized = _serialized(folder, seed, skip_damaged)
+    try:
+        record = next(iter(_parse(folder, _serialized(folder, None, skip_damaged))))
+        shapes = {name: array.shape for name, array in example(stack(record).numpy(), np.random.default_rng(seed)).items()}
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+    @tf.autograph.experimental.do_not_convert
+    def call(number, pixels):
+        arrays = tf.numpy_function(make, [pixels, number], [tf.float32] * len(shapes), stateful=False)
+        return {name: tf.ensure_shape(array, shapes[name]) for name, array in zip(shapes, arrays, strict=True)}
+
+    stacks = _parse(folder, serialized.repeat().skip(first)).map(stack).enumerate(first)
+    examples = stacks.map(call, num_parallel_calls=min(4, os.cpu_count()))
+    return examples.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def patch_dataset(

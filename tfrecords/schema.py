@@ -144,6 +144,9 @@ BRACKET = {
     "source": Text(),
 }
 
+# A picture alone, RGB, and the name of its file.
+IMAGES = {"picture": Array("uint8", (None, None, 3)), "source": Text()}
+
 # A scene whole: three exposures as RGB, short to long, with their levels as the files have them (to 255 or 65535, as depth
 # says), log2 of the exposures, linear radiance, and the name of its folder. Patches are cut when they are read.
 KALANTARI = {
@@ -177,11 +180,11 @@ def _esbn(kind):
 # Patches as make_tfrecord.py of ESBN writes them for its alignment networks, and as its training_fusion.py reads them.
 ESBN_ALIGN, ESBN_MERGE = _esbn("esbn_align"), _esbn("esbn_merge")
 
-KINDS = {"kalantari": KALANTARI, "esbn_align": ESBN_ALIGN, "esbn_merge": ESBN_MERGE, "bracket": BRACKET}
+KINDS = {"kalantari": KALANTARI, "esbn_align": ESBN_ALIGN, "esbn_merge": ESBN_MERGE, "bracket": BRACKET, "images": IMAGES}
 
 # How the files of a kind are compressed. Scenes are packed field by field, so that any one can be read without those before
 # it; ESBN's own scripts read uncompressed files.
-COMPRESSION = {"kalantari": "", "esbn_align": "", "esbn_merge": "", "bracket": "GZIP"}
+COMPRESSION = {"kalantari": "", "esbn_align": "", "esbn_merge": "", "bracket": "GZIP", "images": "GZIP"}
 
 
 def encode(schema: Schema, example: Mapping) -> bytes:

@@ -1,14 +1,27 @@
-"""Scores radiance reconstructed from the three exposures of scenes, with and without networks.
+"""Scores what becomes of the exposures of scenes: fused pictures, or radiance; with networks and without.
 
+    python tools/evaluate.py --model=pyramid,mertens,enfuse,mean --scenes=brackets --output=scores
     python tools/evaluate.py --model=esbn --scenes=scenes --output=scores
     python tools/evaluate.py --model=snr --align=flow --scenes=scenes --output=scores_snr
 
-Each sub-folder of --scenes is one, as tools/make_scenes.py writes them and Kalantari's data set comes; without HDRImg.hdr
-it is reconstructed and not scored. Written are a folder of pictures for each and the figures, with their definitions:
+Fused pictures are those of one or more of the models pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray,
+densefuse_rgb, hyperp_mb, mertens, mertens_111, enfuse and mean. A scene is a sub-folder of two exposures or more, two loose
+pictures X_A and X_B, or one loose picture that holds two exposures as its halves (hdr_tf/image/brackets.py):
+
+    brackets/                             scores/
+      church/  1.jpg  2.jpg  3.jpg          church/  pyramid.png  mertens.png  ...
+      cave_A.png  cave_B.png                cave/    pyramid.png  mertens.png  ...
+                                            report.html  scores.json  scores.csv  scores.txt
+
+Radiance is that of one model, esbn, esbn_fusion, medium, hat, snr or debevec, from three exposures. Each sub-folder of --scenes
+is a scene, as tools/make_scenes.py writes them and Kalantari's data set comes; without HDRImg.hdr it is reconstructed and not
+scored:
 
     scenes/                               scores/
       001/  1.tif  2.tif  3.tif             001/  radiance.exr  radiance.hdr  tone_mapped.png  aligned_low.png  ...
             exposure.txt  HDRImg.hdr        scores.json  scores.txt
+
+Definitions stand beside the figures. What fails leaves a line and exit code 1; the rest is done.
 """
 
 import dataclasses
@@ -20,7 +33,8 @@ from typing import Literal
 import rich.console
 import rich.progress
 
-from hdr_tf import cli, evaluation
+from hdr_tf import cli, evaluation, fusion_evaluation
+from hdr_tf import report as reporting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +46,12 @@ class Config:
     output: str = ""
     """a folder for the results"""
     model: str = "esbn"
-    """esbn, its merging network alone (esbn_fusion), or a classical merge: medium, hat, snr or debevec"""
+    """of radiance one: esbn, its merging network alone (esbn_fusion), or a classical merge (medium, hat, snr or debevec); of
+    fused pictures one or more with commas between them, see above"""
     weights: str | None = None
-    """a folder with ESBN's three weight files; default: those that come with the software"""
+    """a folder with <model>.weights.h5 files, for esbn all three; default: those that come with the software"""
+    references: str | None = None
+    """a folder of true pictures, each named as its scene is (fused pictures)"""
     align: Literal["none", "flow"] = "none"
     """bring the exposures onto the medium one by optical flow first; not for esbn, which aligns itself"""
     original_protocol: bool = False
@@ -44,19 +61,35 @@ class Config:
 def main(config: Config) -> int:
     if not config.scenes or not config.output:
         raise ValueError("expected --scenes, a folder of scenes, and --output, a folder for the results")
+    models = [name for name in config.model.split(",") if name]
+    fusing = [name in fusion_evaluation.MODELS for name in models]
+    if any(fusing) and not all(fusing):
+        strange = models[fusing.index(False)]
+        raise ValueError(
+            f"{strange} does not fuse pictures, {models[fusing.index(True)]} does: expected names of one sort, "
+            f"fused pictures ({', '.join(fusion_evaluation.MODELS)}) or radiance ({', '.join(evaluation.MODELS)})"
+        )
     console = rich.console.Console(stderr=True)
-    report = evaluation.evaluate(
-        config.scenes,
-        config.output,
-        config.model,
-        config.weights,
-        config.align,
-        config.original_protocol,
-        command=shlex.join(["python", *sys.argv]),
-        track=functools.partial(rich.progress.track, description="scenes", console=console, disable=not console.is_terminal),
-    )
-    print(evaluation.as_text(report), end="")
+    shared = {
+        "command": shlex.join(["python", *sys.argv]),
+        "track": functools.partial(rich.progress.track, description="scenes", console=console, disable=not console.is_terminal),
+    }
+    if any(fusing):
+        _refuse(config, "fused pictures", "align", "original_protocol")
+        report = fusion_evaluation.evaluate(config.scenes, config.output, models, config.weights, config.references, **shared)
+        print(reporting.as_text(report), end="")
+    else:
+        _refuse(config, "radiance", "references")
+        arguments = (config.weights, config.align, config.original_protocol)
+        report = evaluation.evaluate(config.scenes, config.output, config.model, *arguments, **shared)
+        print(evaluation.as_text(report), end="")
     return 1 if report["errors"] else 0
+
+
+def _refuse(config, what, *names):
+    for name in names:
+        if getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name} does not go with scores of {what}")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,17 @@
     python tools/make_tfrecord.py --kind=esbn_align --scenes=data/scenes --output=data/align --count=5000 --shards=5
     python tools/make_tfrecord.py --kind=esbn_merge --scenes=data/aligned --output=data/merge --count=5000 --shards=5
     python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=1500
+    python tools/make_tfrecord.py --kind=bracket --stacks=DIR --output=data/stacks
+    python tools/make_tfrecord.py --kind=bracket --trios=DIR --output=data/trios
+    python tools/make_tfrecord.py --kind=images --pictures=DIR --output=data/pictures
 
 Kind "kalantari", the default: scenes of three exposures, whole and without loss, from which training cuts its patches.
 Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their names, 4.1 MB each; the second wants scenes
 whose short and long exposure have been aligned (tools/align_scenes.py). Kind "bracket": exposures of one scene, made from
-pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise.
-In and out:
+pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise; or taken
+ones, the exposures of each sub-folder of --stacks, or under-exposed, target and over-exposed pictures from the folders input1,
+target and input2 in --trios. Kind "images": single photographs. All photographs are JPEG, PNG or TIFF and become 8 bit and of
+one size. In and out, of scenes:
 
     data/scenes/                    data/train/
       001/                            manifest.json
@@ -18,8 +23,8 @@ In and out:
         HDRImg.hdr
       002/ ...
 
-Scenes that are damaged, incomplete or without radiance are named and left out. Interrupted, it goes on where it stopped when
-started again. tfrecords/schema.py declares the fields, tfrecords/dataset.py reads them.
+What is damaged or incomplete, and scenes without radiance, are named and left out. Interrupted, it goes on where it stopped
+when started again. tfrecords/schema.py declares the fields, tfrecords/dataset.py reads them.
 """
 
 import dataclasses
@@ -33,25 +38,31 @@ from hdr_tf import cli
 class Config:
     """What to write, and from what."""
 
-    # What a record is: kalantari, esbn_align, esbn_merge or bracket.
+    # What a record is: kalantari, esbn_align, esbn_merge, bracket or images.
     kind: str = "kalantari"
-    # Folder of scene folders (all kinds but bracket).
+    # Folder of scene folders (kalantari, esbn_align, esbn_merge).
     scenes: str = ""
     # Folder of .exr and .hdr files, or several with commas between them (bracket).
     hdr_dir: str = ""
+    # Folder of sub-folders, each with the exposures of one scene; scaled to 1200 x 800 (bracket).
+    stacks: str = ""
+    # Folder of the folders input1, target and input2 (bracket).
+    trios: str = ""
+    # Folder of photographs (images).
+    pictures: str = ""
     # Folder for the records; made if absent.
     output: str = ""
-    # Number of records; 0 for all scenes or patches, for brackets 1000.
+    # Number of records; 0 for all scenes, patches or pictures, for made brackets 1000.
     count: int = 0
     # Side of the patches in pixels (esbn_align, esbn_merge).
     patch: int = 256
-    # Side of the square pictures in pixels (bracket).
+    # Side of the square pictures in pixels (bracket, images).
     size: int = 256
-    # Number of exposures in a record: one number, or the least and the largest with a comma between them, 2 to 9 (bracket).
+    # Number of exposures in a record: one number, or the least and the largest with a comma between them, 2 to 9 (as above).
     exposures: str = "3,5"
-    # Names (without suffix) of pictures to leave out, with commas between them (bracket).
+    # Names (without suffix) of pictures to leave out, with commas between them (made brackets).
     exclude: str = ""
-    # Also use the photographs in scikit-image's wheel under made-up light (bracket).
+    # Also use the photographs in scikit-image's wheel under made-up light (made brackets).
     photos: bool = False
     # The same seed gives the same records.
     seed: int = 0
@@ -64,11 +75,12 @@ class Config:
 
 
 def main(config: Config) -> None:
-    if config.kind not in ("kalantari", "esbn_align", "esbn_merge", "bracket"):
-        raise ValueError(f"unknown kind {config.kind!r}: known are kalantari, esbn_align, esbn_merge, bracket")
+    kinds = {"kalantari": _scenes, "esbn_align": _scenes, "esbn_merge": _scenes, "bracket": _brackets, "images": _images}
+    if config.kind not in kinds:
+        raise ValueError(f"unknown kind {config.kind!r}: known are {', '.join(kinds)}")
     if not config.output:
         raise ValueError("--output: expected a folder to write to, found nothing")
-    manifest, left_out = _brackets(config) if config.kind == "bracket" else _scenes(config)
+    manifest, left_out = kinds[config.kind](config)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     megabytes = sum(shard["bytes"] for shard in manifest["shards"].values()) / 1e6
@@ -95,9 +107,23 @@ def _scenes(config):
     )
 
 
-def _brackets(config):
-    from tfrecords import brackets
+def _images(config):
+    from tfrecords import pictures
 
+    if not config.pictures:
+        raise ValueError("--pictures: expected a folder of photographs, found nothing")
+    return pictures.write_images(pathlib.Path(config.output), pathlib.Path(config.pictures), config.size, **_options(config))
+
+
+def _brackets(config):
+    from tfrecords import brackets, pictures
+
+    if (config.hdr_dir != "" or config.photos) + (config.stacks != "") + (config.trios != "") > 1:
+        raise ValueError("expected one of --hdr_dir (or --photos), --stacks and --trios, found several")
+    if config.stacks:
+        return pictures.write_stacks(pathlib.Path(config.output), pathlib.Path(config.stacks), **_options(config))
+    if config.trios:
+        return pictures.write_trios(pathlib.Path(config.output), pathlib.Path(config.trios), config.size, **_options(config))
     numbers = words(config.exposures)
     if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers):
         raise ValueError(f"--exposures: expected a number or two as in 3,5, found {config.exposures!r}")
@@ -114,6 +140,10 @@ def _brackets(config):
         config.workers,
         config.resume,
     )
+
+
+def _options(config):
+    return {name: getattr(config, name) for name in ("count", "shards", "workers", "resume")}
 
 
 def words(text: str) -> list[str]:

@@ -15,7 +15,8 @@ which a few very dark pixels decide. The defaults are those of the original prog
 Merging still pictures is above all a function of single pixels, which must be right to a fraction of a percent before the
 denoising that neighbours allow can be seen. From the original's start (normal, deviation 0.01) that takes some hundred thousand
 steps. `--pixel_steps=12000` first fits the same network with kernels of one pixel to as many batches of drawn pixels, minutes
-on a CPU, and begins with that in the middle of its kernels and zeros around it.
+on a CPU, and begins with that in the middle of its kernels and zeros around it. `--inner_kernel_size=1` goes on with kernels
+of one pixel inside, which takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ class Config(PatchTrainingConfig):
     run: str = "runs/esbn_fusion"  # folder of the run; an existing one is continued
     pixel_steps: int = 0  # first fit the middle of the kernels to so many batches of drawn pixels; 0 is the original's start
     weights: str = ""  # go on from the weights in this file instead
+    inner_kernel_size: Literal[1, 3] = 3  # 1: train only the middle of the kernels between the first and the last layer
     loss: Literal["l1", "l2"] = "l1"  # mean absolute difference behind the mu-law, as the original, or mean squared one
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
@@ -41,8 +43,6 @@ class Config(PatchTrainingConfig):
 
 def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
-    import numpy as np
-
     from hdr_tf import losses, training, weights
     from hdr_tf.models import esbn
     from tfrecords import dataset
@@ -69,15 +69,17 @@ def main(config: Config) -> None:
 
     loss = {"l1": losses.mu_law_l1, "l2": losses.mu_law_l2}[config.loss]
     exposures, truth = next(iter(data(0)))
-    start = fit_pixels(config) if config.pixel_steps and not training.checkpoints(config.run) else {}
+    start = {}
+    if config.weights:
+        whole = esbn.esbn_fusion(config.filters, config.growth)
+        weights.load_weights(whole, config.weights)
+        start = convolutions(whole)
+    elif config.pixel_steps and not training.checkpoints(config.run):
+        start = fit_pixels(config)
+    training.prepare(config)  # forgets that network: Keras would number the next optimizer, which a resumed run does not
     with training.scope(config):
-        model = esbn.esbn_fusion(config.filters, config.growth)
-        if config.weights:
-            weights.load_weights(model, config.weights)
-        for layer, (kernel, bias) in start.items():
-            middle = model.get_layer(layer).kernel.shape[0] // 2
-            kernel = np.pad(kernel, ((middle, middle), (middle, middle), (0, 0), (0, 0)))
-            model.get_layer(layer).set_weights([kernel, bias])
+        model = esbn.esbn_fusion(config.filters, config.growth, inner_kernel_size=config.inner_kernel_size)
+        set_convolutions(model, start)
         optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
         model.compile(optimizer, loss={"hdr": training.whole_batch(loss)}, jit_compile=config.jit)
 
@@ -90,26 +92,46 @@ def main(config: Config) -> None:
 
     training.fit(model, data, config, sample)
     path = pathlib.Path(config.run) / "esbn_fusion.weights.h5"
-    weights.save_weights(model, path)
+    whole = esbn.esbn_fusion(config.filters, config.growth)
+    set_convolutions(whole, convolutions(model))
+    weights.save_weights(whole, path)
     print(f"{path}: {config.steps} steps")
 
 
 def fit_pixels(config: Config) -> dict[str, list]:
     """Fits the network with kernels of one pixel to drawn pixels; returns kernel and bias of each convolution."""
-    import keras
     import tensorflow as tf
 
     from hdr_tf import losses, training
     from hdr_tf.models import esbn
 
-    single = esbn.esbn_fusion(config.filters, config.growth, kernel_size=1)
+    single = esbn.esbn_fusion(config.filters, config.growth, 1, 1)
     training.he_start(single, last="output")
     single.compile(training.adam(2e-3, "cosine", config.pixel_steps), loss={"hdr": losses.mu_law_l1})
     pixels = tf.data.Dataset.counter().map(lambda number: draw_pixels(tf.stack([config.seed, number])))
     single.fit(pixels, steps_per_epoch=config.pixel_steps, shuffle=False, verbose=2)
-    fitted = {layer.name: layer.get_weights() for layer in single.layers if isinstance(layer, keras.layers.Conv2D)}
-    training.prepare(config)  # forgets this network: Keras would number the next optimizer, which a resumed run does not
-    return fitted
+    return convolutions(single)
+
+
+def convolutions(network) -> dict[str, list]:
+    """Kernel and bias of each convolution."""
+    import keras
+
+    return {layer.name: layer.get_weights() for layer in network.layers if isinstance(layer, keras.layers.Conv2D)}
+
+
+def set_convolutions(network, values: dict[str, list]) -> None:
+    """Sets kernels and biases: a smaller kernel with zeros around it, of a larger one the middle."""
+    import numpy as np
+
+    for name, (kernel, bias) in values.items():
+        layer = network.get_layer(name)
+        border = (layer.kernel.shape[0] - len(kernel)) // 2
+        if border < 0:
+            kernel = kernel[-border:border, -border:border]
+        else:
+            kernel = np.pad(kernel, ((border, border), (border, border), (0, 0), (0, 0)))
+        layer.set_weights([kernel, bias])
 
 
 def draw_pixels(seed):

@@ -23,6 +23,13 @@ class MinimumSize(keras.layers.Layer):
         return pictures
 
 
+def exposure_names(exposures: int) -> tuple[str, ...]:
+    """The inputs, dark to bright, of a network that was published for two; ValueError for fewer than two."""
+    if exposures < 2:
+        raise ValueError(f"expected at least 2 exposures, found {exposures}")
+    return ("under", "over") if exposures == 2 else tuple(f"exposure_{i}" for i in range(1, exposures + 1))
+
+
 def picture_inputs(names, channels: int) -> tuple[dict, list]:
     """Makes the inputs of a fusion network.
 

@@ -19,7 +19,8 @@ and output as above, but in -1..1.
     sum
     layer4 7x7 32-32, layer5 5x5 32-16, layer6 5x5 16-1
 
-The two are symmetric in their inputs; H and W are at least 8.
+The two are symmetric in their inputs; H and W are at least 8. More than two exposures, `exposure_1`, `exposure_2`, ..., share
+the first two layers likewise, and their sum is scaled to that of two.
 
 Kept: zero padding. Official: no biases, leaky ReLU with slope 0.01 after every layer, the last included; Glorot's
 normal initialiser. Sunnerli: convolution with bias, batch normalisation (epsilon 1e-5, running statistics move by 0.1
@@ -57,21 +58,27 @@ SUNNERLI = {  # layer, named as in the original: filters, kernel size, activatio
 }
 
 
-def deepfuse_official() -> keras.Model:
+def deepfuse_official(exposures: int = 2) -> keras.Model:
     """Builds the authors' network.
+
+    Args:
+        exposures: number of pictures, at least 2; no weight depends on it. Other than 2 they are `exposure_1`, ...
 
     Returns:
         A model {"under", "over": [B, H, W, 1] luminance in 0..255} -> {"fused": [B, H, W, 1] in 0..255}.
+
+    Raises:
+        ValueError: fewer than two exposures.
 
     Example:
         model = deepfuse_official()
         under, over = 255 * keras.random.uniform((2, 1, 24, 32, 1))
         model({"under": under, "over": over})["fused"].shape  # (1, 24, 32, 1)
     """
-    inputs, branches = blocks.picture_inputs(("under", "over"), channels=1)
+    inputs, branches = blocks.picture_inputs(blocks.exposure_names(exposures), channels=1)
     for number, (name, (_, filters, size)) in enumerate(OFFICIAL.items()):
         if number == 2:
-            branches = [branches[0] + branches[1]]
+            branches = [_sum(branches)]
         convolution = keras.layers.Conv2D(
             filters, size, padding="same", use_bias=False, kernel_initializer="glorot_normal", name=name
         )
@@ -80,23 +87,29 @@ def deepfuse_official() -> keras.Model:
     return keras.Model(inputs, {"fused": _stretch(branches[0])}, name="deepfuse_official")
 
 
-def deepfuse_sunnerli() -> keras.Model:
-    """Builds SunnerLi's network.
+def deepfuse_sunnerli(exposures: int = 2) -> keras.Model:
+    """Builds SunnerLi's network; arguments and errors as of `deepfuse_official`.
 
     Returns:
         A model {"under", "over": [B, H, W, 1] luminance in -1..1} -> {"fused": [B, H, W, 1] in -1..1}.
     """
-    inputs, branches = blocks.picture_inputs(("under", "over"), channels=1)
+    inputs, branches = blocks.picture_inputs(blocks.exposure_names(exposures), channels=1)
     for number, (name, (filters, size, kind)) in enumerate(SUNNERLI.items()):
         if number == 2:
             # Keras runs the branches of a sum from the last to the first; `under` has to move the running statistics first.
-            branches = [branches[1] + branches[0]]
+            branches = [_sum(branches[::-1])]
         channels = branches[0].shape[-1]
         convolution = blocks.torch_convolution(channels, filters, size, f"{name}_conv", padding="same")
         normalisation = blocks.UnbiasedBatchNormalization(name=f"{name}_norm")
         activation = keras.layers.LeakyReLU(SLOPE) if kind == "leaky_relu" else keras.layers.Activation(kind)
         branches = [activation(normalisation(convolution(x))) for x in branches]
     return keras.Model(inputs, {"fused": branches[0]}, name="deepfuse_sunnerli")
+
+
+def _sum(branches):
+    """The sum of two; of more, their mean twice."""
+    total = sum(branches[1:], branches[0])
+    return total if len(branches) == 2 else total * (2 / len(branches))
 
 
 def _stretch(raw):

@@ -85,13 +85,16 @@ def esbn_align(filters: int = 64, name: str = "esbn_align") -> keras.Model:
     return keras.Model(inputs, {"aligned": _picture(x, pictures["ldr_mid"], "aligned")}, name=name)
 
 
-def esbn_fusion(filters: int = 64, growth: int = 32, kernel_size: int = 3, name: str = "esbn_fusion") -> keras.Model:
+def esbn_fusion(
+    filters: int = 64, growth: int = 32, kernel_size: int = 3, inner_kernel_size: int = 3, name: str = "esbn_fusion"
+) -> keras.Model:
     """Builds the network that merges three aligned exposures.
 
     Args:
         filters: channels of the features.
         growth: channels that each convolution of the dense block adds.
-        kernel_size: of all convolutions but the dense block's last; 1 makes a network that sees single pixels.
+        kernel_size: of the convolutions that see the exposures and of the one that gives the result.
+        inner_kernel_size: of those between, but for the dense block's last; with both 1 the network sees single pixels.
         name: name of the model.
 
     Returns:
@@ -108,8 +111,8 @@ def esbn_fusion(filters: int = 64, growth: int = 32, kernel_size: int = 3, name:
     for side in SIDES:
         both = blocks.PadToMultiple(8)(_append([pictures[f"ldr_{side}"], pictures[f"hdr_{side}"]]))
         features[side] = _leaky(_conv(filters, kernel_size, f"{side}_conv")(both))
-    x = _leaky(_conv(filters, kernel_size, "merge_conv")(_append(features.values())))
-    x = x + _dense_block(x, filters, growth, kernel_size, "dense") + features["mid"]
+    x = _leaky(_conv(filters, inner_kernel_size, "merge_conv")(_append(features.values())))
+    x = x + _dense_block(x, filters, growth, inner_kernel_size, "dense") + features["mid"]
     x = _conv(3, kernel_size, "output")(x)
     return keras.Model(inputs, {"hdr": _picture(x, pictures["ldr_mid"], "hdr")}, name=name)
 

@@ -14,6 +14,9 @@ when it writes).
     mean of the two
     conv2 64-64, conv3 64-32, conv4 32-16, conv5 16-1                      -> picture
 
+Of more than two exposures, `exposure_1`, `exposure_2`, ... from dark to bright, the darker half is encoded as `under` and the
+brighter half as `over`, the middle one of an odd number as both.
+
 Kept: reflection padding of one pixel; a ReLU after every convolution, the last included; new channels appended after
 the old ones; no scaling of the pixels; PyTorch's initialisers; dropout layers are left out because the original never
 calls them.
@@ -30,25 +33,37 @@ DECODER = ("conv2", "conv3", "conv4", "conv5")
 EXPOSURES = {"under": ("conv1", "DB1"), "over": ("conv1_1", "DB2")}  # originals of conv1 and dense block
 
 
-def hyperp_mb() -> keras.Model:
+def hyperp_mb(exposures: int = 2) -> keras.Model:
     """Builds HyperP_MB.
+
+    Args:
+        exposures: number of pictures, at least 2; no weight depends on it. Other than 2 they are `exposure_1`, ...
 
     Returns:
         A model {"under", "over": [B, H, W, 1] in 0..255} -> {"fused": [B, H, W, 1]}.
+
+    Raises:
+        ValueError: fewer than two exposures.
 
     Example:
         model = hyperp_mb()
         under, over = 255 * keras.random.uniform((2, 1, 24, 32, 1))
         model({"under": under, "over": over})["fused"].shape  # (1, 24, 32, 1)
     """
-    inputs, pictures = blocks.picture_inputs(EXPOSURES, channels=1)
-    encodings = [
-        blocks.dense_encoder(picture, [f"{exposure}_{name}" for name in ENCODER])
-        for exposure, picture in zip(inputs, pictures, strict=True)
-    ]
+    inputs, pictures = blocks.picture_inputs(blocks.exposure_names(exposures), channels=1)
+    half = (exposures + 1) // 2
+    encodings = []
+    for side, group in (("under", pictures[:half]), ("over", pictures[-half:])):
+        encoder = _encoder(side)
+        encodings += [encoder(picture) for picture in group]
     features = keras.layers.Average(name="fused_features")(encodings)
     fused = blocks.dense_decoder(features, 1, DECODER)
     return keras.Model(inputs, {"fused": fused}, name="hyperp_mb")
+
+
+def _encoder(side):
+    picture = keras.Input((None, None, 1))
+    return keras.Model(picture, blocks.dense_encoder(picture, [f"{side}_{name}" for name in ENCODER]), name=f"{side}_encoder")
 
 
 def original_names() -> dict[str, str]:

@@ -128,7 +128,7 @@ def _fine_weights(conv, report, context, level, gaussians, filters, name):
     boost = ops.sigmoid(keras.layers.Average(dtype="float32")([v[..., FINE_LEVELS:] for v in votes]) - 2)
     boost = 1 + spread / (spread + BOOST_SPREAD) * boost
     weights = [weight * boost for weight in _softmax([v[..., :FINE_LEVELS] for v in votes])]
-    return [_to_level([w[..., at : at + 1] for w in weights], QUARTER, at, sizes) for at in range(FINE_LEVELS)]
+    return [_to_level([w[..., at : at + 1] for w in weights], QUARTER, at, sizes, repeat=3) for at in range(FINE_LEVELS)]
 
 
 def _coarse_weights(conv, context, level, sizes, name):
@@ -165,12 +165,12 @@ def _gaussian(picture, levels):
     return pictures
 
 
-def _to_level(maps, source, target, sizes):
-    """Brings maps from one level of the pyramid to another."""
+def _to_level(maps, source, target, sizes, repeat=1):
+    """Brings maps from one level of the pyramid to another; if enlarged, each channel comes `repeat` times."""
     for _ in range(source, target):
         maps = [_down(x) for x in maps]
     for level in reversed(range(target, source)):
-        maps = [_up(x, sizes[level]) for x in maps]
+        maps = [_up(x, sizes[level], repeat if level == target else 1) for x in maps]
     return maps
 
 
@@ -179,34 +179,49 @@ def _down(x):
     return keras.layers.AveragePooling2D(2, padding="same", dtype="float32")(x)
 
 
-def _up(x, like):
-    return Upsample2x(dtype="float32")([x, like])
+def _up(x, like, repeat=1):
+    return Upsample2x(repeat, dtype="float32")([x, like])
 
 
 @keras.saving.register_keras_serializable("hdr_tf")
 class Upsample2x(keras.layers.Layer):
     """Bilinear enlargement by two of [B, H, W, C], cut to the height and width of a second picture.
 
-    Pixel centres lie at halves and the border repeats, as in OpenCV and tf.image; written in slices because a resize to a size
-    unknown at export does not export.
+    Pixel centres lie at halves and the border repeats, as in OpenCV and tf.image. A resize to a size unknown at export does not
+    export. Rows are interleaved as they lie in memory; columns by a convolution that computes both pixels of a pair
+    as channels, which takes half the time of interleaving single values.
+
+    Args:
+        repeat: how often each channel comes; a map of weights times three channels costs a third of what it costs to
+            multiply three channels with one.
     """
+
+    def __init__(self, repeat: int = 1, **arguments):
+        super().__init__(**arguments)
+        self.repeat = repeat
 
     def call(self, pair):
         x, like = pair
-        x = self._double(self._double(x, 2), 1)
+        x = ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
+        near, far = 0.75 * x[:, 1:-1], 0.25 * x
+        x = ops.stack([near + far[:, :-2], near + far[:, 2:]], axis=2)
+        batch, height, _, width, channels = ops.shape(x)
+        x = ops.reshape(x, (batch, 2 * height, width, channels))
+        x = ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
+        x = ops.conv(x, self._kernel(channels), padding="valid", data_format="channels_last")
+        x = ops.reshape(x, (batch, 2 * height, 2 * width, channels * self.repeat))
         return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
 
-    def _double(self, x, axis):
-        def part(start, stop):
-            return x[(slice(None),) * axis + (slice(start, stop),)]
-
-        shape = list(ops.shape(x))
-        near = 0.75 * x
-        before = near + 0.25 * ops.concatenate([part(0, 1), part(0, -1)], axis)
-        after = near + 0.25 * ops.concatenate([part(1, None), part(-1, None)], axis)
-        shape[axis] = 2 * shape[axis]
-        return ops.reshape(ops.stack([before, after], axis + 1), shape)
+    def _kernel(self, channels):
+        """[1, 3, C, 2 * C * repeat]: the left and the right pixel of a pair from the three around it."""
+        taps = ops.convert_to_tensor([[0.25, 0.0], [0.75, 0.75], [0.0, 0.25]], self.compute_dtype)
+        copies = ops.repeat(ops.eye(channels, dtype=self.compute_dtype), self.repeat, axis=1)
+        kernel = ops.reshape(taps, (3, 1, 2, 1)) * ops.expand_dims(ops.expand_dims(copies, 1), 0)
+        return ops.reshape(kernel, (1, 3, channels, 2 * channels * self.repeat))
 
     def compute_output_shape(self, shapes):
         x, like = shapes
-        return (x[0], like[1], like[2], x[3])
+        return (x[0], like[1], like[2], x[3] * self.repeat)
+
+    def get_config(self):
+        return super().get_config() | {"repeat": self.repeat}

@@ -1,0 +1,121 @@
+"""Reports of scores: one dictionary, written as JSON, CSV, text and a web page.
+
+The dictionary is described at `hdr_tf.fusion_evaluation.evaluate`. The page is a single file: pictures and styles are inside,
+it asks for nothing from elsewhere and has no scripts; links lead to the full results beside it.
+"""
+
+import base64
+import csv
+import json
+import pathlib
+from typing import NamedTuple
+
+import cv2
+import jinja2
+import numpy as np
+
+from hdr_tf.image import files
+
+_TEMPLATE = pathlib.Path(__file__).with_name("report.html")
+_SIDE, _QUALITY = 360, 85  # of a thumbnail
+
+
+class Metric(NamedTuple):
+    """A figure of the report."""
+
+    heading: str
+    digits: int
+    definition: str
+
+
+def write(folder: pathlib.Path, report: dict, pictures: dict) -> None:
+    """Writes scores.json, scores.csv, scores.txt and report.html.
+
+    Args:
+        folder: is there already.
+        report: of all figures.
+        pictures: {scene: {"exposures": [thumbnail], "reference": thumbnail or None, "results": {model: thumbnail}}}.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    with files.atomic(folder / "scores.json") as temporary:
+        plain = json.loads(json.dumps(report), parse_constant=str)  # JSON knows no infinity, the PSNR of equal pictures
+        temporary.write_text(json.dumps(plain, indent=2) + "\n")
+    with files.atomic(folder / "scores.csv") as temporary:
+        _write_csv(temporary, report)
+    with files.atomic(folder / "scores.txt") as temporary:
+        temporary.write_text(as_text(report))
+    with files.atomic(folder / "report.html") as temporary:
+        temporary.write_text(_as_html(report, pictures), encoding="utf-8")
+
+
+def as_text(report: dict) -> str:
+    """Returns the means of all models as a table, warnings and errors, and the definitions, as lines to read."""
+    metrics, means = _shown(report), report["means"]
+    rows = [["mean of", *means], ["scenes", *(str(mean["scenes"]) for mean in means.values())]]
+    for key, metric in metrics.items():
+        rows.append([metric["heading"], *(_figure(mean[key], metric) for mean in means.values())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [report["command"], ""] if report["command"] else []
+    for name, *values in rows:
+        values = (value.rjust(width) for value, width in zip(values, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *values]))
+    told = [*(f"warning: {line}" for line in report["warnings"]), *(f"error: {line}" for line in report["errors"])]
+    lines += ["", *told, ""] if told else [""]
+    lines += [f"{metric['heading']}: {metric['definition']}" for metric in metrics.values()]
+    return "\n".join(lines) + "\n"
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    """Returns a picture, [H, W, 3] or [H, W] uint8, at most 360 pixels a side, as a data URI of a JPEG."""
+    scale = min(1.0, _SIDE / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    small = small if small.ndim == 2 else np.ascontiguousarray(small[..., ::-1])
+    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def _write_csv(path, report):
+    """A row for each scene and model, then the means; the definitions lead as lines that begin with #."""
+    metrics = _shown(report)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if report["command"]:
+            file.write(f"# {report['command']}\n")
+        file.writelines(f"# {key}: {metric['definition']}\n" for key, metric in metrics.items())
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["scene", "model", *metrics])
+        for scene, row in report["scenes"].items():
+            for model, scores in row["scores"].items():
+                rows.writerow([scene, model, *(scores[key] for key in metrics)])
+        for model, mean in report["means"].items():
+            rows.writerow(["mean", model, *(mean[key] for key in metrics)])
+
+
+def _as_html(report, pictures):
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["figure"] = _figure
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(report=report, metrics=_shown(report), pictures=pictures, bars=_bars(report))
+
+
+def _bars(report):
+    """Of each metric the length of each model's bar, 0..1 of the longest."""
+    bars = {}
+    for key in _shown(report):
+        values = {model: mean[key] for model, mean in report["means"].items()}
+        finite = [value for value in values.values() if value is not None and np.isfinite(value)]
+        longest = max(finite, default=0) or 1
+        bars[key] = {model: 0 if value is None else max(0.0, min(1.0, value / longest)) for model, value in values.items()}
+    return bars
+
+
+def _shown(report):
+    """The metrics that say something of any scene."""
+    means = report["means"].values()
+    return {key: metric for key, metric in report["metrics"].items() if any(mean[key] is not None for mean in means)}
+
+
+def _figure(value, metric):
+    return "-" if value is None else f"{value:.{metric['digits']}f}"

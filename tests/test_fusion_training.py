@@ -1,0 +1,242 @@
+"""Training of the published fusion networks, from records to weights: batches, dead starts, run folder, exact resume."""
+
+import csv
+import dataclasses
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hdr_tf import training, weights
+from hdr_tf.image import examples, files
+from hdr_tf.models import build
+from tfrecords import dataset, pictures
+from train import deepfuse, densefuse, hyperp_mb
+
+SIZE = 40  # of the pictures
+TINY = {"steps": 2, "log_every": 1, "patch": 32}
+SCRIPTS = {
+    "deepfuse_official": (deepfuse, {"batch": 2}),
+    "deepfuse_sunnerli": (deepfuse, {"form": "sunnerli", "batch": 2}),
+    "densefuse_gray": (densefuse, {"batch": 2}),
+    "hyperp_mb": (hyperp_mb, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Five brackets of three exposures in trios/, the same pictures in images/."""
+    folder = tmp_path_factory.mktemp("fusion")
+    noise = np.random.default_rng(0).random((5, SIZE, SIZE, 3))
+    for name, gain in {"input1": 80, "target": 180, "input2": 400}.items():
+        (folder / name).mkdir()
+        for number in range(5):
+            pixels = np.clip(noise[number] * gain, 0, 255).astype(np.uint8)
+            files.write_picture(folder / name / f"{number}.png", pixels)
+    pictures.write_trios(folder / "trios", folder, SIZE, shards=2, workers=1)
+    pictures.write_images(folder / "images", folder / "target", SIZE, shards=2, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(sets, tmp_path_factory):
+    """train(name, run, **flags) runs a script with tiny settings and returns the run folder."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def train(name, run="", **flags):
+        script, own = SCRIPTS[name]
+        script.main(script.Config(data=str(sets / "trios"), run=str(folder / (run or name)), **TINY | own | flags))
+        return folder / (run or name)
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def runs(train):
+    """runs(name) is the folder of an unbroken run, made when first asked for."""
+    return functools.cache(train)
+
+
+def rows(run):
+    return list(csv.DictReader((run / "log.csv").open()))
+
+
+def state(run):
+    with np.load(run / "checkpoints" / "00000002.npz") as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_run_leaves_its_folder(name, runs):
+    run = runs(name)
+    assert [path.name for path in run.glob("*.h5")] == [f"{name}.weights.h5"]
+    model = build(name)
+    weights.load_weights(model, run / f"{name}.weights.h5")
+    stored = state(run)
+    for variable in model.trainable_variables:  # those that were trained, in the network that is used
+        same = [value for path, value in stored.items() if value.shape == variable.shape and np.array_equal(value, variable)]
+        assert same, variable.path
+    assert stored["adam/iteration"] == 2 and json.loads((run / "config.json").read_text())["patch"] == 32
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["00000001.png", "00000002.png"]
+    for row in rows(run):
+        assert np.isfinite(float(row["loss"]))
+        assert float(row["steps_per_second"]) > 0 and 0 < float(row["input_share"]) < 1
+    if name in ("densefuse_gray", "hyperp_mb"):
+        factor, (row, *_) = {"densefuse_gray": 100, "hyperp_mb": 1000}[name], rows(run)
+        least = float(row["pixel"]) + factor * float(row["ssim"])  # lambdas add up to 2
+        assert float(row["loss"]) == pytest.approx(least, rel=1e-5 if name == "densefuse_gray" else 1)
+
+
+@pytest.mark.parametrize("name", ["deepfuse_sunnerli", pytest.param("hyperp_mb", marks=pytest.mark.slow)])
+def test_a_run_stopped_early_goes_on_as_if_nothing_had_happened(name, train, runs):
+    stopped = train(name, f"{name}_stopped", steps=1)
+    assert [row["epoch"] for row in rows(stopped)] == ["0"]
+    (stopped / f"{name}.weights.h5").unlink()
+    train(name, stopped.name)
+    found, expected = state(stopped), state(runs(name))
+    assert found.keys() == expected.keys()
+    for path in expected:
+        np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+    assert [row["loss"] for row in rows(stopped)] == [row["loss"] for row in rows(runs(name))]
+    assert (stopped / "samples/00000002.png").read_bytes() == (runs(name) / "samples/00000002.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_densefuse_in_colour_from_images_with_mixed_precision(sets, train):
+    try:
+        densefuse.main(
+            densefuse.Config(
+                data=str(sets / "images"),
+                run=str(sets / "rgb"),
+                colour="rgb",
+                mixed_precision=True,
+                **TINY | {"batch": 2, "steps": 1},
+            )
+        )
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    model = build("densefuse_rgb")
+    weights.load_weights(model, sets / "rgb" / "densefuse_rgb.weights.h5")
+    assert all(np.isfinite(value).all() for value in model.get_weights())
+
+
+def test_sample_of_sunnerli_shows_under_over_fused_and_target(sets, runs):
+    sheet = files.read_picture(runs("deepfuse_sunnerli") / "samples/00000002.png").pixels
+    assert sheet.shape == (2 * 32, 4 * 32, 3) and (sheet == sheet[..., :1]).all()
+    under, over, fused, target = (part.astype(float) for part in np.split(sheet[..., 0], 4, axis=1))
+    assert under.mean() < over.mean()
+    darker = ((under - 127.5) ** 2).sum() > ((over - 127.5) ** 2).sum()
+    expected = (3 * under + over) / 4 if darker else (5 * over - under) / 4
+    assert np.abs(target - np.clip(expected, 0, 255)).max() <= 1.5  # each of the three is rounded
+    assert np.ptp(fused) > 0
+
+
+def test_training_moves_every_variable(runs):
+    first, last = (np.load(runs("hyperp_mb") / "checkpoints" / f"0000000{step}.npz") for step in (1, 2))
+    trained = [path for path in first if "adam" not in path and path.endswith(("kernel", "bias"))]
+    moved = {path: (first[path] != last[path]).any() for path in trained}
+    assert len(moved) == 24 and all(moved.values()), moved  # two encoders and a decoder of four convolutions each
+
+
+def batches(folder, seed=0, start=0, count=4, exposures=1):
+    example = functools.partial(examples.densefuse, patch=8, channels=3)
+    found = dataset.example_dataset(folder, example, 2, exposures, seed, start)
+    return [batch["picture"].numpy() for batch in found.take(count)]
+
+
+@pytest.mark.parametrize("kind", ["trios", "images"])
+def test_examples_depend_on_seed_and_step_alone_and_go_on_anywhere(sets, kind):
+    first = batches(sets / kind)
+    assert {batch.shape for batch in first} == {(2, 8, 8, 3)} and {batch.dtype for batch in first} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(first, batches(sets / kind))
+    np.testing.assert_array_equal(first[3:], batches(sets / kind, start=3, count=1))  # beyond the first time through
+    assert not np.array_equal(first, batches(sets / kind, seed=1))
+    assert len({batch.tobytes() for batch in first}) == 4
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"data": ""}, "--data: expected a folder of records"),
+        ({"data": "nowhere"}, "nowhere/manifest.json: cannot be read"),
+        ({"patch": 41}, "trios: expected pictures of at least 41 x 41 pixels, found 40 x 40; choose a smaller patch"),
+        ({"log_every": 3}, "multiple of --log_every, found 2 and 3"),
+    ],
+)
+def test_flags_that_cannot_be(name, flags, message, sets, tmp_path):
+    script, own = SCRIPTS[name]
+    with pytest.raises(ValueError) as error:
+        script.main(script.Config(**{"data": str(sets / "trios"), "run": str(tmp_path / "run")} | TINY | own | flags))
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_records_that_do_not_fit(sets):
+    with pytest.raises(ValueError, match="images: expected a set of kind 'bracket', found 'images'"):
+        batches(sets / "images", exposures=2)
+    with pytest.raises(ValueError, match="trios: expected 4 exposures or more in a record, found sets of 3 to 3"):
+        batches(sets / "trios", exposures=4)
+
+
+def test_defaults_are_the_originals():
+    assert dataclasses.asdict(deepfuse.Config())["form"] == "official"
+    assert deepfuse.FORMS["official"] == {"steps": 60_000, "batch": 50, "patch": 77, "learning_rate": 1e-3}
+    assert deepfuse.FORMS["sunnerli"] == {"steps": 600, "batch": 8, "patch": 256, "learning_rate": 1e-4}
+    dense, hyperp = densefuse.Config(), hyperp_mb.Config()
+    assert (dense.steps, dense.batch, dense.patch, dense.learning_rate, dense.ssim_weight) == (40_000, 4, 256, 1e-4, 100)
+    assert (hyperp.steps, hyperp.patch, hyperp.learning_rate, hyperp.ssim_weight) == (40 * 460, 256, 1e-4, 1000)
+
+
+def start(bias):
+    """A network of one convolution with ReLU."""
+    picture = keras.Input((None, None, 1), name="picture")
+    layer = keras.layers.Conv2D(2, 1, activation="relu", kernel_initializer="zeros", name="last")
+    network = keras.Model({"picture": picture}, {"fused": layer(picture)})
+    layer.bias.assign(bias)
+    return network
+
+
+def test_dead_starts_are_drawn_again(caplog):
+    batch = {"picture": tf.ones([2, 4, 4, 1]), "other": tf.ones([2])}
+    biases = iter([[0, 0], [1, -1], [1, 2]])  # the second is dead in one channel
+    with caplog.at_level("WARNING", logger="absl"):
+        network = training.living(lambda: start(next(biases)), batch)
+    np.testing.assert_array_equal(network.get_layer("last").bias, [1, 2])
+    assert "the first 2 starts were dead" in caplog.text
+    with pytest.raises(ValueError, match="3 starts of the network were all dead .*; choose another --seed"):
+        training.living(lambda: start([0, 1]), batch, tries=3)
+
+
+@pytest.mark.parametrize("name", ["densefuse_gray", "hyperp_mb"])
+def test_starts_are_pytorch_s(name):
+    """Kernels and biases uniform within 1 / sqrt(fan in): torch's kaiming_uniform(a=sqrt(5)) and its bias."""
+    network = build(name)
+    for variable in network.trainable_variables:
+        layer = variable.path.rsplit("/", 1)[0]
+        (kernel,) = (v for v in network.trainable_variables if v.path == f"{layer}/kernel")
+        bound = np.prod(kernel.shape[:3]) ** -0.5
+        assert np.abs(variable).max() <= bound
+        if np.size(variable) > 500:
+            assert np.std(variable) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def test_the_log_tells_what_the_data_costs(tmp_path):
+    training.prepare(config := training.TrainingConfig(run=str(tmp_path / "run"), steps=4, log_every=2))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="layer")], name="net")
+    model.compile("adam", "mse")
+
+    def slow(x):
+        tf.py_function(lambda: __import__("time").sleep(0.2), [], [])
+        return x, x[:, :1]
+
+    def data(step):
+        return tf.data.Dataset.from_tensors(tf.ones([2, 3])).repeat().map(slow)
+
+    training.fit(model, data, config, lambda: np.zeros((8, 8, 3), np.uint8))
+    last = rows(tmp_path / "run")[-1]
+    assert 0.5 < float(last["input_share"]) < 1  # 0.2 s of waiting beside a few milliseconds
+    assert 1 < float(last["steps_per_second"]) < 5
