@@ -15,7 +15,6 @@ are the same).
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import pathlib
@@ -28,18 +27,10 @@ from absl import logging
 
 from hdr_tf.image import align as alignment
 from hdr_tf.image import files, merging, scenes, tone
+from hdr_tf.report import Metric, table, write_json
 
 MODELS = ("esbn", "esbn_fusion", *merging.MERGES)
 ORIGINAL_SIZE = (896, 1344)
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """A figure of the report."""
-
-    heading: str
-    digits: int
-    definition: str
 
 
 _PSNR = "dB, 10 log10(1 / mean squared error) over all pixels and channels, peak 1 whatever the largest value"
@@ -158,9 +149,7 @@ def evaluate(
     }
     report = {"command": command, "arguments": arguments, "metrics": _means(rows), "scenes": rows}
     report |= {"warnings": warnings, "errors": errors}
-    with files.atomic(output / "scores.json") as temporary:
-        plain = json.loads(json.dumps(report), parse_constant=str)  # JSON knows no infinity, the PSNR of equal pictures
-        temporary.write_text(json.dumps(plain, indent=2) + "\n")
+    write_json(output / "scores.json", report)
     with files.atomic(output / "scores.txt") as temporary:
         temporary.write_text(as_text(report))
     return report
@@ -178,12 +167,9 @@ def as_text(report: dict) -> str:
         rows.append(cells(name, " ".join(f"{stop:g}" for stop in row["stops"]), row["scores"]))
     if metrics:
         rows.append(cells("mean", "", {key: report["metrics"][key]["mean"] for key in metrics}))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{key}: {value}" for key, value in report["arguments"].items()]
     lines = [report["command"], *lines, ""] if report["command"] else [*lines, ""]
-    for name, *values in rows:
-        values = (value.rjust(width) for value, width in zip(values, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *values]))
+    lines += table(rows)
     lines += ["", *(f"warning: {warning}" for warning in report["warnings"])]
     lines += [*(f"error: {error}" for error in report["errors"]), ""]
     lines += [f"{METRICS[key].heading}: {report['metrics'][key]['definition']}" for key in metrics]

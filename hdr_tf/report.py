@@ -1,6 +1,7 @@
 """Reports of scores: one dictionary, written as JSON, CSV, text and a web page.
 
-The dictionary is described at `hdr_tf.fusion_evaluation.evaluate`. The page is a single file: pictures and styles are inside,
+Of fused pictures the dictionary is described at `hdr_tf.fusion_evaluation.evaluate`; `hdr_tf.evaluation` has one of its own and
+shares `Metric`, `table` and `write_json`. The page is a single file: pictures and styles are inside,
 it asks for nothing from elsewhere and has no scripts; links lead to the full results beside it.
 """
 
@@ -39,9 +40,7 @@ def write(folder: pathlib.Path, report: dict, pictures: dict) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    with files.atomic(folder / "scores.json") as temporary:
-        plain = json.loads(json.dumps(report), parse_constant=str)  # JSON knows no infinity, the PSNR of equal pictures
-        temporary.write_text(json.dumps(plain, indent=2) + "\n")
+    write_json(folder / "scores.json", report)
     with files.atomic(folder / "scores.csv") as temporary:
         _write_csv(temporary, report)
     with files.atomic(folder / "scores.txt") as temporary:
@@ -50,17 +49,31 @@ def write(folder: pathlib.Path, report: dict, pictures: dict) -> None:
         temporary.write_text(_as_html(report, pictures), encoding="utf-8")
 
 
+def write_json(path: pathlib.Path, report: dict) -> None:
+    """Writes a dictionary; infinity, the PSNR of equal pictures, becomes text, since JSON knows none."""
+    with files.atomic(path) as temporary:
+        plain = json.loads(json.dumps(report), parse_constant=str)
+        temporary.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Returns rows of cells as lines in columns, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *values in rows:
+        values = (value.rjust(width) for value, width in zip(values, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *values]))
+    return lines
+
+
 def as_text(report: dict) -> str:
     """Returns the means of all models as a table, warnings and errors, and the definitions, as lines to read."""
     metrics, means = _shown(report), report["means"]
     rows = [["mean of", *means], ["scenes", *(str(mean["scenes"]) for mean in means.values())]]
     for key, metric in metrics.items():
         rows.append([metric["heading"], *(_figure(mean[key], metric) for mean in means.values())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [report["command"], ""] if report["command"] else []
-    for name, *values in rows:
-        values = (value.rjust(width) for value, width in zip(values, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *values]))
+    lines += table(rows)
     told = [*(f"warning: {line}" for line in report["warnings"]), *(f"error: {line}" for line in report["errors"])]
     lines += ["", *told, ""] if told else [""]
     lines += [f"{metric['heading']}: {metric['definition']}" for metric in metrics.values()]

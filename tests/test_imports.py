@@ -40,7 +40,7 @@ TABLE = {
         {"keras", "tensorflow"},
         set(),
     ),
-    "hdr_tf.evaluation": ({"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction"}, {"cv2"}, set()),
+    "hdr_tf.evaluation": ({"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction", "hdr_tf.report"}, {"cv2"}, set()),
     "hdr_tf.report": ({"hdr_tf.image.files"}, {"cv2"}, set()),
     "hdr_tf.fusion_evaluation": (
         {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},
