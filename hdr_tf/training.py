@@ -122,23 +122,28 @@ def whole_batch(loss: Callable) -> Callable:
 
 
 def adam(learning_rate: float, schedule: Literal["step", "cosine"], steps: int):
-    """The optimizer of ESBN's programs (tkd1088/ESBN 3f873ab, training_fusion.py): Adam with epsilon 1e-8.
+    """The optimizer of ESBN's programs (tkd1088/ESBN 3f873ab, training_fusion.py): Adam with epsilon 1e-8; see `rate`."""
+    import keras
+
+    return keras.optimizers.Adam(rate(learning_rate, schedule, steps), epsilon=1e-8)
+
+
+def rate(learning_rate: float, schedule: Literal["step", "cosine"], steps: int):
+    """A learning rate as a function of the step.
 
     Args:
         learning_rate: of the first step.
-        schedule: "step", a tenth of it behind step 200,000, as the original; "cosine", rising to it over a fiftieth of the run,
-            then falling to a hundredth.
+        schedule: "step", a tenth of it behind step 200,000, as ESBN's programs; "cosine", rising to it over a fiftieth of the
+            run, then falling to a hundredth.
         steps: of the run.
     """
     import keras
 
     schedules = keras.optimizers.schedules
-    if schedule == "cosine":
-        rise = steps // 50
-        rate = schedules.CosineDecay(0.0, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise)
-    else:
-        rate = schedules.PiecewiseConstantDecay([199_999], [learning_rate, learning_rate / 10])  # Keras counts from 0
-    return keras.optimizers.Adam(rate, epsilon=1e-8)
+    if schedule == "step":
+        return schedules.PiecewiseConstantDecay([199_999], [learning_rate, learning_rate / 10])  # Keras counts from 0
+    rise = steps // 50
+    return schedules.CosineDecay(0.0, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise)
 
 
 def he_start(model, last: str) -> None:

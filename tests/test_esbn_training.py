@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from hdr_tf import losses, reconstruction, training, weights
+from hdr_tf import kfac, losses, reconstruction, training, weights
 from hdr_tf.image import files, scenes, tone
 from hdr_tf.models import build, esbn
 from tfrecords import dataset
@@ -27,6 +27,7 @@ SCRIPTS = {
     "low": (esbn_align, {"side": "low"}),
     "high": (esbn_align, {"side": "high"}),
     "fusion": (esbn_fusion, {"growth": 2, "schedule": "cosine", "pixel_steps": 2, "loss": "l2"}),
+    "kfac": (esbn_fusion, {"growth": 2, "schedule": "cosine", "pixel_steps": 2, "loss": "l2", "optimizer": "kfac"}),
     "joined": (esbn_end_to_end, {"growth": 2, "align_filters": 4}),
 }
 ROOT = pathlib.Path(__file__).parent.parent
@@ -45,6 +46,8 @@ def shallow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(esbn, "BLOCKS", 1)
         patch.setattr(esbn, "DENSE", 2)
+        patch.setattr(kfac, "INVERT_EVERY", 1)  # moves from the second step on
+        patch.setattr(kfac, "POSITIONS", 64)
         yield
 
 
@@ -194,7 +197,7 @@ def test_weights_make_radiance(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kill_at"),
-    [("low", 4), ("fusion", 2), ("fusion", 4), pytest.param("joined", 4, marks=pytest.mark.slow)],
+    [("low", 4), ("fusion", 2), ("fusion", 4), ("kfac", 4), pytest.param("joined", 4, marks=pytest.mark.slow)],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(name, kill_at, train, runs, tmp_path, monkeypatch):
     """Killed before step 4 it goes on from step 2, killed before step 2, where the first checkpoint is due, from the start."""
@@ -288,6 +291,13 @@ def test_flags_that_cannot_be(name, flags, message, records, tmp_path):
     with pytest.raises(ValueError) as error:
         script.main(script.Config(**{"data": records, "run": str(tmp_path / "run")} | TINY | own | flags))
     assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [{"loss": "l1"}, {"strategy": "mirrored"}, {"mixed_precision": True}, {"pixel_steps": 0}])
+def test_kfac_says_what_it_is_not_made_for(flags, train, tmp_path):
+    with pytest.raises(ValueError, match="--optimizer=kfac: expected --loss=l2, --weights or --pixel_steps, one acc"):
+        train("kfac", tmp_path / "run", **flags)
     assert not (tmp_path / "run").exists()
 
 

@@ -17,6 +17,9 @@ denoising that neighbours allow can be seen. From the original's start (normal, 
 steps. `--pixel_steps=12000` first fits the same network with kernels of one pixel to as many batches of drawn pixels, minutes
 on a CPU, and begins with that in the middle of its kernels and zeros around it. `--inner_kernel_size=1` goes on with kernels
 of one pixel inside, which takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
+
+`--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py), for the last decibels, from `--weights` or `--pixel_steps` on:
+at the original's start, where hardly anything reaches the output, it goes astray.
 """
 
 import dataclasses
@@ -37,13 +40,16 @@ class Config(PatchTrainingConfig):
     weights: str = ""  # go on from the weights in this file instead
     inner_kernel_size: Literal[1, 3] = 3  # 1: train only the middle of the kernels between the first and the last layer
     loss: Literal["l1", "l2"] = "l1"  # mean absolute difference behind the mu-law, as the original, or mean squared one
+    optimizer: Literal["adam", "kfac"] = "adam"  # as the original, or natural gradient, at rates about 5e-4
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
 
 
 def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
-    from hdr_tf import losses, training, weights
+    import keras
+
+    from hdr_tf import kfac, losses, training, weights
     from hdr_tf.models import esbn
     from tfrecords import dataset
 
@@ -51,6 +57,9 @@ def main(config: Config) -> None:
         raise ValueError("--data: expected a folder of records of aligned scenes, as tools/make_tfrecord.py writes them")
     if config.weights and config.pixel_steps:
         raise ValueError("--pixel_steps makes a new start: leave it out with --weights, or the other way round")
+    fit_for_kfac = config.loss == "l2" and (config.weights or config.pixel_steps) and config.strategy == "none"
+    if config.optimizer == "kfac" and not (fit_for_kfac and not config.mixed_precision):
+        raise ValueError("--optimizer=kfac: expected --loss=l2, --weights or --pixel_steps, one accelerator and full precision")
     training.prepare(config)
 
     def data(step):
@@ -80,8 +89,14 @@ def main(config: Config) -> None:
     with training.scope(config):
         model = esbn.esbn_fusion(config.filters, config.growth, inner_kernel_size=config.inner_kernel_size)
         set_convolutions(model, start)
-        optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
-        model.compile(optimizer, loss={"hdr": training.whole_batch(loss)}, jit_compile=config.jit)
+        if config.optimizer == "kfac":
+            rate = training.rate(config.learning_rate, config.schedule, config.steps)
+            trainer = kfac.Trainer(model, losses.mu_law, config.seed)
+            trainer.compile(keras.optimizers.SGD(rate, momentum=0.9), jit_compile=config.jit)
+        else:
+            trainer = model
+            optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
+            trainer.compile(optimizer, loss={"hdr": training.whole_batch(loss)}, jit_compile=config.jit)
 
     def sample():
         """Low, middle and high above the truth, the result and the truth again, as the original lays its sheet out."""
@@ -90,7 +105,7 @@ def main(config: Config) -> None:
         columns = [(exposures["ldr_low"][0], truth_picture), (exposures["ldr_mid"][0], result)]
         return training.sheet([*columns, (exposures["ldr_high"][0], truth_picture)])
 
-    training.fit(model, data, config, sample)
+    training.fit(trainer, data, config, sample)
     path = pathlib.Path(config.run) / "esbn_fusion.weights.h5"
     whole = esbn.esbn_fusion(config.filters, config.growth)
     set_convolutions(whole, convolutions(model))

@@ -1,0 +1,128 @@
+"""K-FAC: natural-gradient training of a network of convolutions whose loss is a mean squared error.
+
+James Martens, Roger Grosse: "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015,
+https://arxiv.org/abs/1503.05671; for convolutions Grosse, Martens: "A Kronecker-factored approximate Fisher matrix for
+convolution layers", ICML 2016, https://arxiv.org/abs/1602.01407.
+
+The curvature (Gauss-Newton matrix) of the loss in a convolution's weights is taken for a Kronecker product: A, the second
+moments of what stands under the kernel, a 1 for the bias included, by G, those of the derivatives by the convolution's
+outputs. The direction of a step is A^-1 (gradient) G^-1. Where Adam's learning rate must suit the steepest direction,
+here a step goes as far in every one.
+
+- Derivatives are those of the sum of the outputs times normal noise, which has the expected curvature of a squared error.
+- Both factors are running means of a measurement every `MEASURE_EVERY` steps, at `POSITIONS` drawn places. They are damped by
+  `DAMPING` times their mean eigenvalue and inverted every `INVERT_EVERY` steps. Before the first time every step measures and
+  nothing moves: the moments of a few batches would send the first steps astray.
+- A step that would, by this curvature, change the outputs by more than `TRUST` times the running error is shortened: rare
+  batches, such as of very dark pixels, have gradients a hundred times as large as others.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+MEASURE_EVERY = 10
+INVERT_EVERY = 50
+POSITIONS = 1024
+DECAY = 0.95  # of the running means of the factors
+DAMPING = 1e-2
+TRUST = 1e-3  # ratio of two root mean squares
+
+
+class Trainer(keras.Model):
+    """Wraps a network for `fit`; to be compiled with an optimizer alone, SGD with momentum.
+
+    Args:
+        network: keras.Model with one output; all that can be trained in it are Conv2D of stride and dilation 1, padding "same".
+        transform: the loss is the mean of (transform(output) - transform(truth))**2.
+        seed: of the noise and the places.
+
+    Raises:
+        ValueError: if the network has other variables to train.
+    """
+
+    def __init__(self, network: keras.Model, transform, seed: int = 0):
+        super().__init__(name="kfac")
+        self.network, self.transform, self.seed = network, transform, seed
+        self.convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+        for conv in self.convolutions:
+            if (*conv.strides, *conv.dilation_rate, conv.padding, conv.use_bias) != (1, 1, 1, 1, "same", True):
+                raise ValueError(f"{conv.name}: expected stride and dilation 1, padding 'same' and a bias")
+        if len(network.trainable_variables) != 2 * len(self.convolutions):
+            raise ValueError(f"{network.name}: expected a network of convolutions, found other variables to train")
+        befores, afters = zip(*((conv.input, conv.output) for conv in self.convolutions), strict=True)
+        self.probe = keras.Model(network.input, [list(befores), list(afters), network.output])
+        sizes = {conv.name: (int(np.prod(conv.kernel.shape[:-1])) + 1, conv.filters) for conv in self.convolutions}
+        self.factors = [[_matrix(size, f"{name}_factor{i}") for i, size in enumerate(both)] for name, both in sizes.items()]
+        self.inverses = [[_matrix(size, f"{name}_inverse{i}") for i, size in enumerate(both)] for name, both in sizes.items()]
+        self.error = keras.Variable(0.0, trainable=False, name="running_error")
+        self.loss_mean = keras.metrics.Mean("loss")
+
+    @property
+    def metrics(self):
+        return [self.loss_mean]
+
+    def call(self, inputs, training=False):
+        return self.network(inputs, training=training)
+
+    def train_step(self, batch):
+        inputs, truth, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        (truth,) = keras.tree.flatten(truth)
+        step = self.optimizer.iterations.value
+        first = step < INVERT_EVERY
+        tf.cond(first | (step % MEASURE_EVERY == 0), lambda: self._measure(inputs, step), lambda: None)
+        tf.cond(~first & (step % INVERT_EVERY == 0), self._invert, lambda: None)
+
+        variables = [variable for conv in self.convolutions for variable in (conv.kernel, conv.bias)]
+        with tf.GradientTape() as tape:
+            (output,) = keras.tree.flatten(self.network(inputs, training=True))
+            loss = ops.mean(ops.square(self.transform(output) - self.transform(truth)))
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        self.error.assign(ops.where(step == 0, loss, 0.99 * self.error + 0.01 * loss))
+        self.loss_mean.update_state(loss)
+
+        directions, decrease = [], 0.0
+        for kernel, bias, (left, right) in zip(gradients[::2], gradients[1::2], self.inverses, strict=True):
+            gradient = ops.concatenate([ops.reshape(kernel, (-1, kernel.shape[-1])), bias[None]], axis=0)
+            # The mean is over positions and channels of the output, the factors' over positions only.
+            direction = output.shape[-1] / 2 * (left @ gradient @ right)
+            decrease += ops.sum(direction * gradient)
+            directions += [ops.reshape(direction[:-1], kernel.shape), direction[-1]]
+        # A step of this length in the direction changes the outputs' mean square by length**2 * decrease / 2.
+        length = ops.sqrt(2 * TRUST**2 * self.error / (decrease + keras.config.epsilon() ** 2))
+        shorter = ops.minimum(1, length / self.optimizer.learning_rate)
+        self.optimizer.apply([shorter * direction for direction in directions], variables)
+        return {"loss": self.loss_mean.result()}
+
+    def _measure(self, inputs, step):
+        seeds = tf.random.split(tf.stack([np.int32(self.seed), tf.cast(step, tf.int32)]), len(self.convolutions) + 1)
+        with tf.GradientTape() as tape:
+            befores, afters, outputs = self.probe(inputs, training=True)
+            (output,) = keras.tree.flatten(outputs)
+            output = self.transform(output)
+            total = ops.sum(output * tf.random.stateless_normal(tf.shape(output), seeds[-1]))
+        derivatives = tape.gradient(total, afters)
+        number = tf.cast(step, tf.float32)
+        old = ops.minimum(DECAY, number / (number + 1))
+        for conv, before, derivative, seed, factors in zip(
+            self.convolutions, befores, derivatives, tf.unstack(seeds[:-1]), self.factors, strict=True
+        ):
+            patches = tf.image.extract_patches(before, [1, *conv.kernel_size, 1], [1] * 4, [1] * 4, "SAME")
+            patches = ops.reshape(patches, (-1, patches.shape[-1]))
+            patches = tf.gather(patches, tf.random.stateless_uniform([POSITIONS], seed, 0, tf.shape(patches)[0], tf.int32))
+            patches = ops.concatenate([patches, ops.ones((POSITIONS, 1))], axis=1)
+            for factor, rows in zip(factors, (patches, ops.reshape(derivative, (-1, conv.filters))), strict=True):
+                moments = tf.matmul(rows, rows, transpose_a=True) / tf.cast(tf.shape(rows)[0], rows.dtype)
+                factor.assign(old * factor + (1 - old) * moments)
+
+    def _invert(self):
+        for factors, inverses in zip(self.factors, self.inverses, strict=True):
+            for factor, inverse in zip(factors, inverses, strict=True):
+                size = factor.shape[0]
+                damping = DAMPING * ops.trace(factor) / size + 1e-12  # a dead channel has moments of 0
+                inverse.assign(tf.linalg.inv(factor + damping * ops.eye(size)))
+
+
+def _matrix(size, name):
+    return keras.Variable(np.zeros((size, size), np.float32), trainable=False, name=name)

@@ -1,0 +1,111 @@
+"""K-FAC: its factors and steps by hand, and what it is for, a badly conditioned network."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hdr_tf import kfac
+
+
+def network(size=1, filters=2, hidden=0, **arguments):
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((None, None, 2), name="picture")
+    if hidden:
+        x = keras.layers.Conv2D(hidden, size, padding="same", activation="tanh", name="hidden")(x)
+    x = keras.layers.Conv2D(filters, size, **{"padding": "same", "name": "output"} | arguments)(x)
+    return keras.Model({"picture": inputs}, {"out": x})
+
+
+def trainer(model, rate, momentum=0.0):
+    made = kfac.Trainer(model, lambda values: values)
+    made.compile(keras.optimizers.SGD(rate, momentum=momentum))
+    return made
+
+
+def test_factors_of_a_constant_picture():
+    """Under a 3 x 3 kernel lie two values nine times, or zeros, and the 1 of the bias; the outputs are the noise themselves."""
+    made = trainer(network(3), 0.1)
+    inputs = {"picture": np.broadcast_to(np.float32([2, -1]), (1, 32, 32, 2))}
+    made._measure(inputs, tf.constant(0))
+    left, right = (np.asarray(factor) for factor in made.factors[0])
+    assert left.shape == (19, 19) and right.shape == (2, 2)
+    middle, bias = slice(8, 10), 18
+    np.testing.assert_allclose(left[middle, middle], [[4, -2], [-2, 1]])
+    np.testing.assert_allclose(left[bias, [8, 9, 18]], [2, -1, 1])
+    assert 3.7 < left[0, 0] < 4  # 31**2 of 32**2 places have a neighbour up on the left; drawn ones
+    np.testing.assert_allclose(right, np.eye(2), atol=0.15)  # 1024 draws
+    made._measure(inputs, tf.constant(1))  # the mean of two
+    np.testing.assert_allclose(np.asarray(made.factors[0][0])[middle, middle], [[4, -2], [-2, 1]])
+
+
+def test_a_step_on_a_linear_network_is_newton_s(monkeypatch):
+    """Least squares of one convolution: the first step of length 1 ends at the solution, whatever the scale of the inputs."""
+    monkeypatch.setattr(kfac, "INVERT_EVERY", 1)
+    monkeypatch.setattr(kfac, "TRUST", 1e6)
+    monkeypatch.setattr(kfac, "DAMPING", 1e-6)
+    monkeypatch.setattr(kfac, "POSITIONS", 1 << 16)
+    model = network()
+    made = trainer(model, 1.0)
+    rng = np.random.default_rng(0)
+    picture = rng.normal(size=(1, 64, 64, 2)).astype(np.float32) * np.float32([1, 0.01])
+    truth = picture @ np.float32([[1, -2], [300, 50]]) + np.float32([0.5, -0.25])
+    before = [np.asarray(variable) for variable in model.variables]
+    made.train_on_batch({"picture": picture}, {"out": truth})
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)  # the first step measures
+    made.train_on_batch({"picture": picture}, {"out": truth})
+    found = model({"picture": picture})["out"]
+    # What is left: the drawn factors are some percent off.
+    assert np.mean((found - truth) ** 2) < 0.02 * np.var(truth)
+
+
+def test_a_step_is_no_longer_than_trust_allows(monkeypatch):
+    monkeypatch.setattr(kfac, "INVERT_EVERY", 1)
+    monkeypatch.setattr(kfac, "TRUST", 1e-2)
+    model = network(3, hidden=4)
+    made = trainer(model, 1.0)
+    rng = np.random.default_rng(1)
+    picture, truth = rng.normal(size=(2, 4, 32, 32, 2)).astype(np.float32)
+    before = model({"picture": picture})["out"]
+    for _ in range(2):
+        error = made.train_on_batch({"picture": picture}, {"out": truth})
+    change = np.mean(np.square(model({"picture": picture})["out"] - before))
+    # The factors are an estimate of the curvature: within two of what is asked.
+    assert 0.5 < np.sqrt(change / np.mean(error)) / kfac.TRUST < 2
+
+
+def test_learns_what_defeats_adam(monkeypatch):
+    """Inputs of very different size, as dark and bright pixels are."""
+    monkeypatch.setattr(kfac, "INVERT_EVERY", 5)
+    monkeypatch.setattr(kfac, "TRUST", 0.1)
+    rng = np.random.default_rng(2)
+    picture = rng.normal(size=(1, 64, 64, 2)).astype(np.float32) * np.float32([1, 0.01])
+    truth = np.tanh(picture @ np.float32([[1, -1], [50, 50]]))
+    losses = []
+    for kind in ("kfac", "adam"):
+        model = network(hidden=8)
+        if kind == "kfac":
+            model = trainer(model, 0.5)
+        else:
+            model.compile(keras.optimizers.Adam(1e-2), "mse")
+        for _ in range(100):
+            loss = model.train_on_batch({"picture": picture}, {"out": truth})
+        losses.append(float(np.mean(loss)))
+    assert losses[0] < 0.2 * losses[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"strides": 2}, {"dilation_rate": 2}, {"padding": "valid"}, {"use_bias": False}], ids=lambda given: str(given)
+)
+def test_other_convolutions_are_refused(arguments):
+    with pytest.raises(ValueError, match="output: expected stride and dilation 1"):
+        kfac.Trainer(network(3, **arguments), lambda values: values)
+
+
+def test_other_layers_are_refused():
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(2, 3, padding="same")(inputs)
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(x), name="net")
+    with pytest.raises(ValueError, match="net: expected a network of convolutions"):
+        kfac.Trainer(model, lambda values: values)
