@@ -1,4 +1,4 @@
-"""K-FAC: natural-gradient training of a network of convolutions whose loss is a mean squared error.
+"""K-FAC: natural-gradient training of a network of convolutions whose loss is, above all, a mean squared error.
 
 James Martens, Roger Grosse: "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015,
 https://arxiv.org/abs/1503.05671; for convolutions Grosse, Martens: "A Kronecker-factored approximate Fisher matrix for
@@ -13,42 +13,51 @@ here a step goes as far in every one.
 - Both factors are running means of a measurement every `MEASURE_EVERY` steps, at `POSITIONS` drawn places. They are damped by
   `DAMPING` times their mean eigenvalue and inverted every `INVERT_EVERY` steps. Before the first time every step measures and
   nothing moves: the moments of a few batches would send the first steps astray.
-- A step that would, by this curvature, change the outputs by more than `TRUST` times the running error is shortened: rare
-  batches, such as of very dark pixels, have gradients a hundred times as large as others.
+- A step that would, by this curvature, change the outputs by more than `TRUST` times the root of the running loss is shortened:
+  rare batches, such as of very dark pixels, have gradients a hundred times as large as others.
 """
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from keras.activations import linear
 
 MEASURE_EVERY = 10
 INVERT_EVERY = 50
 POSITIONS = 1024
 DECAY = 0.95  # of the running means of the factors
 DAMPING = 1e-2
-TRUST = 1e-3  # ratio of two root mean squares
+TRUST = 1e-3  # root mean square of the change over the root of the loss
 
 
 class Trainer(keras.Model):
     """Wraps a network for `fit`; to be compiled with an optimizer alone, SGD with momentum.
 
     Args:
-        network: keras.Model with one output; all that can be trained in it are Conv2D of stride and dilation 1, padding "same".
-        transform: the loss is the mean of (transform(output) - transform(truth))**2.
+        network: keras.Model with one output; all that can be trained in it are Conv2D with a bias, of stride and dilation 1 and
+            without an activation of their own.
+        loss: from the output and the batch's truth, its inputs if it has none, to a scalar, which is minimised.
+        transform: the curvature is that of the mean of (transform(output) - truth)**2.
         seed: of the noise and the places.
 
     Raises:
-        ValueError: if the network has other variables to train.
+        ValueError: if the network has other convolutions or other variables to train, if it does not compute in
+            float32, or under a strategy.
     """
 
-    def __init__(self, network: keras.Model, transform, seed: int = 0):
+    def __init__(self, network: keras.Model, loss: Callable, transform: Callable = lambda values: values, seed: int = 0):
         super().__init__(name="kfac")
-        self.network, self.transform, self.seed = network, transform, seed
+        self.network, self.minimised, self.transform, self.seed = network, loss, transform, seed
+        if keras.config.dtype_policy().name != "float32" or tf.distribute.has_strategy():
+            raise ValueError(f"{network.name}: natural gradients want float32 and one accelerator; leave the flag out")
         self.convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
         for conv in self.convolutions:
-            if (*conv.strides, *conv.dilation_rate, conv.padding, conv.use_bias) != (1, 1, 1, 1, "same", True):
-                raise ValueError(f"{conv.name}: expected stride and dilation 1, padding 'same' and a bias")
+            plain = (*conv.strides, *conv.dilation_rate, conv.use_bias, conv.activation) == (1, 1, 1, 1, True, linear)
+            if not plain:
+                raise ValueError(f"{conv.name}: expected stride and dilation 1, a bias and no activation")
         if len(network.trainable_variables) != 2 * len(self.convolutions):
             raise ValueError(f"{network.name}: expected a network of convolutions, found other variables to train")
         befores, afters = zip(*((conv.input, conv.output) for conv in self.convolutions), strict=True)
@@ -68,7 +77,7 @@ class Trainer(keras.Model):
 
     def train_step(self, batch):
         inputs, truth, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        (truth,) = keras.tree.flatten(truth)
+        truth = inputs if truth is None else truth
         step = self.optimizer.iterations.value
         first = step < INVERT_EVERY
         tf.cond(first | (step % MEASURE_EVERY == 0), lambda: self._measure(inputs, step), lambda: None)
@@ -77,7 +86,7 @@ class Trainer(keras.Model):
         variables = [variable for conv in self.convolutions for variable in (conv.kernel, conv.bias)]
         with tf.GradientTape() as tape:
             (output,) = keras.tree.flatten(self.network(inputs, training=True))
-            loss = ops.mean(ops.square(self.transform(output) - self.transform(truth)))
+            loss = ops.cast(self.minimised(output, truth), "float32")
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         self.error.assign(ops.where(step == 0, loss, 0.99 * self.error + 0.01 * loss))
         self.loss_mean.update_state(loss)
@@ -108,7 +117,7 @@ class Trainer(keras.Model):
         for conv, before, derivative, seed, factors in zip(
             self.convolutions, befores, derivatives, tf.unstack(seeds[:-1]), self.factors, strict=True
         ):
-            patches = tf.image.extract_patches(before, [1, *conv.kernel_size, 1], [1] * 4, [1] * 4, "SAME")
+            patches = tf.image.extract_patches(before, [1, *conv.kernel_size, 1], [1] * 4, [1] * 4, conv.padding.upper())
             patches = ops.reshape(patches, (-1, patches.shape[-1]))
             patches = tf.gather(patches, tf.random.stateless_uniform([POSITIONS], seed, 0, tf.shape(patches)[0], tf.int32))
             patches = ops.concatenate([patches, ops.ones((POSITIONS, 1))], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hdr_tf import training, weights
+from hdr_tf import kfac, training, weights
 from hdr_tf.image import examples, files
 from hdr_tf.models import build
 from tfrecords import dataset, pictures
@@ -102,6 +102,20 @@ def test_a_run_stopped_early_goes_on_as_if_nothing_had_happened(name, train, run
         np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
     assert [row["loss"] for row in rows(stopped)] == [row["loss"] for row in rows(runs(name))]
     assert (stopped / "samples/00000002.png").read_bytes() == (runs(name) / "samples/00000002.png").read_bytes()
+
+
+def test_densefuse_goes_on_with_natural_gradients(train, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(kfac, "INVERT_EVERY", 1)
+    monkeypatch.setattr(kfac, "POSITIONS", 64)
+    with pytest.raises(ValueError, match="--optimizer=kfac: expected --weights"):
+        train("densefuse_gray", "kfac", optimizer="kfac")
+    start = runs("densefuse_gray") / "densefuse_gray.weights.h5"
+    run = train("densefuse_gray", "kfac", optimizer="kfac", schedule="cosine", weights=str(start), learning_rate=1e-2)
+    models = [build("densefuse_gray") for _ in range(2)]
+    for model, path in zip(models, (start, run / start.name), strict=True):
+        weights.load_weights(model, path)
+    moved = [np.any(a != b) for a, b in zip(*(model.get_weights() for model in models), strict=True)]
+    assert all(moved) and all(np.isfinite(float(row["loss"])) for row in rows(run))
 
 
 @pytest.mark.slow

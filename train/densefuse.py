@@ -11,6 +11,9 @@ Loss: mean squared error + 100 (1 - MS-SSIM), of pictures in 0..255. Adam at 1e-
 4 times through 40,000 pictures, weights of the second term from 1 to 10,000 (hli1221/densefuse-pytorch 4394b63,
 train_densefuse.py, args_fusion.py). Larger pictures are cropped at random.
 
+`--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py): the last hundredth of a level takes Adam days.
+`--weights` goes on from a run's weights.
+
 The network ends in a ReLU, and many starts are zero everywhere, which nothing can change: such a start is drawn again.
 """
 
@@ -33,6 +36,9 @@ class Config(TrainingConfig):
     batch: int = 4  # pictures in a step
     patch: int = 256  # side of a picture in pixels
     learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"  # or a cosine that ends at a hundredth
+    optimizer: Literal["adam", "kfac"] = "adam"  # as the original, or natural gradient, at rates about 1e-2
+    weights: str = ""  # go on from the weights in this file
     ssim_weight: float = 100  # of 1 - MS-SSIM
 
 
@@ -43,13 +49,15 @@ def main(config: Config) -> None:
     import keras
     from keras import ops
 
-    from hdr_tf import losses, training, weights
+    from hdr_tf import kfac, losses, training, weights
     from hdr_tf.image import examples
-    from hdr_tf.models import build
+    from hdr_tf.models.densefuse import autoencoder
     from tfrecords import dataset
 
     if not config.data:
         raise ValueError("--data: expected a folder of records, as tools/make_tfrecord.py --kind=images writes them")
+    if config.optimizer == "kfac" and not config.weights:
+        raise ValueError("--optimizer=kfac: expected --weights of a run with adam; drawn ones die of its long steps")
     training.prepare(config)
     name, channels = f"densefuse_{config.colour}", {"gray": 1, "rgb": 3}[config.colour]
 
@@ -62,23 +70,28 @@ def main(config: Config) -> None:
         return {"loss": pixel + config.ssim_weight * ssim, "pixel": pixel, "ssim": ssim}
 
     first = next(iter(data(0)))
-    # Of two equal pictures the mean of the features is theirs: what the autoencoder makes of the picture.
-    fusing = training.living(lambda: build(name), dict.fromkeys(("exposure_1", "exposure_2"), first["picture"]))
-    picture = keras.Input((None, None, channels), name="picture")
-    network = fusing.get_layer("decoder")(fusing.get_layer("encoder")(picture))
-    network = keras.Model({"picture": picture}, {"picture": network}, name="autoencoder")
-    model = training.trainer(network, loss, ["pixel", "ssim"])
-    model.compile(keras.optimizers.Adam(config.learning_rate, epsilon=1e-8), jit_compile=config.jit)
-    model.build({"picture": first["picture"].shape})
+    network = training.living(lambda: autoencoder(channels), first)
+    if config.weights:
+        weights.load_weights(network, config.weights)
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = training.rate(rate, "cosine", config.steps)
+    if config.optimizer == "kfac":
+        model = kfac.Trainer(network, lambda output, batch: loss(batch, {"picture": output})["loss"], seed=config.seed)
+        model.compile(keras.optimizers.SGD(rate, momentum=0.9), jit_compile=config.jit)
+    else:
+        model = training.trainer(network, loss, ["pixel", "ssim"])
+        model.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
+        model.build({"picture": first["picture"].shape})
 
     def sample():
         """A picture and what comes back; a row for each of up to four."""
-        columns = [first["picture"], ops.cast(model(first, training=False)["picture"], "float32")]
+        columns = [first["picture"], ops.cast(network(first, training=False)["picture"], "float32")]
         return training.sheet([column[:4] / 127.5 - 1 for column in columns])
 
     training.fit(model, data, config, sample)
     path = pathlib.Path(config.run) / f"{name}.weights.h5"
-    weights.save_weights(fusing, path)
+    weights.save_weights(network, path)
     print(f"{path}: {config.steps} steps")
 
 

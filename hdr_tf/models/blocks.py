@@ -97,7 +97,7 @@ def dense_decoder(features, channels: int, names):
 
 
 def _convolution(padded, filters, name):
-    return torch_convolution(padded.shape[-1], filters, 3, name, activation="relu")(padded)
+    return ops.relu(torch_convolution(padded.shape[-1], filters, 3, name)(padded))
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")

@@ -80,6 +80,21 @@ def densefuse(channels: int, exposures: int, strategy: str, name: str) -> keras.
     return keras.Model(inputs, {"fused": decoder(STRATEGIES[strategy](features))}, name=name)
 
 
+def autoencoder(channels: int) -> keras.Model:
+    """Builds the encoder and the decoder in one network without layers of layers, with the weights of `densefuse`.
+
+    Args:
+        channels: of the picture, 1 or 3.
+
+    Returns:
+        A model {"picture": [B, H, W, channels] in 0..255} -> {"picture": likewise}: what comes back of a picture that is fused
+        with itself.
+    """
+    inputs, (picture,) = blocks.picture_inputs(["picture"], channels)
+    features = blocks.dense_encoder(picture, ENCODER)
+    return keras.Model(inputs, {"picture": blocks.dense_decoder(features, channels, DECODER)}, name="autoencoder")
+
+
 def mean(features: list):
     """The strategy "addition" as published: the mean of a list of features [B, H, W, C]."""
     return sum(features[1:], features[0]) / len(features)
