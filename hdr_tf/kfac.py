@@ -37,8 +37,8 @@ class Trainer(keras.Model):
     """Wraps a network for `fit`; to be compiled with an optimizer alone, SGD with momentum.
 
     Args:
-        network: keras.Model with one output; all that can be trained in it are Conv2D with a bias, of stride and dilation 1 and
-            without an activation of their own.
+        network: keras.Model from a dict of tensors to one output; all that can be trained in it are Conv2D with a bias, of
+            stride and dilation 1 and without an activation of their own.
         loss: from the output and the batch's truth, its inputs if it has none, to a scalar, which is minimised.
         transform: the curvature is that of the mean of (transform(output) - truth)**2.
         seed: of the noise and the places.
@@ -72,8 +72,8 @@ class Trainer(keras.Model):
     def metrics(self):
         return [self.loss_mean]
 
-    def call(self, inputs, training=False):
-        return self.network(inputs, training=training)
+    def call(self, batch, training=False):
+        return self.network({name: batch[name] for name in self.network.input}, training=training)
 
     def train_step(self, batch):
         inputs, truth, _ = keras.utils.unpack_x_y_sample_weight(batch)
@@ -85,7 +85,7 @@ class Trainer(keras.Model):
 
         variables = [variable for conv in self.convolutions for variable in (conv.kernel, conv.bias)]
         with tf.GradientTape() as tape:
-            (output,) = keras.tree.flatten(self.network(inputs, training=True))
+            (output,) = keras.tree.flatten(self(inputs, training=True))
             loss = ops.cast(self.minimised(output, truth), "float32")
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         self.error.assign(ops.where(step == 0, loss, 0.99 * self.error + 0.01 * loss))
@@ -107,7 +107,7 @@ class Trainer(keras.Model):
     def _measure(self, inputs, step):
         seeds = tf.random.split(tf.stack([np.int32(self.seed), tf.cast(step, tf.int32)]), len(self.convolutions) + 1)
         with tf.GradientTape() as tape:
-            befores, afters, outputs = self.probe(inputs, training=True)
+            befores, afters, outputs = self.probe({name: inputs[name] for name in self.network.input}, training=True)
             (output,) = keras.tree.flatten(outputs)
             output = self.transform(output)
             total = ops.sum(output * tf.random.stateless_normal(tf.shape(output), seeds[-1]))

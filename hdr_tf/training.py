@@ -70,6 +70,19 @@ class PatchTrainingConfig(TrainingConfig):
     shuffle_scenes: int = 8  # scenes in memory at a time
 
 
+@dataclasses.dataclass(frozen=True)
+class PixelTrainingConfig(TrainingConfig):
+    """Flags of the scripts whose loss is a mean squared error and 1 - MS-SSIM; the defaults are DenseFuse's."""
+
+    data: str = ""  # folder of records
+    patch: int = 256  # side of a picture in pixels
+    learning_rate: float = 1e-4  # of the first step
+    schedule: Literal["constant", "cosine"] = "constant"  # or rising over a fiftieth of the run and falling to a hundredth
+    optimizer: Literal["adam", "kfac"] = "adam"  # as the original, or natural gradient, at rates about 1e-2
+    weights: str = ""  # go on from the weights in this file
+    ssim_weight: float = 100  # of 1 - MS-SSIM
+
+
 def prepare(config: TrainingConfig) -> None:
     """Seeds everything and sets the precision; to be called before the model is made.
 
@@ -230,6 +243,34 @@ def trainer(network, loss: Callable[[dict, dict], dict], terms: Sequence[str] = 
             return self.terms
 
     return Trainer()
+
+
+def compiled(network, loss: Callable[[dict, dict], dict], terms: Sequence[str], config: PixelTrainingConfig):
+    """Wraps a network for `fit` with the optimizer that the flags ask for, from the weights that they name.
+
+    Args:
+        network: keras.Model from a dict of tensors to one output.
+        loss: as of `trainer`.
+        terms: as of `trainer`; with natural gradient the log has the loss alone.
+        config: the script's flags.
+    """
+    import keras
+
+    from hdr_tf import kfac, weights
+
+    if config.optimizer == "kfac" and not config.weights:
+        raise ValueError("--optimizer=kfac: expected --weights of a run with adam; drawn ones die of its long steps")
+    if config.weights:
+        weights.load_weights(network, config.weights)
+    speed = config.learning_rate if config.schedule == "constant" else rate(config.learning_rate, config.schedule, config.steps)
+    if config.optimizer == "kfac":
+        (name,) = network.output
+        model = kfac.Trainer(network, lambda output, batch: loss(batch, {name: output})["loss"], seed=config.seed)
+        model.compile(keras.optimizers.SGD(speed, momentum=0.9), jit_compile=config.jit)
+    else:
+        model = trainer(network, loss, terms)
+        model.compile(keras.optimizers.Adam(speed, epsilon=1e-8), jit_compile=config.jit)
+    return model
 
 
 def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Callable[[], np.ndarray]) -> None:

@@ -104,14 +104,16 @@ def test_a_run_stopped_early_goes_on_as_if_nothing_had_happened(name, train, run
     assert (stopped / "samples/00000002.png").read_bytes() == (runs(name) / "samples/00000002.png").read_bytes()
 
 
-def test_densefuse_goes_on_with_natural_gradients(train, runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["densefuse_gray", "hyperp_mb"])
+def test_natural_gradients_go_on_from_weights(name, train, runs, monkeypatch):
     monkeypatch.setattr(kfac, "INVERT_EVERY", 1)
     monkeypatch.setattr(kfac, "POSITIONS", 64)
     with pytest.raises(ValueError, match="--optimizer=kfac: expected --weights"):
-        train("densefuse_gray", "kfac", optimizer="kfac")
-    start = runs("densefuse_gray") / "densefuse_gray.weights.h5"
-    run = train("densefuse_gray", "kfac", optimizer="kfac", schedule="cosine", weights=str(start), learning_rate=1e-2)
-    models = [build("densefuse_gray") for _ in range(2)]
+        train(name, f"{name}_kfac", optimizer="kfac")
+    start = runs(name) / f"{name}.weights.h5"
+    flags = {"optimizer": "kfac", "schedule": "cosine", "weights": str(start), "learning_rate": 1e-2}
+    run = train(name, f"{name}_kfac", **flags)
+    models = [build(name) for _ in range(2)]
     for model, path in zip(models, (start, run / start.name), strict=True):
         weights.load_weights(model, path)
     moved = [np.any(a != b) for a, b in zip(*(model.get_weights() for model in models), strict=True)]

@@ -25,7 +25,7 @@ TABLE = {
     "hdr_tf.image": ({"hdr_tf.image"}, IMAGING, set()),
     "hdr_tf.cli": (set(), set(), set()),
     "hdr_tf.weights": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
-    "hdr_tf.training": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
+    "hdr_tf.training": ({"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
     "hdr_tf.fusing": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow", "cv2"}, set()),
     "hdr_tf.benchmarking": (

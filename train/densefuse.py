@@ -22,11 +22,11 @@ import pathlib
 from typing import Literal
 
 from hdr_tf import cli
-from hdr_tf.training import TrainingConfig
+from hdr_tf.training import PixelTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(PixelTrainingConfig):
     """Flags of all training scripts and of this one."""
 
     data: str = ""  # folder of records of kind images or bracket
@@ -34,30 +34,21 @@ class Config(TrainingConfig):
     colour: Literal["gray", "rgb"] = "gray"  # which of the two networks
     steps: int = 40_000  # at which the run ends
     batch: int = 4  # pictures in a step
-    patch: int = 256  # side of a picture in pixels
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"  # or a cosine that ends at a hundredth
-    optimizer: Literal["adam", "kfac"] = "adam"  # as the original, or natural gradient, at rates about 1e-2
-    weights: str = ""  # go on from the weights in this file
-    ssim_weight: float = 100  # of 1 - MS-SSIM
 
 
 def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
     import functools
 
-    import keras
     from keras import ops
 
-    from hdr_tf import kfac, losses, training, weights
+    from hdr_tf import losses, training, weights
     from hdr_tf.image import examples
     from hdr_tf.models.densefuse import autoencoder
     from tfrecords import dataset
 
     if not config.data:
         raise ValueError("--data: expected a folder of records, as tools/make_tfrecord.py --kind=images writes them")
-    if config.optimizer == "kfac" and not config.weights:
-        raise ValueError("--optimizer=kfac: expected --weights of a run with adam; drawn ones die of its long steps")
     training.prepare(config)
     name, channels = f"densefuse_{config.colour}", {"gray": 1, "rgb": 3}[config.colour]
 
@@ -71,22 +62,12 @@ def main(config: Config) -> None:
 
     first = next(iter(data(0)))
     network = training.living(lambda: autoencoder(channels), first)
-    if config.weights:
-        weights.load_weights(network, config.weights)
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        rate = training.rate(rate, "cosine", config.steps)
-    if config.optimizer == "kfac":
-        model = kfac.Trainer(network, lambda output, batch: loss(batch, {"picture": output})["loss"], seed=config.seed)
-        model.compile(keras.optimizers.SGD(rate, momentum=0.9), jit_compile=config.jit)
-    else:
-        model = training.trainer(network, loss, ["pixel", "ssim"])
-        model.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
-        model.build({"picture": first["picture"].shape})
+    model = training.compiled(network, loss, ["pixel", "ssim"], config)
+    model.build({"picture": first["picture"].shape})
 
     def sample():
         """A picture and what comes back; a row for each of up to four."""
-        columns = [first["picture"], ops.cast(network(first, training=False)["picture"], "float32")]
+        columns = [first["picture"], ops.cast(model(first, training=False)["picture"], "float32")]
         return training.sheet([column[:4] / 127.5 - 1 for column in columns])
 
     training.fit(model, data, config, sample)

@@ -11,6 +11,8 @@ their gammas are from the target's, against the under- and the over-exposed pict
 1e-4, one picture of 256 x 256 pixels in a step, 40 times through 460 (Changi-Im/HyperP_MB 9f676f6, train.py, args_fusion.py).
 Larger pictures are cropped at random.
 
+`--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py) from `--weights` on.
+
 The network ends in a ReLU, and many starts are zero everywhere, which nothing can change: such a start is drawn again.
 
 Changed: the original also keeps the weights of the step with the smallest loss, of one picture; here those of the last step are
@@ -21,19 +23,17 @@ import dataclasses
 import pathlib
 
 from hdr_tf import cli
-from hdr_tf.training import TrainingConfig
+from hdr_tf.training import PixelTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(PixelTrainingConfig):
     """Flags of all training scripts and of this one."""
 
     data: str = ""  # folder of records of kind bracket
     run: str = "runs/hyperp_mb"  # folder of the run; an existing one is continued
     steps: int = 18_400  # at which the run ends
     log_every: int = 460  # steps between log rows and samples
-    patch: int = 256  # side of a picture in pixels
-    learning_rate: float = 1e-4
     ssim_weight: float = 1_000  # of 1 - MS-SSIM
 
 
@@ -41,7 +41,6 @@ def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
     import functools
 
-    import keras
     from keras import ops
 
     from hdr_tf import losses, training, weights
@@ -64,8 +63,7 @@ def main(config: Config) -> None:
 
     first = next(iter(data(0)))
     network = training.living(lambda: build("hyperp_mb"), first)
-    model = training.trainer(network, loss, ["pixel", "ssim"])
-    model.compile(keras.optimizers.Adam(config.learning_rate, epsilon=1e-8), jit_compile=config.jit)
+    model = training.compiled(network, loss, ["pixel", "ssim"], config)
     model.build({name: batch.shape for name, batch in first.items()})
 
     def sample():

@@ -67,20 +67,25 @@ def reflect_pad(x):
     return ops.concatenate([x[:, :, 1:2], x, x[:, :, -2:-1]], axis=2)
 
 
-def dense_encoder(picture, names):
+def dense_encoder(pictures, names) -> list:
     """DenseFuse's encoder: a convolution, then three that see all channels before them, 16 each: [B, H, W, C] -> [B, H, W, 64].
 
     Args:
-        picture: [B, H, W, C].
+        pictures: list of [B, H, W, C]; the same weights for each.
         names: of the four convolutions.
     """
-    first, *dense = names
-    parts = [_convolution(reflect_pad(picture), 16, first)]
-    padded = []  # each part is padded once, not again in every concatenation
-    for name in dense:
-        padded.append(reflect_pad(parts[-1]))
-        parts.append(_convolution(ops.concatenate(padded, axis=-1), 16, name))
-    return ops.concatenate(parts, axis=-1)
+    channels = pictures[0].shape[-1]
+    first, *dense = (torch_convolution(inputs, 16, 3, name) for inputs, name in zip((channels, 16, 32, 48), names, strict=True))
+
+    def encode(picture):
+        parts = [ops.relu(first(reflect_pad(picture)))]
+        padded = []  # each part is padded once, not again in every concatenation
+        for convolution in dense:
+            padded.append(reflect_pad(parts[-1]))
+            parts.append(ops.relu(convolution(ops.concatenate(padded, axis=-1))))
+        return ops.concatenate(parts, axis=-1)
+
+    return [encode(picture) for picture in pictures]
 
 
 def dense_decoder(features, channels: int, names):
@@ -92,12 +97,8 @@ def dense_decoder(features, channels: int, names):
         names: of the four convolutions.
     """
     for filters, name in zip((64, 32, 16, channels), names, strict=True):
-        features = _convolution(reflect_pad(features), filters, name)
+        features = ops.relu(torch_convolution(features.shape[-1], filters, 3, name)(reflect_pad(features)))
     return features
-
-
-def _convolution(padded, filters, name):
-    return ops.relu(torch_convolution(padded.shape[-1], filters, 3, name)(padded))
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")

@@ -91,7 +91,7 @@ def autoencoder(channels: int) -> keras.Model:
         with itself.
     """
     inputs, (picture,) = blocks.picture_inputs(["picture"], channels)
-    features = blocks.dense_encoder(picture, ENCODER)
+    (features,) = blocks.dense_encoder([picture], ENCODER)
     return keras.Model(inputs, {"picture": blocks.dense_decoder(features, channels, DECODER)}, name="autoencoder")
 
 
@@ -112,7 +112,8 @@ STRATEGIES = {"mean": mean, "attention": attention}
 
 def _encoder(channels: int) -> keras.Model:
     picture = keras.Input((None, None, channels), name="picture")
-    return keras.Model(picture, blocks.dense_encoder(picture, ENCODER), name="encoder")
+    (features,) = blocks.dense_encoder([picture], ENCODER)
+    return keras.Model(picture, features, name="encoder")
 
 
 def _decoder(channels: int) -> keras.Model:

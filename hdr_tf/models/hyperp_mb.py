@@ -54,16 +54,10 @@ def hyperp_mb(exposures: int = 2) -> keras.Model:
     half = (exposures + 1) // 2
     encodings = []
     for side, group in (("under", pictures[:half]), ("over", pictures[-half:])):
-        encoder = _encoder(side)
-        encodings += [encoder(picture) for picture in group]
+        encodings += blocks.dense_encoder(group, [f"{side}_{name}" for name in ENCODER])
     features = keras.layers.Average(name="fused_features")(encodings)
     fused = blocks.dense_decoder(features, 1, DECODER)
     return keras.Model(inputs, {"fused": fused}, name="hyperp_mb")
-
-
-def _encoder(side):
-    picture = keras.Input((None, None, 1))
-    return keras.Model(picture, blocks.dense_encoder(picture, [f"{side}_{name}" for name in ENCODER]), name=f"{side}_encoder")
 
 
 def original_names() -> dict[str, str]:
