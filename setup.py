@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["hdr_tf", "hdr_tf.image", "hdr_tf.models", "tfrecords"],
+    packages=["hdr_tf", "hdr_tf.image", "hdr_tf.models", "hdr_tf.rl", "tfrecords"],
     package_data={"hdr_tf": ["pretrained/*", "report.html"]},
     install_requires=[
         "tensorflow>=2.21",

@@ -27,6 +27,12 @@ TABLE = {
     "hdr_tf.weights": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.training": ({"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
+    "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
+    "hdr_tf.rl": (
+        {"hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.models"},
+        {"keras", "tensorflow", "tf_agents"} | IMAGING,
+        set(),
+    ),
     "hdr_tf.fusing": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow", "cv2"}, set()),
     "hdr_tf.benchmarking": (
         {
@@ -108,3 +114,8 @@ def test_keras_3_is_import_keras(path):
     """tf.keras exists inside hdr_tf/rl only, where TF-Agents needs Keras 2."""
     attributes = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert "tf.keras" not in attributes or _within(_name(path), ["hdr_tf.rl"])
+
+
+def test_only_the_editors_training_asks_for_keras_2():
+    asking = [_name(path) for path in _modules() if 'environ["TF_USE_LEGACY_KERAS"]' in path.read_text()]
+    assert asking == ["hdr_tf.rl"]

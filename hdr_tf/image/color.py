@@ -27,8 +27,8 @@ from PIL import Image
 Chroma = Sequence[tuple[np.ndarray, np.ndarray]]
 
 # rgb2ycbcr.m: rows Y, Cb, Cr for RGB in 0..255; its inverse is computed, as ycbcr2rgb.m does.
-_STUDIO = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
-_STUDIO_INVERSE = np.linalg.inv(_STUDIO)
+STUDIO = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+STUDIO_INVERSE = np.linalg.inv(STUDIO)
 
 # Float planes to 8-bit scaling: OpenCV's float YCrCb has chroma around 0.5, its Lab L in 0..100, a and b around 0.
 _LAB_SCALE = np.float32([255 / 100, 1, 1])
@@ -42,7 +42,7 @@ def deepfuse_official_split(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     Gen_Input.m also shrinks pictures to at most 512 pixels a side, and Gen_Result.m the colours with them; here they keep
     their size.
     """
-    planes = [_linear(row, rgb, offset) for row, offset in zip(_STUDIO, (16, 128, 128), strict=True)]
+    planes = [_linear(row, rgb, offset) for row, offset in zip(STUDIO, (16, 128, 128), strict=True)]
     return tuple((_round(plane) if rgb.dtype == np.uint8 else plane).astype(np.float32) for plane in planes)
 
 
@@ -75,7 +75,7 @@ def _official_rows(fused, chroma, low, high):
     ycbcr = np.dstack(np.broadcast_arrays(*planes))
     if fused.dtype == np.uint8:
         ycbcr = _round(ycbcr)
-    return _finish(fused, [_linear(row, ycbcr, -row @ [16, 128, 128]) for row in _STUDIO_INVERSE])
+    return _finish(fused, [_linear(row, ycbcr, -row @ [16, 128, 128]) for row in STUDIO_INVERSE])
 
 
 def deepfuse_sunnerli_split(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
