@@ -79,10 +79,6 @@ class Trainer(keras.Model):
         inputs, truth, _ = keras.utils.unpack_x_y_sample_weight(batch)
         truth = inputs if truth is None else truth
         step = self.optimizer.iterations.value
-        first = step < INVERT_EVERY
-        tf.cond(first | (step % MEASURE_EVERY == 0), lambda: self._measure(inputs, step), lambda: None)
-        tf.cond(~first & (step % INVERT_EVERY == 0), self._invert, lambda: None)
-
         variables = [variable for conv in self.convolutions for variable in (conv.kernel, conv.bias)]
         with tf.GradientTape() as tape:
             (output,) = keras.tree.flatten(self(inputs, training=True))
@@ -90,6 +86,10 @@ class Trainer(keras.Model):
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         self.error.assign(ops.where(step == 0, loss, 0.99 * self.error + 0.01 * loss))
         self.loss_mean.update_state(loss)
+        first = step < INVERT_EVERY
+        tf.cond(first | (step % MEASURE_EVERY == 0), lambda: self._measure(inputs, step), lambda: None)
+        due = ~first & (step % INVERT_EVERY == 0) & ops.isfinite(self.error)  # a lost run ends with what `fit` says of its loss
+        tf.cond(due, self._invert, lambda: None)
 
         directions, decrease = [], 0.0
         for kernel, bias, (left, right) in zip(gradients[::2], gradients[1::2], self.inverses, strict=True):
