@@ -6,6 +6,7 @@
     multi_task                  the six weighted terms that HyperP_MB trains with
     sunnerli                    what SunnerLi's DeepFuse trains with, which is no MEF-SSIM
     mu_law_l1, mu_law_l2        mean absolute difference of tone-mapped radiance, as ESBN trains with it, and mean squared one
+    selfhdr_structure, selfhdr_color, perceptual    what the two stages of SelfHDR train with, from radiance and not 2 r - 1
 
 Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
 sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the input's type. Measured on
@@ -315,7 +316,7 @@ def mu_law(values, mu: float = 5000.0):
         >>> [round(float(mu_law(ops.array(value))), 3) for value in (-1.0, -0.998, 1.0)]
         [-1.0, -0.579, 1.0]
     """
-    return ops.log(1 + mu * (values + 1) / 2) / math.log1p(mu) * 2 - 1
+    return tone_map((values + 1) / 2, mu) * 2 - 1
 
 
 def mu_law_l1(output, truth):
@@ -329,3 +330,84 @@ def mu_law_l1(output, truth):
 def mu_law_l2(output, truth):
     """Returns the mean squared difference of two batches after `mu_law`, a scalar: 4 / 10**(PSNR-T / 10). As `mu_law_l1`."""
     return ops.mean(ops.square(mu_law(output) - mu_law(truth)))
+
+
+def tone_map(radiance, mu: float = 5000.0):
+    """Returns log(1 + mu radiance) / log(1 + mu), the same shape and type: 0..1 for radiance 0..1, and above it goes on."""
+    return ops.log(1 + mu * radiance) / math.log1p(mu)
+
+
+def selfhdr_structure(output, label, hdr, ldr):
+    """Returns the two terms of SelfHDR's first stage, scalars: structure expansion and structure preservation; it adds them.
+
+    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr1_model.py (Zhang et al., ICLR 2024): where the label agrees with the
+    reference the result should equal the label; the better the reference is exposed, the more the result should equal it,
+    which counts fourfold. Both are mean absolute differences of tone-mapped radiance under a mask, over all pixels, masked ones
+    too.
+
+    Args:
+        output: radiance [B, H, W, 3] from 0, nominally 0..1, as the network gives it.
+        label: of the colour, the merge of the aligned exposures, likewise.
+        hdr: radiance of the reference exposure, from 0.
+        ldr: the reference exposure itself, 0..1.
+    """
+    expansion = _masked_l1(output, label, agrees_with_reference(label, hdr, ldr))
+    return expansion, 4 * _masked_l1(output, hdr, well_exposed(ldr))
+
+
+def selfhdr_color(output, label, structure):
+    """Returns the colour term of SelfHDR's second stage, a scalar: as the first one of `selfhdr_structure`, where the label
+    agrees with the structure label.
+
+    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr2_model.py, which adds `perceptual` of output and structure label.
+
+    Args:
+        output: radiance [B, H, W, 3] from 0, nominally 0..1.
+        label: of the colour, likewise.
+        structure: of the structure, what the network of the first stage gave, likewise.
+    """
+    return _masked_l1(output, label, agrees_with_structure(label, structure))
+
+
+def perceptual(output, truth, features, weights=(1.0, 1.0, 2.0)):
+    """Returns the mean absolute difference of two batches in what a network sees in them after `tone_map`, a scalar.
+
+    From cszhilu1998/SelfHDR 9e8af4a, models/networks.py, with VGG19 up to relu3_2, relu4_2 and relu5_2. What the network wants
+    done to a picture (PyTorch's: the mean taken off, over the deviation) is part of it here. The original hands it pictures
+    whose channels are blue, green, red as if they were red, green, blue.
+
+    Args:
+        output: radiance [B, H, W, 3] from 0, nominally 0..1.
+        truth: likewise.
+        features: function from pictures [B, H, W, 3] in 0..1 to a sequence of tensors, one for each weight.
+        weights: of the tensors' mean absolute differences; their sum is divided by the sum of the weights.
+    """
+    seen = zip(weights, features(tone_map(output)), features(tone_map(truth)), strict=True)
+    return sum(weight * ops.mean(ops.abs(first - second)) for weight, first, second in seen) / sum(weights)
+
+
+def well_exposed(ldr):
+    """Returns how well a picture in 0..1 is exposed: 1 in the middle, 0 at both ends, linearly, for each channel."""
+    return 1 - ops.abs(2 * ldr - 1)
+
+
+def agrees_with_reference(label, hdr, ldr):
+    """Returns the mask [B, H, W, 1] of `selfhdr_structure`, 1 where the label differs by less than 5/255 on the average of the
+    channels, weighed by `well_exposed`, after `tone_map`."""
+    mask = well_exposed(ldr)
+    return _near(tone_map(label) * mask, tone_map(hdr) * mask, 5 / 255)
+
+
+def agrees_with_structure(label, structure):
+    """Returns the mask [B, H, W, 1] of `selfhdr_color`, 1 where the labels differ by less than 10/255 on the average of the
+    channels after `tone_map`."""
+    return _near(tone_map(label), tone_map(structure), 10 / 255)
+
+
+def _near(first, second, limit):
+    difference = ops.mean(ops.abs(first - second), axis=-1, keepdims=True)
+    return ops.stop_gradient(ops.cast(difference < limit, first.dtype))
+
+
+def _masked_l1(output, truth, mask):
+    return ops.mean(ops.abs(tone_map(output) * mask - tone_map(truth) * mask))

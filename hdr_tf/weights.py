@@ -23,6 +23,7 @@ import numpy as np
 from hdr_tf.image.files import atomic
 
 PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
+DERIVED = (".num_batches_tracked", ".relative_position_index", ".attn_mask")  # PyTorch's buffers that hold nothing learned
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file in the legacy format
 ADAM_SLOTS = ("Adam", "Adam_1")  # TensorFlow 1 keeps the moments of variable x as x/Adam and x/Adam_1
 TRAINING_STATE = ("beta1_power", "beta2_power", "global_step")
@@ -124,26 +125,27 @@ def assign(
 ) -> None:
     """Gives a model the arrays of a checkpoint; all of them or, where anything does not fit, none.
 
-    PyTorch's counters `num_batches_tracked` are ignored: nothing depends on them. Arrays called arr_0, arr_1, ..., as
-    Lasagne's users save them, take the original names in the order of `names`.
+    PyTorch's counters `num_batches_tracked` are ignored, on which nothing depends, and so are the tables and masks that window
+    attention keeps, which follow from the sizes. Arrays called arr_0, arr_1, ..., as Lasagne's users save them, take the
+    original names in the order of `names`.
 
     Args:
         model: a network, built.
         arrays: {original name: array}, as `read_checkpoint` returns it.
         names: the weight map {variable path: original name}.
         layout: how the original keeps a convolution's kernel: "torch" [out, in, height, width], "lasagne" the same
-            flipped in both spatial axes, "keras" [height, width, in, out] as TensorFlow.
+            flipped in both spatial axes, "keras" [height, width, in, out] as TensorFlow; of a dense layer's, "torch" [out, in].
         source: where the arrays come from, for the message.
 
     Raises:
         ValueError: naming the missing, unexpected and wrongly shaped arrays, the first ten of each.
     """
-    arrays = {name: array for name, array in arrays.items() if not name.endswith(".num_batches_tracked")}
+    arrays = {name: array for name, array in arrays.items() if not name.endswith(DERIVED)}
     if all(name.startswith("arr_") for name in arrays):
         renamed = {f"arr_{i}": name for i, name in enumerate(names.values())}
         arrays = {renamed.get(name, name): array for name, array in arrays.items()}
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
-    values = {path: _to_keras(arrays[name], layout) for path, name in names.items() if name in arrays}
+    values = {path: _to_keras(arrays[name], path, layout) for path, name in names.items() if name in arrays}
     problems = {
         "missing": [name for name in names.values() if name not in arrays],
         "unexpected": sorted(arrays.keys() - names.values()),
@@ -166,7 +168,9 @@ def _some(names: list[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _to_keras(array: np.ndarray, layout: str) -> np.ndarray:
+def _to_keras(array: np.ndarray, path: str, layout: str) -> np.ndarray:
+    if array.ndim == 2 and layout == "torch" and path.endswith("/kernel"):
+        return array.T
     if array.ndim != 4 or layout == "keras":
         return array
     if layout == "lasagne":

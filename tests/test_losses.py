@@ -251,3 +251,53 @@ def test_hyperp_mb_s_loss_equals_the_original(golden, golden_case):
     _, pixels, ssims = losses.multi_task(fused, batch["target"], low, high)
     np.testing.assert_allclose(pixels, sum(expected[f"pixel_loss_value_{name}"] for name in tasks), rtol=1e-5)
     np.testing.assert_allclose(ssims, sum(expected[f"ssim_loss_value_{name}"] for name in tasks), rtol=1e-4)
+
+
+@pytest.mark.parametrize("golden_case", ["selfhdr_losses"], indirect=True)
+def test_selfhdr_s_losses_equal_the_original(golden, golden_case):
+    drawn, expected = nhwc(golden.inputs(golden_case)), golden.outputs(golden_case)
+    output, hdr, ldr = drawn["output"], drawn["linear1"], drawn["ldr1"]
+    label = hdr * (np.float32(0.5) + drawn["label_noise"])
+    structure = label * (np.float32(0.4) + np.float32(1.2) * drawn["structure_noise"])
+
+    # Float32 on both sides; no pixel's decision for a mask is near its limit.
+    terms = losses.selfhdr_structure(output, label, hdr, ldr)
+    np.testing.assert_allclose(terms, [expected["stage1.StruExpan"], expected["stage1.StruPrese"]], rtol=1e-6)
+    total, slope = gradient(lambda x: sum(losses.selfhdr_structure(x, label, hdr, ldr)), output)
+    np.testing.assert_allclose(total, expected["stage1.Total"], rtol=1e-6)
+    _same_slope(slope, expected["stage1.gradient_output"])
+    color, slope = gradient(lambda x: losses.selfhdr_color(x, label, structure), output)
+    np.testing.assert_allclose(color, expected["stage2.Color"], rtol=1e-6)
+    _same_slope(slope, expected["stage2.gradient_output"])
+
+    masks = {"stage1": losses.agrees_with_reference(label, hdr, ldr), "stage2": losses.agrees_with_structure(label, structure)}
+    for stage, mask in masks.items():
+        np.testing.assert_array_equal(mask, expected[f"{stage}.label_mask"].transpose(0, 2, 3, 1), err_msg=stage)
+    toned = expected["range_compressor"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(losses.tone_map(drawn["hdr0"]), toned, rtol=0, atol=2.5e-7)  # two float32 ulps
+
+
+def _same_slope(found, expected):
+    expected = expected.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_selfhdr_s_losses_by_hand():
+    dark, bright = np.full((1, 8, 8, 3), 1 / 5000), np.ones((1, 8, 8, 3))  # log(2) / log(5001) and 1 after tone mapping
+    apart = 1 - np.log(2) / np.log(5001)
+    np.testing.assert_allclose(losses.well_exposed(np.array([0, 0.25, 0.5, 0.75, 1])), [0, 0.5, 1, 0.5, 0])
+    # The label is far from a reference in the middle of its range, and no judge of one at its end.
+    np.testing.assert_allclose(losses.selfhdr_structure(bright, bright, dark, bright / 2), [0, 4 * apart], rtol=1e-5)
+    np.testing.assert_allclose(losses.selfhdr_structure(dark, bright, dark, bright), [apart, 0], rtol=1e-5)
+    np.testing.assert_allclose(losses.selfhdr_color(dark, bright, bright), apart, rtol=1e-5)
+    assert losses.selfhdr_color(dark, bright, dark) == 0
+
+
+def test_perceptual_by_hand():
+    dark, bright = np.full((1, 8, 8, 3), 1 / 5000), np.ones((1, 8, 8, 3))
+    apart = 1 - np.log(2) / np.log(5001)
+    features = lambda x: (x, 2 * x, x[:, ::2])  # noqa: E731
+    np.testing.assert_allclose(losses.perceptual(dark, bright, features), (1 + 2 + 2) / 4 * apart, rtol=1e-5)
+    assert losses.perceptual(dark, dark, features) == 0
+    with pytest.raises(ValueError, match="zip"):
+        losses.perceptual(dark, bright, lambda x: [x])

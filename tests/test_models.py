@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from hdr_tf import models
-from hdr_tf.models import densefuse, esbn
+from hdr_tf.models import blocks, densefuse, esbn
 
 # Range of the pictures of each model, and channels.
 PICTURES = {
@@ -19,11 +19,19 @@ PICTURES = {
     "esbn_align": (-1, 1, 3),
     "esbn_fusion": (-1, 1, 3),
     "esbn_end_to_end": (-1, 1, 3),
+    "ahdrnet": (0, 1, 3),
+    "fshdr": (0, 1, 3),
+    "hdr_transformer": (0, 1, 3),
+    "sctnet": (0, 1, 3),
 }
 NARROW = {  # arguments of the builders, for speed
     "esbn_align": {"filters": 4},
     "esbn_fusion": {"filters": 4, "growth": 2},
     "esbn_end_to_end": {"align_filters": 4, "filters": 4, "growth": 2},
+    "ahdrnet": {"filters": 8, "growth": 16},  # so many that a ReLU of each convolution is alive
+    "fshdr": {"filters": 4},
+    "hdr_transformer": {"depths": (2,), "drop": 0},  # else training may leave out a block, and with it its gradients
+    "sctnet": {"depths": (2,), "drop": 0},
 }
 SIZES = [(8, 8), (13, 17), (31, 64)]
 
@@ -229,3 +237,85 @@ def test_exposures_twice_are_exposures_once(name):
         np.testing.assert_allclose(three, fuse(under, middle, middle, over), atol=2e-6 * np.abs(three).max())
     else:
         np.testing.assert_allclose(three, fuse(over, under, middle), atol=2e-6 * np.abs(three).max())
+
+
+def _window_attention(x, bias, heads, shifted):
+    """The original's window attention pixel by pixel in float64: x [B, H, W, 3 C], bias [225, heads] -> [B, H, W, C]."""
+    batch, height, width, channels = x.shape
+    query, key, value = x.reshape(batch, height, width, 3, heads, -1).transpose(3, 0, 1, 2, 4, 5)
+    region = np.zeros((height, width), int)  # of the rolled picture, as the original counts them
+    if shifted:
+        for i, rows in enumerate((slice(0, -8), slice(-8, -4), slice(-4, None))):
+            for j, columns in enumerate((slice(0, -8), slice(-8, -4), slice(-4, None))):
+                region[rows, columns] = 3 * i + j
+    result = np.zeros((batch, height, width, heads, channels // (3 * heads)))
+    shift = 4 if shifted else 0
+    for top, left in np.ndindex(height // 8, width // 8):
+        pixels = [(8 * top + i, 8 * left + j) for i in range(8) for j in range(8)]
+        regions = np.array([region[pixel] for pixel in pixels])
+        index = np.array([[(a[0] - b[0] + 7) * 15 + a[1] - b[1] + 7 for b in pixels] for a in pixels])
+        y, x = np.transpose([((i + shift) % height, (j + shift) % width) for i, j in pixels])
+        products = np.einsum("bnhc,bmhc->bhnm", query[:, y, x], key[:, y, x]) / np.sqrt(query.shape[-1])
+        products += bias[index].transpose(2, 0, 1) - 100 * (regions[:, None] != regions)
+        weights = np.exp(products - products.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        result[:, y, x] = np.einsum("bhnm,bmhc->bnhc", weights, value[:, y, x])
+    return result.reshape(batch, height, width, -1)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 24), (24, 8)])
+def test_window_attention_equals_a_loop_over_windows(height, width, shifted):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(2, height, width, 24)).astype("float32")
+    layer = blocks.WindowAttention(heads=2, shifted=shifted)
+    layer.build(x.shape)
+    layer.position_bias.assign(generator.normal(size=(225, 2)))
+    expected = _window_attention(x.astype("float64"), np.asarray(layer.position_bias, "float64"), 2, shifted)
+    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=2e-6)  # float32 against float64
+
+
+@pytest.mark.parametrize("name", ["hdr_transformer", "sctnet"])
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (13, 23)])
+def test_padding_of_the_original_s_test(name, height, width):
+    """Half of 8 - size % 8 before and the rest after, a whole 8 where nothing is missing; mirrored, then cropped."""
+    model, padding = models.build(name, depths=(2,)), models.build(name, depths=(2,), test_padding=True)
+    padding.set_weights(model.get_weights())
+    pictures = _draw(model, height, width)
+    missing = [8 - size % 8 for size in (height, width)]
+    around = [(0, 0), *((pixels // 2, pixels - pixels // 2) for pixels in missing), (0, 0)]
+    padded = model({key: np.pad(picture, around, "reflect") for key, picture in pictures.items()})["hdr"]
+    top, left = around[1][0], around[2][0]
+    found = padding(pictures)["hdr"]
+    assert np.ptp(found) > 0
+    expected = padded[:, top : top + height, left : left + width]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)  # threads add up in another order
+
+
+def test_blocks_are_skipped_more_often_the_deeper_they_are():
+    first, second = blocks.drop_rates((2, 3), 0.1)
+    assert [*first, *second] == pytest.approx([0, 0.025, 0.05, 0.075, 0.1]) and len(first) == 2
+    assert blocks.drop_rates((1,), 0.1) == [[0]]
+
+
+def test_a_skipped_block_hands_on_its_input():
+    picture = keras.Input((8, 8, 12))
+    model = keras.Model(picture, blocks.swin_block(picture, 6, False, 0.5, "block")[0])
+    x = np.random.default_rng(0).normal(size=(64, 8, 8, 12)).astype("float32")
+    keras.utils.set_random_seed(0)
+    skipped = np.all(np.asarray(model(x, training=True)) == x, axis=(1, 2, 3))
+    assert 4 < skipped.sum() < 28  # both parts of a quarter of the examples; five deviations of the binomial distribution
+    assert not np.any(np.asarray(model(x)) == x, axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "message"),
+    [
+        ("hdr_transformer", 20, "in multiples of the 6 heads, at least 8, found 20"),
+        ("hdr_transformer", 6, "at least 8, found 6"),
+        ("sctnet", 30, "of the 6 heads and of 12, found 30"),
+    ],
+)
+def test_transformers_refuse(name, filters, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(name, filters=filters)

@@ -137,3 +137,13 @@ def test_esbn_fusion(golden, golden_case):
     model, pictures, expected = _load(golden, golden_case)
     found = model(_esbn_inputs(model, pictures))["hdr"]
     np.testing.assert_allclose(found, expected["output_hdr"], rtol=0, atol=ESBN_TOLERANCE["fusion"])
+
+
+@_cases("ahdrnet", "fshdr", "hdr_transformer", "sctnet")
+def test_networks_of_selfhdr(golden, golden_case):
+    model, pictures, expected = _load(golden, golden_case)
+    inputs = {}
+    for picture, side in zip(pictures.values(), ("low", "mid", "high"), strict=True):
+        inputs |= {f"hdr_{side}": picture[..., :3], f"ldr_{side}": picture[..., 3:]}
+    # A sigmoid's 0..1; the originals are up to 6e-7 from float64.
+    np.testing.assert_allclose(model(inputs)["hdr"], _channels_last(expected["output"]), rtol=0, atol=3e-6)

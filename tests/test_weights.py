@@ -244,9 +244,12 @@ def _original(name, **arguments):
     generator = np.random.default_rng(1)
     model = models.build(name, **arguments)
     names, layout = models.original_names(name)
+    names = {variable.path: names[variable.path] for variable in model.weights}  # fewer of a shallower network
     shapes = {names[variable.path]: tuple(variable.shape) for variable in model.weights}
     if layout != "keras":
         shapes = {key: (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape for key, shape in shapes.items()}
+    if layout == "torch":
+        shapes = {key: shape[::-1] if key.endswith("weight") and len(shape) == 2 else shape for key, shape in shapes.items()}
     return model, names, {key: generator.normal(size=shape).astype("float32") for key, shape in shapes.items()}
 
 
@@ -271,6 +274,41 @@ def test_counters_of_batches_are_ignored():
     arrays["layer1.main.1.num_batches_tracked"] = np.array(7)
     weights.assign(model, arrays, names, "torch")
     np.testing.assert_array_equal(model.get_layer("layer1_norm").gamma, arrays["layer1.main.1.weight"])
+
+
+def test_dense_kernels_are_transposed_and_what_attention_derives_is_ignored():
+    model, names, arrays = _original("hdr_transformer", depths=(2,))
+    attention = "layers.0.residual_group.blocks.1.attn"
+    arrays[f"{attention}.relative_position_index"] = np.zeros((64, 64), "int64")
+    arrays["layers.0.residual_group.blocks.1.attn_mask"] = np.zeros((256, 64, 64), "float32")
+    weights.assign(model, arrays, names, "torch")
+    np.testing.assert_array_equal(model.get_layer("group1_block2_qkv").kernel, arrays[f"{attention}.qkv.weight"].T)
+    table = model.get_layer("group1_block2_attention").position_bias
+    np.testing.assert_array_equal(table, arrays[f"{attention}.relative_position_bias_table"])
+
+
+def _save_as_torch(path, arrays):
+    """Writes {"state_dict": float32 arrays} as torch.save does."""
+    text = "(dS'state_dict'\n(d"
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, (name, array) in enumerate(arrays.items()):
+            shape, strides = ("".join(f"I{n}\n" for n in numbers) for numbers in (array.shape, np.array(array.strides) // 4))
+            storage = f"(S'storage'\nctorch\nFloatStorage\nS'{key}'\nS'cpu'\nI{array.size}\ntQ"
+            text += f"S'{name}'\nctorch._utils\n_rebuild_tensor_v2\n({storage}I0\n({shape}t({strides}tI00\n(dtRs"
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+        archive.writestr("archive/data.pkl", text + "s.")
+
+
+@pytest.mark.parametrize("golden_case", ["ahdrnet"], indirect=True)
+def test_convert_checkpoint_of_selfhdr(golden, golden_case, tmp_path):
+    arrays, output = golden.parameters(golden_case), tmp_path / "ahdrnet.weights.h5"
+    _save_as_torch(tmp_path / "SelfHDR_model_150.pth", arrays)
+    convert_checkpoint.main(convert_checkpoint.Config(golden_case, str(tmp_path / "SelfHDR_model_150.pth"), str(output)))
+    model = models.build(golden_case)
+    weights.load_weights(model, output)
+    for path, name in models.original_names(golden_case)[0].items():
+        array = arrays[name].transpose(2, 3, 1, 0) if arrays[name].ndim == 4 else arrays[name]
+        np.testing.assert_array_equal({v.path: v for v in model.weights}[path], array, err_msg=name)
 
 
 def test_kernels_are_transposed_and_lasagnes_flipped():
@@ -392,5 +430,5 @@ def test_missing_and_misnamed_weights(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["gray.weights.h5"]
 
 
-def test_published_networks_come_without_weights():
-    assert weights.pretrained("densefuse_gray") is None
+def test_some_networks_come_without_weights():
+    assert weights.pretrained("deepfuse_official") is None

@@ -4,10 +4,13 @@
 
     python tools/convert_checkpoint.py --model=esbn_align --checkpoint=ckpt_low/iter_300000 --output=esbn_align_low.weights.h5
 
+    python tools/convert_checkpoint.py --model=ahdrnet --checkpoint=SelfHDR_model_150.pth --output=ahdrnet.weights.h5
+
 Reads PyTorch state dicts (both file formats, without PyTorch), npz files of Lasagne and TensorFlow 1 checkpoints
 (--checkpoint is the prefix of its files; what the optimizer kept is left out). A checkpoint that does not fit is refused
 with the missing, unexpected and wrongly shaped arrays, and nothing is written. ESBN's two alignment networks have the same
-names in their checkpoints: which is low and which is high only their folders tell.
+names in their checkpoints: which is low and which is high only their folders tell. SelfHDR's networks are trained on pictures
+whose channels are blue, green, red, and want and give them so.
 """
 
 import dataclasses
@@ -20,7 +23,8 @@ class Config:
     """What to convert."""
 
     model: str
-    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, esbn_align or esbn_fusion"""
+    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, esbn_align, esbn_fusion, ahdrnet, fshdr,
+    hdr_transformer or sctnet"""
     checkpoint: str
     """the authors' file"""
     output: str

@@ -1,9 +1,9 @@
 """Every network by name. A model takes a dict of named pictures [B, H, W, C] and returns {"fused": [B, H, W, C]}; what ESBN's
-networks return, `hdr_tf.models.esbn` tells."""
+networks and those that SelfHDR trains take and return, radiance, their own files tell."""
 
 import keras
 
-from hdr_tf.models import deepfuse, densefuse, esbn, hyperp_mb
+from hdr_tf.models import ahdrnet, deepfuse, densefuse, esbn, fshdr, hdr_transformer, hyperp_mb, sctnet
 from hdr_tf.models.pyramid import pyramid
 
 MODELS = {
@@ -16,6 +16,10 @@ MODELS = {
     "esbn_align": esbn.esbn_align,
     "esbn_fusion": esbn.esbn_fusion,
     "esbn_end_to_end": esbn.esbn_end_to_end,
+    "ahdrnet": ahdrnet.ahdrnet,
+    "fshdr": fshdr.fshdr,
+    "hdr_transformer": hdr_transformer.hdr_transformer,
+    "sctnet": sctnet.sctnet,
 }
 ORIGINALS = {  # the weight map of each published network, and the layout in which the original keeps its kernels
     "deepfuse_official": (deepfuse.official_names, "lasagne"),
@@ -25,6 +29,10 @@ ORIGINALS = {  # the weight map of each published network, and the layout in whi
     "hyperp_mb": (hyperp_mb.original_names, "torch"),
     "esbn_align": (esbn.align_names, "keras"),
     "esbn_fusion": (esbn.fusion_names, "keras"),
+    "ahdrnet": (ahdrnet.original_names, "torch"),
+    "fshdr": (fshdr.original_names, "torch"),
+    "hdr_transformer": (hdr_transformer.original_names, "torch"),
+    "sctnet": (sctnet.original_names, "torch"),
 }
 
 

@@ -1,4 +1,5 @@
-"""What several published networks share: the smallest size, reflect-padded convolutions, DenseFuse's encoder and decoder.
+"""What several published networks share: the smallest size, reflect-padded convolutions, DenseFuse's encoder and decoder,
+attention to a reference and within windows.
 
 Everything here works on [B, H, W, C] float tensors whose H and W are unknown when the graph is made. Convolutions are
 made by `torch_convolution`, which starts from PyTorch's defaults, because every network that uses them was published in
@@ -9,6 +10,11 @@ import keras
 from keras import ops
 
 MINIMUM_SIZE = 8  # pixels, height and width: below it a picture is mostly padding for every network here
+SIDES = ("low", "mid", "high")  # three exposures; the middle one is the reference
+EXPOSURES = tuple(f"{kind}_{side}" for kind in ("ldr", "hdr") for side in SIDES)  # inputs: the pictures and their radiance
+WINDOW = 8  # pixels, height and width of an attention window
+SHIFT = WINDOW // 2  # of every other block's windows
+MASKED = -100.0  # added to the attention between pixels that meet in a window but are no neighbours
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -43,6 +49,18 @@ def picture_inputs(names, channels: int) -> tuple[dict, list]:
     """
     inputs = {name: keras.Input((None, None, channels), name=name) for name in names}
     return inputs, [MinimumSize(name=f"{name}_size", dtype="float32")(picture) for name, picture in inputs.items()]
+
+
+def radiance_inputs() -> tuple[dict, list]:
+    """Makes the inputs of a network that SelfHDR trains: `ldr_*`, the picture, and `hdr_*`, its radiance, of each of `SIDES`.
+
+    Returns:
+        The dict of named `keras.Input`, [B, H, W, 3], and for each exposure its radiance and the picture behind it,
+        [B, H, W, 6].
+    """
+    inputs, pictures = picture_inputs(EXPOSURES, channels=3)
+    ldr, hdr = pictures[:3], pictures[3:]
+    return inputs, [ops.concatenate(pair, axis=-1) for pair in zip(hdr, ldr, strict=True)]
 
 
 def torch_convolution(channels: int, filters: int, size: int, name: str, **arguments) -> keras.layers.Conv2D:
@@ -103,43 +121,68 @@ def dense_decoder(features, channels: int, names):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class PadToMultiple(keras.layers.Layer):
-    """Mirrors pictures [B, H, W, C] at the bottom and on the right, the border itself not repeated, so that H and W become
-    multiples of `multiple`, which H and W may not be below."""
+    """Mirrors pictures [B, H, W, C], the border itself not repeated, so that H and W become multiples of `multiple`, which they
+    may not be below.
 
-    def __init__(self, multiple: int, **kwargs):
+    Args:
+        multiple: in pixels.
+        around: False pads at the bottom and on the right, and nothing where nothing is missing. True pads half before and the
+            rest after, and where nothing is missing a whole `multiple` more, as SelfHDR does at test time.
+    """
+
+    def __init__(self, multiple: int, around: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.multiple = multiple
+        self.multiple, self.around = multiple, around
 
     def call(self, x):
         return self._pad(self._pad(x, 1), 2)
 
     def _pad(self, x, axis):
         size = ops.shape(x)[axis]
-        missing = -size % self.multiple
+        missing = self._missing(size)
         if isinstance(missing, int) and missing == 0:
             return x
-        end = (slice(None),) * axis + (slice(size - 1 - missing, size - 1),)
-        return ops.concatenate([x, ops.flip(x[end], axis)], axis)
+        before = missing // 2 if self.around else 0
+        after = missing - before
+        start = ops.flip(x[(slice(None),) * axis + (slice(1, before + 1),)], axis)
+        end = ops.flip(x[(slice(None),) * axis + (slice(size - 1 - after, size - 1),)], axis)
+        return ops.concatenate([start, x, end] if self.around else [x, end], axis)
+
+    def _missing(self, size):
+        return self.multiple - size % self.multiple if self.around else -size % self.multiple
 
     def compute_output_shape(self, shape):
-        sizes = [size and size + -size % self.multiple for size in shape[1:3]]
-        return (shape[0], *sizes, shape[3])
+        return (shape[0], *(size and size + self._missing(size) for size in shape[1:3]), shape[3])
 
     def get_config(self):
-        return super().get_config() | {"multiple": self.multiple}
+        return super().get_config() | {"multiple": self.multiple, "around": self.around}
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class CropLike(keras.layers.Layer):
-    """Cuts pictures [B, H, W, C] at the bottom and on the right to the height and width of a second picture."""
+    """Cuts pictures [B, H, W, C] to the height and width of a second picture.
+
+    Args:
+        around: False cuts at the bottom and on the right; True undoes `PadToMultiple` of the same argument.
+    """
+
+    def __init__(self, around: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.around = around
 
     def call(self, pair):
         x, like = pair
-        return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+        height, width = ops.shape(like)[1:3]
+        if self.around:
+            x = x[:, (ops.shape(x)[1] - height) // 2 :, (ops.shape(x)[2] - width) // 2 :]
+        return x[:, :height, :width]
 
     def compute_output_shape(self, shapes):
         x, like = shapes
         return (x[0], like[1], like[2], x[3])
+
+    def get_config(self):
+        return super().get_config() | {"around": self.around}
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -196,7 +239,162 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
+def spatial_attention(features, reference, name: str):
+    """Weighs features [B, H, W, C] by 0..1, which two 3x3 convolutions find in them and in those of the reference exposure."""
+    filters = features.shape[-1]
+    x = ops.concatenate([features, reference], axis=-1)
+    x = torch_convolution(2 * filters, 2 * filters, 3, f"{name}_conv1", padding="same")(x)
+    x = torch_convolution(2 * filters, filters, 3, f"{name}_conv2", padding="same")(ops.leaky_relu(x, 0.01))
+    return features * ops.sigmoid(x)
+
+
+def radiance(x):
+    """The radiance 0..1, in float32 whatever precision the network computes in."""
+    return keras.layers.Activation("sigmoid", dtype="float32", name="hdr")(x)
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class WindowAttention(keras.layers.Layer):
+    """Attention among the pixels of a window of 8x8, from queries, keys and values of several heads: [B, H, W, 3 C] ->
+    [B, H, W, C], H and W multiples of 8.
+
+    Liu et al., "Swin Transformer", ICCV 2021, as SwinIR and its successors have it: to each product of query and key, over the
+    root of the channels of a head, a learned bias is added, which depends on how far apart the two pixels are. Where the
+    windows are shifted, by 4 pixels down and to the right, those at the bottom and on the right go on at the top and on the
+    left; pixels that are no neighbours in the picture do not see each other there.
+
+    Args:
+        heads: number of heads, which divides C.
+        shifted: whether the windows are shifted.
+    """
+
+    def __init__(self, heads: int, shifted: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.shifted = heads, shifted
+
+    def build(self, shape):
+        # Row (dy + 7) * 15 + dx + 7: the bias of a pixel dy below and dx to the right of the one it looks at.
+        self.position_bias = self.add_weight(
+            shape=((2 * WINDOW - 1) ** 2, self.heads), initializer=_small(), name="position_bias"
+        )
+
+    def call(self, x):
+        height, width, channels = (*ops.shape(x)[1:3], x.shape[-1])
+        rows, columns, of_head = height // WINDOW, width // WINDOW, channels // (3 * self.heads)
+        if self.shifted:
+            x = ops.roll(x, (-SHIFT, -SHIFT), axis=(1, 2))
+        # [B * rows, 8, columns, 8, 3 * heads, of head] -> [B * rows, columns, 3 * heads, 64, of head]
+        x = ops.reshape(x, (-1, WINDOW, columns, WINDOW, 3 * self.heads, of_head))
+        x = ops.transpose(x, (0, 2, 4, 1, 3, 5))
+        x = ops.reshape(x, (-1, columns, 3 * self.heads, WINDOW**2, of_head))
+        query, key, value = ops.split(x, 3, axis=2)
+        products = ops.matmul(query * of_head**-0.5, ops.swapaxes(key, -1, -2))
+        bias = self._bias()
+        if self.shifted:  # where both masks meet they count twice, which softmax does not show
+            end = ops.arange(WINDOW) >= WINDOW - SHIFT
+            products = products + self._mask(ops.arange(columns) == columns - 1, ops.tile(end, (WINDOW,)))
+            row = ops.arange(ops.shape(x)[0]) % rows
+            bias = bias + self._mask(row == rows - 1, ops.repeat(end, WINDOW))[:, None]
+        x = ops.matmul(ops.softmax(products + bias), value)
+        x = ops.reshape(x, (-1, columns, self.heads, WINDOW, WINDOW, of_head))
+        x = ops.reshape(ops.transpose(x, (0, 3, 1, 4, 2, 5)), (-1, height, width, self.heads * of_head))
+        return ops.roll(x, (SHIFT, SHIFT), axis=(1, 2)) if self.shifted else x
+
+    def _bias(self):
+        """[heads, 64, 64]."""
+        at = ops.arange(WINDOW)
+        far = at[:, None] - at + WINDOW - 1
+        index = far[:, None, :, None] * (2 * WINDOW - 1) + far[None, :, None, :]
+        bias = ops.take(ops.transpose(self.position_bias), ops.reshape(index, (-1,)), axis=1)
+        return ops.reshape(bias, (self.heads, WINDOW**2, WINDOW**2))
+
+    def _mask(self, last, end):
+        """[windows, 1, 64, 64]: `MASKED` in the last window between the pixels before and behind the end of the picture.
+
+        One is for rows and one for columns of windows: one for all windows would hold a sixth of the products, and TensorFlow
+        makes those of all blocks ahead.
+        """
+        apart = ops.logical_and(last[:, None, None], ops.not_equal(end[:, None], end))
+        return MASKED * ops.cast(apart, self.compute_dtype)[:, None]
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], shape[-1] // 3)
+
+    def get_config(self):
+        return super().get_config() | {"heads": self.heads, "shifted": self.shifted}
+
+
+def swin_block(x, heads: int, shifted: bool, drop: float, name: str):
+    """A block of window attention and a perceptron of twice the width, each behind a norm and added to what it saw.
+
+    Args:
+        x: [B, H, W, C], H and W multiples of 8.
+        heads: of the attention.
+        shifted: whether its windows are.
+        drop: probability, in training, with which an example skips each of the two (stochastic depth).
+        name: begins the layers' names.
+
+    Returns:
+        [B, H, W, C], and what the first norm gave.
+    """
+    filters = x.shape[-1]
+    normed = layer_norm(x, f"{name}_norm1")
+    y = dense(normed, 3 * filters, f"{name}_qkv")
+    y = WindowAttention(heads, shifted, name=f"{name}_attention")(y)
+    x = x + _skipped(dense(y, filters, f"{name}_projection"), drop)
+    y = perceptron(layer_norm(x, f"{name}_norm2"), 2 * filters, f"{name}_mlp")
+    return x + _skipped(y, drop), normed
+
+
+def perceptron(x, hidden: int, name: str):
+    """Two dense layers, of `hidden` and again as many channels as x [..., C] has, and the exact GELU between them."""
+    y = ops.gelu(dense(x, hidden, f"{name}1"), approximate=False)
+    return dense(y, x.shape[-1], f"{name}2")
+
+
+def dense(x, filters: int, name: str, **arguments):
+    """A dense layer on the channels, kernel from a normal distribution of deviation 0.02: [..., C] -> [..., filters]."""
+    return keras.layers.Dense(filters, kernel_initializer=_small(), name=name, **arguments)(x)
+
+
+def layer_norm(x, name: str):
+    """Layer normalisation of the channels with PyTorch's epsilon."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, name=name)(x)
+
+
+def drop_rates(depths, last: float) -> list[list[float]]:
+    """The probabilities of stochastic depth for groups of blocks, evenly from 0 for the first block to `last`."""
+    count = sum(depths)
+    rates = iter([last * i / max(count - 1, 1) for i in range(count)])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def _skipped(x, drop):
+    return keras.layers.Dropout(drop, noise_shape=(None, 1, 1, 1))(x) if drop else x
+
+
+def _small():
+    # The originals draw from a truncated normal, but truncate it at 100 deviations.
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
 def torch_names(convolutions: dict[str, str]) -> dict[str, str]:
     """The weight map {variable path: PyTorch name} of convolutions {layer name: name of the PyTorch module}."""
     kinds = (("kernel", "weight"), ("bias", "bias"))
     return {f"{layer}/{ours}": f"{module}.{theirs}" for layer, module in convolutions.items() for ours, theirs in kinds}
+
+
+def norm_names(norms: dict[str, str]) -> dict[str, str]:
+    """The weight map of normalisation layers {layer name: name of the PyTorch module}."""
+    kinds = (("gamma", "weight"), ("beta", "bias"))
+    return {f"{layer}/{ours}": f"{module}.{theirs}" for layer, module in norms.items() for ours, theirs in kinds}
+
+
+def swin_names(layer: str, module: str) -> dict[str, str]:
+    """The weight map of `swin_block`: the beginning of its layers' names and the name of the PyTorch module."""
+    dense = {"qkv": "attn.qkv", "projection": "attn.proj", "mlp1": "mlp.fc1", "mlp2": "mlp.fc2"}
+    return (
+        norm_names({f"{layer}_norm{i}": f"{module}.norm{i}" for i in (1, 2)})
+        | torch_names({f"{layer}_{ours}": f"{module}.{theirs}" for ours, theirs in dense.items()})
+        | {f"{layer}_attention/position_bias": f"{module}.attn.relative_position_bias_table"}
+    )

@@ -49,9 +49,9 @@ SLOPE = 0.2
 BLOCKS = 9  # residual blocks of the alignment
 DENSE = 6  # convolutions of the dense block that add channels
 GAMMA = 2.2
-SIDES = ("low", "mid", "high")
+SIDES = blocks.SIDES
 ENCODERS = {"low": "Align_Encoder_low", "mid": "Align_Encoder_midforlow"}  # scopes of the original
-EXPOSURES = tuple(f"{kind}_{side}" for kind in ("ldr", "hdr") for side in SIDES)  # the inputs of the merging network
+EXPOSURES = blocks.EXPOSURES  # the inputs of the merging network
 
 
 def esbn_align(filters: int = 64, name: str = "esbn_align") -> keras.Model:
