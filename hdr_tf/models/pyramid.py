@@ -12,7 +12,8 @@ Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave th
 3. A dilated residual network takes the report at the level whose short side is 48 to 95 pixels, so that it sees about half the
    picture whatever the resolution; it sees each exposure against the mean of all.
 4. Two convolutions at a quarter of the size turn 2 and 3 into weights, a softmax over the exposures for each of the four
-   finest levels, and into a boost of detail for each of these; the coarser levels share one map, made by 3 alone.
+   finest levels, and into a boost of detail for each of these but the finest, where noise lives; the coarser levels share
+   one map, made by 3 alone.
 5. Each level is blended with its weights, the three colours with the same ones, so that no hue is invented.
 
 The convolutions follow Keras' precision policy; pyramids, weights and blend are float32 under any.
@@ -79,7 +80,7 @@ def pyramid(
 
     report = _stem(conv, pictures, filters, "stem")
     context, context_level = _context(conv, report, levels, filters, "context")
-    weights = _fine_weights(conv, report, context, context_level, gaussians, filters, "fine")
+    weights = _fine_weights(conv, report, context, context_level, gaussians, filters // 2, "fine")
     weights += _coarse_weights(conv, context, context_level, sizes, "coarse")
 
     fused = _blend([g[levels] for g in gaussians], weights[levels])
@@ -87,8 +88,10 @@ def pyramid(
         details = [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
         fused = _blend(details, weights[level]) + _up(fused, sizes[level])
     # The finest weights are smooth, being enlarged four times, so that the detail of the blend is the blend of the details
-    # but for second-order terms: one enlargement at full size serves all exposures.
-    blend = _blend([g[0] for g in gaussians], weights[0])
+    # but for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
+    *others, last = (g[0] for g in gaussians)
+    differences = [(picture - last) * weight for picture, weight in zip(others, weights[0], strict=True)]
+    blend = keras.layers.Add(dtype="float32")([last, *differences])
     fused = blend + _up(fused - _down(blend), blend)
     return keras.Model(inputs, {"fused": fused}, name=name)
 
@@ -104,31 +107,33 @@ def _context(conv, report, levels, filters, name):
     x = report
     for _ in range(QUARTER, level):
         x = [_down(features) for features in x]
-    x = _against_mean(conv, x, filters, f"{name}_entry")
+    x = [ops.relu(features) for features in _against_mean(conv, x, filters, f"{name}_entry")]
     for i, dilation in enumerate((1, 2, 4, 8, 1), start=1):
-        residual = _against_mean(conv, x, filters, f"{name}_block{i}", dilation)
-        x = [a + b for a, b in zip(x, residual, strict=True)]
+        residual = _against_mean(conv, x, filters, f"{name}_block{i}", dilation=dilation)
+        x = [a + ops.relu(b) for a, b in zip(x, residual, strict=True)]
     return x, level
 
 
 def _fine_weights(conv, report, context, level, gaussians, filters, name):
-    """Weights of the levels below FINE_LEVELS, boost included: at each level a map for each exposure."""
+    """Weights of the levels below FINE_LEVELS: at each level a map for each exposure, boost included; at the finest one no
+    boost, and no map for the last exposure."""
     sizes = gaussians[0]
-    project = conv(filters // 2, 1, f"{name}_context")
-    context = _to_level([project(x) for x in context], level, QUARTER, sizes)
-    x = [keras.layers.Concatenate()(pair) for pair in zip(report, context, strict=True)]
-    x = _against_mean(conv, x, filters, f"{name}_conv1")
-    last = conv(filters, 3, f"{name}_conv2", activation="relu")
-    head = conv(2 * FINE_LEVELS, 3, f"{name}_head")
-    votes = [head(last(features)) for features in x]  # channels: a logit, then a vote for the boost, for each level
+    context = _against_mean(conv, context, filters, f"{name}_context", size=1)
+    x = _against_mean(conv, report, filters, f"{name}_report")
+    x = [ops.relu(a + b) for a, b in zip(x, _to_level(context, level, QUARTER, sizes), strict=True)]
+    head = conv(2 * FINE_LEVELS - 1, 3, f"{name}_head")
+    votes = [head(features) for features in x]  # channels: a logit for each level, a vote for the boost of each but the finest
 
     quarter = [g[QUARTER] for g in gaussians]
     spread = keras.layers.Maximum(dtype="float32")(quarter) - keras.layers.Minimum(dtype="float32")(quarter)
     spread = ops.mean(spread, axis=-1, keepdims=True)
     boost = ops.sigmoid(keras.layers.Average(dtype="float32")([v[..., FINE_LEVELS:] for v in votes]) - 2)
     boost = 1 + spread / (spread + BOOST_SPREAD) * boost
-    weights = [weight * boost for weight in _softmax([v[..., :FINE_LEVELS] for v in votes])]
-    return [_to_level([w[..., at : at + 1] for w in weights], QUARTER, at, sizes, repeat=3) for at in range(FINE_LEVELS)]
+    weights = _softmax([v[..., :FINE_LEVELS] for v in votes])
+    maps = [[weight[..., :1] for weight in weights[:-1]]]
+    boosted = [weight[..., 1:] * boost for weight in weights]
+    maps += [[weight[..., at : at + 1] for weight in boosted] for at in range(FINE_LEVELS - 1)]
+    return [_to_level(level_maps, QUARTER, at, sizes, repeat=3) for at, level_maps in enumerate(maps)]
 
 
 def _coarse_weights(conv, context, level, sizes, name):
@@ -138,11 +143,11 @@ def _coarse_weights(conv, context, level, sizes, name):
     return [_to_level(weights, level, at, sizes) for at in range(FINE_LEVELS, len(sizes))]
 
 
-def _against_mean(conv, exposures, filters, name, dilation=1):
+def _against_mean(conv, exposures, filters, name, size=3, dilation=1):
     """Convolution of each exposure's features plus one of their mean, so that each is seen against the others."""
-    own = conv(filters, 3, name, dilation_rate=dilation)
-    mean = conv(filters, 3, f"{name}_mean", dilation_rate=dilation, use_bias=False)(keras.layers.Average()(exposures))
-    return [ops.relu(own(x) + mean) for x in exposures]
+    own = conv(filters, size, name, dilation_rate=dilation)
+    mean = conv(filters, size, f"{name}_mean", dilation_rate=dilation, use_bias=False)(keras.layers.Average()(exposures))
+    return [own(x) + mean for x in exposures]
 
 
 def _softmax(logits):
