@@ -9,7 +9,7 @@ import pytest
 import hdr_tf
 from hdr_tf import metrics, reconstruction, weights
 from hdr_tf.image import files, synthesis
-from hdr_tf.models import build
+from hdr_tf.models import build, densefuse
 
 SHIPPED = sorted(weights.PRETRAINED.glob("*.weights.h5"))
 
@@ -38,13 +38,22 @@ def test_the_default_beats_mertens_on_the_sample_bracket():
     assert metrics.mef_ssim(exposures, hdr_tf.fuse(exposures)) > metrics.mef_ssim(exposures, mertens(exposures))
 
 
+@pytest.mark.parametrize(("channels", "most"), [(1, 0.1), (3, 0.5)])
+def test_densefuse_gives_a_picture_back(channels, most):
+    """Levels squared; the cards tell 0.0035 and 0.116 of real pictures, and the authors' weights have 0.0081 and 0.685."""
+    picture = np.float32(synthesis.sample_bracket()[1][None, ..., :channels])
+    network = densefuse.autoencoder(channels)
+    weights.load_weights(network, weights.PRETRAINED / f"densefuse_{'gray' if channels == 1 else 'rgb'}.weights.h5")
+    assert np.mean((network({"picture": picture})["picture"] - picture) ** 2) < most
+
+
 @pytest.mark.slow
 def test_the_default_on_real_pairs(reference):
     scores = []
     for folder in sorted(path for path in (reference / "mefb_dev").iterdir() if path.is_dir()):
         pictures = [files.read_picture(path).pixels for path in files.list_pictures(folder)]
         scores.append(metrics.mef_ssim(pictures, hdr_tf.fuse(pictures)))
-    # The card's mean is 0.9872 and its worst 0.969; another release of a library may move the fourth digit.
+    # The card's mean is 0.9866 and its worst 0.967; another release of a library may move the fourth digit.
     assert len(scores) == 12
-    assert np.mean(scores) == pytest.approx(0.9872, abs=1e-3)
-    assert min(scores) == pytest.approx(0.969, abs=2e-3)
+    assert np.mean(scores) == pytest.approx(0.9866, abs=1e-3)
+    assert min(scores) == pytest.approx(0.967, abs=2e-3)

@@ -56,7 +56,8 @@ def made_pair(name: str, radiance: np.ndarray, rng: np.random.Generator) -> Pair
 
 
 class MadePairs(Sequence):
-    """Pairs made from radiance files when they are asked for; pair i depends on the seed and i alone."""
+    """Pairs made from radiance files when they are asked for; pair i depends on the seed and i alone, its reference but for a
+    level in places, as OpenCV's fusion does."""
 
     def __init__(self, paths: Sequence[pathlib.Path], count: int, seed: int = 0):
         """Args: files, as from `sources.radiance_files`, which the pairs take in turn; number of pairs; seed."""
