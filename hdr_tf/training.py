@@ -333,6 +333,15 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
     )
 
 
+def save_weights(network, name: str, config: TrainingConfig) -> None:
+    """Writes the weights into the run folder as NAME.weights.h5, and says so."""
+    from hdr_tf import weights
+
+    path = pathlib.Path(config.run) / f"{name}.weights.h5"
+    weights.save_weights(network, path)
+    print(f"{path}: {config.steps} steps")
+
+
 def _clock(model):
     """A callback that logs steps_per_second and input_share, the share of the time in which the program waits for a batch.
 

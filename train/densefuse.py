@@ -42,7 +42,7 @@ def main(config: Config) -> None:
 
     from keras import ops
 
-    from hdr_tf import losses, training, weights
+    from hdr_tf import losses, training
     from hdr_tf.image import examples
     from hdr_tf.models.densefuse import autoencoder
     from tfrecords import dataset
@@ -71,9 +71,7 @@ def main(config: Config) -> None:
         return training.sheet([column[:4] / 127.5 - 1 for column in columns])
 
     training.fit(model, data, config, sample)
-    path = pathlib.Path(config.run) / f"{name}.weights.h5"
-    weights.save_weights(network, path)
-    print(f"{path}: {config.steps} steps")
+    training.save_weights(network, name, config)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,7 @@ def main(config: Config) -> None:
         return training.sheet([(pictures["ldr_low"][0], aligned, wanted["aligned"][0]), (middle, middle, middle)])
 
     training.fit(model, data, config, sample)
-    path = pathlib.Path(config.run) / f"esbn_align_{config.side}.weights.h5"
-    weights.save_weights(model, path)
-    print(f"{path}: {config.steps} steps")
+    training.save_weights(model, f"esbn_align_{config.side}", config)
 
 
 if __name__ == "__main__":

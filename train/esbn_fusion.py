@@ -105,11 +105,9 @@ def main(config: Config) -> None:
         return training.sheet([*columns, (exposures["ldr_high"][0], truth_picture)])
 
     training.fit(trainer, data, config, sample)
-    path = pathlib.Path(config.run) / "esbn_fusion.weights.h5"
     whole = esbn.esbn_fusion(config.filters, config.growth)
     set_convolutions(whole, convolutions(model))
-    weights.save_weights(whole, path)
-    print(f"{path}: {config.steps} steps")
+    training.save_weights(whole, "esbn_fusion", config)
 
 
 def fit_pixels(config: Config) -> dict[str, list]:

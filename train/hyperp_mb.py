@@ -43,7 +43,7 @@ def main(config: Config) -> None:
 
     from keras import ops
 
-    from hdr_tf import losses, training, weights
+    from hdr_tf import losses, training
     from hdr_tf.image import examples
     from hdr_tf.models import build
     from tfrecords import dataset
@@ -72,9 +72,7 @@ def main(config: Config) -> None:
         return training.sheet([column / 127.5 - 1 for column in (first["under"], first["over"], fused, first["target"])])
 
     training.fit(model, data, config, sample)
-    path = pathlib.Path(config.run) / "hyperp_mb.weights.h5"
-    weights.save_weights(network, path)
-    print(f"{path}: {config.steps} steps")
+    training.save_weights(network, "hyperp_mb", config)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(config: Config) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from hdr_tf import training, weights
+    from hdr_tf import training
     from tfrecords import dataset
 
     if not config.data:
@@ -65,9 +65,7 @@ def main(config: Config) -> None:
         return (np.clip(row, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     training.fit(model, data, config, sample)
-    path = pathlib.Path(config.run) / "pyramid.weights.h5"
-    weights.save_weights(model.network, path)
-    print(f"{path}: {config.steps} steps")
+    training.save_weights(model.network, "pyramid", config)
 
 
 def trainer(filters: int):
