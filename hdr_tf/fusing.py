@@ -8,6 +8,8 @@ its rounding and truncation included; 16-bit ones through the same formulas in f
 Pictures are sorted from dark to bright, aligned if asked for, split into what the network takes and a remainder
 (chroma), fused, and joined again. TensorFlow is imported when the first network is built: it takes seconds, and to be
 told of a wrong file name should not.
+
+"dqn_editor" is no network from pictures to a picture: it edits an exposure between two step by step (hdr_tf/editor.py).
 """
 
 import dataclasses
@@ -21,6 +23,7 @@ import cv2
 import numpy as np
 from absl import logging
 
+from hdr_tf.image import brackets as bracket_files
 from hdr_tf.image import color, files, synthesis
 from hdr_tf.image.align import align as align_pictures
 
@@ -88,6 +91,9 @@ SYSTEMS = {
     ),
 }
 
+EDITOR = "dqn_editor"
+MODELS = (*SYSTEMS, EDITOR)
+
 
 def fuse(
     images: Sequence[str | os.PathLike | np.ndarray],
@@ -96,6 +102,7 @@ def fuse(
     align: Align = "none",
     keep_order: bool = False,
     max_pixels: int = files.MAX_PIXELS,
+    vgg_weights: str | None = None,
 ) -> np.ndarray:
     """Fuses differently exposed pictures of one scene into one.
 
@@ -105,12 +112,14 @@ def fuse(
 
     Args:
         images: two or more paths, or arrays [H, W, 3] (RGB) or [H, W], uint8 or uint16, of one size. 8 and 16 bit
-            together give 16 bit. Pictures whose channels differ by at most 3 levels of 255 count as gray.
-        model: a name in `SYSTEMS`.
+            together give 16 bit. Pictures whose channels differ by at most 3 levels of 255 count as gray. A single path may
+            be that of a picture that holds two exposures as its halves (hdr_tf/image/brackets.py).
+        model: a name in `MODELS`; "dqn_editor" takes two pictures.
         weights: a .weights.h5 file; None takes those that come with the software.
         align: "homography" or "mtb" brings the pictures onto the middle one (of two: onto the brighter one).
         keep_order: the pictures come dark to bright already.
         max_pixels: a file with more is refused before it is decoded.
+        vgg_weights: a file of VGG16's weights for a policy of "dqn_editor" that sees its features; None downloads them.
 
     Returns:
         The fused picture in the pictures' depth: [H, W, 3], or [H, W] if all pictures are gray.
@@ -119,8 +128,8 @@ def fuse(
         ValueError: pictures, model and weights do not go together; the message says what was expected and found.
         OSError: a file cannot be read.
     """
-    pictures, network = _prepare(_listed(images), model, weights, align, keep_order, max_pixels)
-    return _fuse(pictures, SYSTEMS[model], network)
+    pictures, network = _prepare(_listed(images), model, weights, align, keep_order, max_pixels, vgg_weights)
+    return _fuse(pictures, model, network)[0]
 
 
 def fuse_files(
@@ -134,6 +143,8 @@ def fuse_files(
     align: Align = "none",
     keep_order: bool = False,
     max_pixels: int = files.MAX_PIXELS,
+    vgg_weights: str | None = None,
+    trace: str | os.PathLike | None = None,
 ) -> np.ndarray:
     """`fuse`, with the result written to a file; returns what was written.
 
@@ -143,6 +154,7 @@ def fuse_files(
         depth: bits of the output; None keeps the pictures' depth, but for JPEG, which has 8.
         quality: of a JPEG, 1 to 100.
         save_aligned: folder for the sorted and aligned pictures, as 1_<name>.png, 2_<name>.png, ...
+        trace: of "dqn_editor" a file for a picture of every step, with its Q values.
 
     For the other arguments and what is raised see `fuse`.
     """
@@ -152,7 +164,11 @@ def fuse_files(
     if not 1 <= quality <= 100:
         raise ValueError(f"{output}: expected a JPEG quality of 1 to 100, found {quality}")
     _check_output(output, depth, images)
-    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels)
+    if trace is not None:
+        if model != EDITOR:
+            raise ValueError(f"trace: expected the model {EDITOR}, which works in steps, found {model}")
+        _check_output(trace := pathlib.Path(trace), None, [*images, output])
+    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
     aligned = {}
     for number, picture in enumerate(pictures if save_aligned is not None else (), start=1):
         stem = picture.path.stem if picture.path else "picture"
@@ -161,7 +177,11 @@ def fuse_files(
         if target.resolve() == output.resolve():
             raise ValueError(f"{output}: would be the output and an aligned picture; choose another output")
         aligned[target] = picture.pixels
-    fused = _fuse(pictures, SYSTEMS[model], network)
+    fused, steps = _fuse(pictures, model, network)
+    if trace is not None:
+        from hdr_tf.editor import sheet
+
+        aligned[trace] = sheet(steps)
     fused = files.to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
     for target, pixels in {**aligned, output: fused}.items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -270,12 +290,15 @@ def _listed(images):
     return list(images)
 
 
-def _prepare(images, model, weights, align, keep_order, max_pixels):
+def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights):
     """Reads, sorts and aligns the pictures; returns them, of one depth, and the network. All that can be wrong raises
     before the first line is logged."""
-    check_model(model, weights, len(images))
-    pictures = [_read(image, number, max_pixels) for number, image in enumerate(images, start=1)]
+    halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
+    check_model(model, weights, 2 if halves else len(images))
+    pictures = _read_halves(images[0]) if halves else [_read(x, number, max_pixels) for number, x in enumerate(images, start=1)]
     names = [str(picture.path or f"picture {number}") for number, picture in enumerate(pictures, start=1)]
+    if halves:
+        names = [f"{name}, half {number}" for number, name in enumerate(names, start=1)]
     height, width = pictures[0].pixels.shape[:2]
     for name, picture in zip(names, pictures, strict=True):
         other = picture.pixels.shape[:2]
@@ -287,7 +310,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{names[0]}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}")
     eight_bit = all(picture.pixels.dtype == np.uint8 for picture in pictures)
-    network = _compiled(model, weights, len(pictures), height, width, eight_bit)
+    network = _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
 
     for name, picture in zip(names, pictures, strict=True):
         for note in picture.notes:
@@ -296,8 +319,10 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
         logging.info("some pictures have 8 bit and some 16: fused in 16 bit")
         pictures = [dataclasses.replace(picture, pixels=files.to_depth(picture.pixels, 16)) for picture in pictures]
     gray = [files.is_gray(picture.pixels) for picture in pictures]
-    if not keep_order and not _is_gray_and_colour(pictures, gray):
-        pictures = dark_to_bright(pictures, names)
+    if not keep_order and (model == EDITOR or not _is_gray_and_colour(pictures, gray)):
+        given, pictures = pictures, dark_to_bright(pictures, names)
+        if model == EDITOR and pictures[0] is not given[0]:
+            logging.info("swapped: %s is the under-exposed picture, %s the over-exposed one", *names[::-1])
     if align != "none":
         # The middle one; of two the brighter one, onto which HyperP_MB warps the darker one.
         aligned = align_pictures([picture.pixels for picture in pictures], align, reference=len(pictures) // 2)
@@ -307,12 +332,21 @@ def _prepare(images, model, weights, align, keep_order, max_pixels):
 
 def check_model(model: str, weights: str | os.PathLike | None, count: int) -> None:
     """Raises ValueError if there is no such model or file of weights, or the model does not take `count` pictures."""
-    if model not in SYSTEMS:
-        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(SYSTEMS)}, or esbn for radiance")
+    if model not in MODELS:
+        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}, or esbn for radiance")
     if count < 2:
         raise ValueError(f"expected at least 2 pictures to fuse, found {count}")
+    if model == EDITOR and count > 2:
+        raise ValueError(f"{EDITOR}: expected 2 pictures to fuse, found {count}")
     if weights is not None and not pathlib.Path(weights).is_file():
         raise ValueError(f"{weights}: expected a .weights.h5 file, found none")
+
+
+def _read_halves(path):
+    try:
+        return bracket_files.read_bracket(bracket_files.Bracket("", (pathlib.Path(path),)))
+    except ValueError as error:
+        raise ValueError(f"expected at least 2 pictures to fuse, found 1; {error}") from error
 
 
 def _read(image, number, max_pixels):
@@ -350,8 +384,11 @@ def _gray(pixels):
     return pixels if pixels.ndim == 2 else color.luminance(pixels)
 
 
-def _fuse(pictures, system, network):
-    """Fuses pictures of one depth and size; see `fuse`."""
+def _fuse(pictures, model, network):
+    """Fuses pictures of one depth and size; see `fuse`. Returns the result, and of the editor the steps."""
+    if model == EDITOR:
+        return _edit(pictures, network)
+    system = SYSTEMS[model]
     eight_bit = pictures[0].pixels.dtype == np.uint8
     pixels = [picture.pixels if eight_bit else picture.pixels / np.float32(257) for picture in pictures]
 
@@ -379,7 +416,20 @@ def _fuse(pictures, system, network):
             logging.info("one gray and one colour picture: luminances fused, colour kept")
             chroma = [chroma[gray.index(False)]]
         fused = join(fuse_luminance(luminances), chroma)
-    return fused if eight_bit else np.round(np.clip(fused, 0, 255) * 257.0).astype(np.uint16)
+    return fused if eight_bit else np.round(np.clip(fused, 0, 255) * 257.0).astype(np.uint16), ()
+
+
+def _edit(pictures, policy):
+    from hdr_tf import editor
+
+    def gray(pixels):
+        return np.rint(_gray(pixels)).astype(pixels.dtype)
+
+    pixels = [picture.pixels for picture in pictures]
+    if all(files.is_gray(p) for p in pixels):
+        fused, steps = editor.fuse(policy, *(_rgb(gray(p)) for p in pixels))
+        return gray(fused), steps
+    return editor.fuse(policy, *map(_rgb, pixels))
 
 
 def _rgb(pixels):
@@ -390,19 +440,32 @@ def load_network(model: str, weights: str | os.PathLike | None = None, **argumen
     """Builds a network and loads its weights.
 
     Args:
-        model: a name in `SYSTEMS`.
+        model: a name in `MODELS`.
         weights: a .weights.h5 file; None takes those that come with the software.
-        **arguments: of the network's builder.
+        **arguments: of the network's builder, of "dqn_editor" those of `editor.load_policy`.
 
     Returns:
-        A keras.Model, see `hdr_tf.models`.
+        A keras.Model, see `hdr_tf.models`; of "dqn_editor" an `editor.Policy`.
 
     Raises:
         ValueError: unknown model or arguments, no weights or those of another network.
         OSError: the weights cannot be read.
     """
+    from hdr_tf import editor
     from hdr_tf.models import build
-    from hdr_tf.weights import load_weights, pretrained
+    from hdr_tf.weights import load_weights
+
+    path = weights_file(model, weights)
+    if model == EDITOR:
+        return editor.load_policy(path, **arguments)
+    network = build(model, **arguments)
+    load_weights(network, path)
+    return network
+
+
+def weights_file(model: str, weights: str | os.PathLike | None) -> str | os.PathLike:
+    """Returns the file of a model's weights, of None the one that comes with the software; ValueError if there is none."""
+    from hdr_tf.weights import pretrained
 
     path = pretrained(model) if weights is None else weights
     if path is None:
@@ -410,15 +473,14 @@ def load_network(model: str, weights: str | os.PathLike | None = None, **argumen
             f"{model} comes without weights: convert its authors' with `python tools/convert_checkpoint.py "
             f"--model={model} --checkpoint=FILE --output={model}.weights.h5` and pass --weights={model}.weights.h5"
         )
-    network = build(model, **arguments)
-    load_weights(network, path)
-    return network
+    return path
 
 
-def _compiled(model, weights, count, height, width, eight_bit):
+def _compiled(model, weights, count, height, width, eight_bit, vgg_weights):
     """Returns a function from a list of pictures [1, H, W, C] in 0..255, dark to bright, to the fused tensor, likewise; uint8
-    to uint8, or float32 to float32. Pictures of other sizes may share it."""
-    arguments = tuple(SYSTEMS[model].arguments(count, height, width).items())
+    to uint8, or float32 to float32; of the editor its policy. Pictures of other sizes may share it."""
+    arguments = SYSTEMS[model].arguments(count, height, width) if model != EDITOR else {"vgg_weights": vgg_weights}
+    arguments = tuple(arguments.items())
     if weights is None:
         return _compile(model, None, None, arguments, eight_bit)
     path = pathlib.Path(weights)
@@ -428,9 +490,12 @@ def _compiled(model, weights, count, height, width, eight_bit):
 @functools.lru_cache(maxsize=16)
 def _compile(model, weights, changed, arguments, eight_bit):
     # `changed` only tells apart the versions of a file
+    network = load_network(model, weights, **dict(arguments))
+    if model == EDITOR:
+        return network
     import tensorflow as tf
 
-    system, network = SYSTEMS[model], load_network(model, weights, **dict(arguments))
+    system = SYSTEMS[model]
     dtype = tf.uint8 if eight_bit else tf.float32
     # `network.input` keeps the order, dark to bright; `network.inputs` is sorted by name.
     signature = [tf.TensorSpec([None, None, None, x.shape[-1]], dtype) for x in network.input.values()]

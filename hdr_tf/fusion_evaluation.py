@@ -3,7 +3,7 @@
 `evaluate` fuses every bracket of a folder (`hdr_tf.image.brackets`) with every model and scores the results by `METRICS`. The
 models, in 8 bit, a 16-bit picture reduced first, exposures dark to bright:
 
-    the networks of `hdr_tf.fusing.SYSTEMS`    by `fusing.fuse`, as users meet them
+    the networks of `hdr_tf.fusing.SYSTEMS`, and dqn_editor for scenes of two exposures, by `fusing.fuse`, as users meet them
     mertens, mertens_111                       OpenCV's createMergeMertens at its defaults, and with all three weights 1
     enfuse                                     the program of that name at its defaults, where it is installed
     mean                                       of the exposures, rounded
@@ -29,7 +29,7 @@ from hdr_tf.image import brackets, files, tone
 from hdr_tf.report import Metric
 
 MERTENS = {"mertens": (1.0, 1.0, 0.0), "mertens_111": (1.0, 1.0, 1.0)}  # contrast, saturation, well-exposedness
-MODELS = (*fusing.SYSTEMS, *MERTENS, "enfuse", "mean")
+MODELS = (*fusing.MODELS, *MERTENS, "enfuse", "mean")
 DARK = 25.0
 
 _CHANNELS = "of each channel, their mean"
@@ -182,7 +182,7 @@ def _check(folder, output, models, weights, references):
     for what, path in (("weights", weights), ("references", references)):
         if path is not None and not pathlib.Path(path).is_dir():
             raise ValueError(f"{path}: expected a folder of {what}, found none")
-    if weights is not None and not set(models) & set(fusing.SYSTEMS):
+    if weights is not None and not set(models) & set(fusing.MODELS):
         raise ValueError(f"{', '.join(models)}: no weights belong to that")
     if folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise ValueError(f"{output}: lies among the scenes and would be taken for one; choose a folder elsewhere")

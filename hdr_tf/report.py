@@ -19,6 +19,7 @@ from hdr_tf.image import files
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 _SIDE, _QUALITY = 360, 85  # of a thumbnail
+_COLORS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))  # of curves
 
 
 class Metric(NamedTuple):
@@ -64,6 +65,50 @@ def table(rows: list[list[str]]) -> list[str]:
         values = (value.rjust(width) for value, width in zip(values, widths[1:], strict=True))
         lines.append("  ".join([name.ljust(widths[0]), *values]))
     return lines
+
+
+def chart(lines: dict[str, tuple[np.ndarray, np.ndarray]], x_name: str, y_name: str) -> np.ndarray:
+    """Draws curves with axes and a legend.
+
+    Args:
+        lines: by name the x and the y of each point; what is not finite is left out.
+        x_name: what the x axis has.
+        y_name: what the y axis has.
+
+    Returns:
+        uint8 [480, 720, 3] RGB.
+    """
+    picture, left, top, right, bottom = np.full((480, 720, 3), 255, np.uint8), 70, 40, 700, 430
+    lines = {name: np.float64([x, y])[:, np.isfinite(y)] for name, (x, y) in lines.items()}
+    points = np.concatenate(list(lines.values()), axis=1)
+    low, high = points.min(axis=1), points.max(axis=1)
+    high = np.where(high > low, high, low + 1)
+
+    def place(x, y):
+        return np.int32(
+            np.rint(
+                [
+                    left + (x - low[0]) / (high[0] - low[0]) * (right - left),
+                    bottom - (y - low[1]) / (high[1] - low[1]) * (bottom - top),
+                ]
+            )
+        )
+
+    def write(text, x, y, color=(0, 0, 0)):
+        cv2.putText(picture, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
+
+    cv2.rectangle(picture, (left, top), (right, bottom), (128, 128, 128))
+    for share in np.linspace(0, 1, 5):
+        x, y = low + share * (high - low)
+        write(f"{x:g}", place(x, low[1])[0] - 20, bottom + 20)
+        write(f"{y:.3g}", 8, place(low[0], y)[1] + 5)
+    write(x_name, (left + right) / 2 - 20, bottom + 42)
+    write(y_name, 8, 20)
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        color = _COLORS[number % len(_COLORS)]
+        cv2.polylines(picture, [place(x, y).T.reshape(-1, 1, 2)], False, color, 2, cv2.LINE_AA)
+        write(name, left + 10, top + 18 * (number + 1), color)
+    return picture
 
 
 def as_text(report: dict) -> str:

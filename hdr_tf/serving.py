@@ -9,7 +9,7 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from hdr_tf import fusing, reconstruction
+from hdr_tf import editor, fusing, reconstruction
 
 SIGNATURE = "serving_default"
 TYPICAL_SIDE = 1024  # pixels: the pyramid's number of levels belongs to a size, though any size goes through it
@@ -21,10 +21,12 @@ def export(
     """Writes the folder of a SavedModel, completely or not at all.
 
     Its signature `serving_default` takes the network's inputs by name, [B, H, W, C] float32 of any size, and returns
-    {"fused": [B, H, W, C]}; the ranges are the network's own. That of "esbn" is `reconstruction.Esbn.reconstruct_batch`.
+    {"fused": [B, H, W, C]}; the ranges are the network's own. That of "esbn" is `reconstruction.Esbn.reconstruct_batch`; that
+    of "dqn_editor" takes "features", [B, length] float32 as hdr_tf/features.py makes them, and returns "q", [B, 6], and "edit",
+    [B] int64, the best one, -1 where no value is positive.
 
     Args:
-        model: a name in `fusing.SYSTEMS`, or "esbn".
+        model: a name in `fusing.MODELS`, or "esbn".
         output: the folder to make; it must not exist.
         weights: a .weights.h5 file, of "esbn" the folder of its three; None takes those that come with the software.
         exposures: number of inputs; None is 2, and 3 for "esbn".
@@ -36,7 +38,8 @@ def export(
     output = pathlib.Path(output)
     if output.exists() or output.is_symlink():
         raise ValueError(f"{output}: expected a folder that is not there yet; remove it or choose another")
-    write = _esbn(weights, exposures) if model == "esbn" else _fusing(model, weights, exposures)
+    special = {"esbn": _esbn, fusing.EDITOR: _editor}
+    write = special[model](weights, exposures) if model in special else _fusing(model, weights, exposures)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -69,4 +72,20 @@ def _esbn(weights, exposures):
     for network in (esbn.low, esbn.high, esbn.fusion):
         archive.track(network)
     archive.add_endpoint(SIGNATURE, esbn.reconstruct_batch, input_signature=[signature])
+    return functools.partial(archive.write_out, verbose=False)
+
+
+def _editor(weights, exposures):
+    fusing.check_model(fusing.EDITOR, weights, 2 if exposures is None else exposures)
+    network = editor.load_network(fusing.weights_file(fusing.EDITOR, weights))
+
+    def act(features):
+        q_values = network(features, training=False)
+        best = tf.where(tf.reduce_max(q_values, axis=1) > 0, tf.argmax(q_values, axis=1), -1)
+        return {"q": q_values, "edit": best}
+
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    signature = tf.TensorSpec([None, network.input_shape[1]], tf.float32, "features")
+    archive.add_endpoint(SIGNATURE, act, input_signature=[signature])
     return functools.partial(archive.write_out, verbose=False)

@@ -40,17 +40,48 @@ KEPT_CHECKPOINTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """Flags of every training script; a script's own Config extends it."""
+class RunConfig:
+    """Flags of every training script."""
 
     run: str = "runs/new"  # folder of the run; an existing one is continued
     steps: int = 10_000  # at which the run ends
     seed: int = 0  # of weights, data order and augmentation
     log_every: int = 250  # steps between log rows and samples
     checkpoint_every: int = 0  # steps between checkpoints, a multiple of log_every; 0: as log_every
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(RunConfig):
+    """Flags of the training scripts that end in `fit`; a script's own Config extends it."""
+
     strategy: Literal["none", "mirrored"] = "none"  # mirrored: share each batch among all accelerators
     jit: bool = False  # compile the step with XLA; a run that was killed then ends nearly, not exactly, as an unbroken one
     mixed_precision: bool = False  # half-width arithmetic: bfloat16 on a CPU, float16 on a GPU
+
+
+@dataclasses.dataclass(frozen=True)
+class DqnConfig(RunConfig):
+    """Flags of the editor's agent (hdr_tf/rl/agent.py). The defaults are those of the original program, its counts of steps
+    included, which `schedule_scale` multiplies."""
+
+    run: str = "runs/dqn_editor"  # folder of the run; an existing one is continued
+    steps: int = 400_000  # edits at which the run ends; not scaled
+    log_every: int = 1_000  # edits between log rows, validation and samples, a multiple of 20
+    hidden: str = "4096,4096,512"  # widths of the Q network's layers before the last
+    duel: bool = False  # value and advantage in columns of their own
+    double: bool = False  # double DQN: the edit that the next state is worth is chosen by the network, not by its older copy
+    batch: int = 1  # transitions in a training step
+    discount: float = 0.95  # of the reward that an edit later brings
+    loss: Literal["clipped", "huber"] = "clipped"  # square of the error clipped to +-1, without gradient beyond, or Huber's
+    l2: float = 1e-4  # times half the sum of the squares of all weights and biases, added to the loss
+    learning_rate: float = 1e-5  # of Adam, at first
+    learning_rate_decay: float = 0.96  # factor
+    learning_rate_steps: int = 5_000  # training steps between two decays
+    learning_rate_floor: float = 1e-8  # never less than this
+    target_steps: int = 500  # training steps between two updates of the older copy
+    replay: int = 5_000  # transitions that are kept
+    first_training: int = 1_000  # edits before the first training step
+    schedule_scale: float = 1.0  # of learning_rate_steps, target_steps, first_training and epsilon's 10,000 to 320,000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +125,7 @@ def prepare(config: TrainingConfig) -> None:
     import keras
     import tensorflow as tf
 
-    if config.log_every < 1 or config.steps < 1 or config.steps % config.log_every:
-        raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
-    if config.checkpoint_every < 0 or config.checkpoint_every % config.log_every:
-        found = f"{config.checkpoint_every} and {config.log_every}"
-        raise ValueError(f"expected --checkpoint_every to be a multiple of --log_every, found {found}")
+    check_steps(config)
     keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
     if not config.jit:  # Keras does without XLA where TensorFlow was asked for deterministic operations
@@ -107,6 +134,15 @@ def prepare(config: TrainingConfig) -> None:
     if config.mixed_precision:
         policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     keras.mixed_precision.set_global_policy(policy)
+
+
+def check_steps(config: RunConfig) -> None:
+    """Raises ValueError if the numbers of steps do not divide each other."""
+    if config.log_every < 1 or config.steps < 1 or config.steps % config.log_every:
+        raise ValueError(f"expected --steps to be a multiple of --log_every, found {config.steps} and {config.log_every}")
+    if config.checkpoint_every < 0 or config.checkpoint_every % config.log_every:
+        found = f"{config.checkpoint_every} and {config.log_every}"
+        raise ValueError(f"expected --checkpoint_every to be a multiple of --log_every, found {found}")
 
 
 def scope(config: PatchTrainingConfig) -> contextlib.AbstractContextManager:
@@ -292,7 +328,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
     run, every = pathlib.Path(config.run), config.log_every
     if config.strategy == "mirrored" and not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy):
         raise ValueError("--strategy=mirrored: this network is trained on one accelerator; leave the flag out")
-    _write_config(run, config)
+    write_config(run, config)
     for folder in ("checkpoints", "samples"):
         (run / folder).mkdir(exist_ok=True)
     with model.distribute_strategy.scope():
@@ -302,7 +338,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         return
     if start:
         logging.info("%s goes on from step %d", run, start)
-    _cut_log(run / "log.csv", start // every)
+    cut_log(run / "log.csv", start // every)
     pictures = tf.summary.create_file_writer(str(run / "logs" / "samples"))
 
     def finish_epoch(epoch, logs):
@@ -373,8 +409,12 @@ def _clock(model):
     return Clock()
 
 
-def _write_config(run, config):
-    """Writes config.json, or compares it: only the end of a run may change when it goes on."""
+def write_config(run: pathlib.Path, config: RunConfig) -> None:
+    """Writes config.json into the run folder, or compares it: only the end of a run may change when it goes on.
+
+    Raises:
+        ValueError: the folder holds a run with other flags.
+    """
     path, ours = run / "config.json", dataclasses.asdict(config)
     if path.exists():
         theirs = json.loads(path.read_text())
@@ -420,11 +460,11 @@ def _restore(model, run):
     return int(found[-1].stem)
 
 
-def _cut_log(path, epochs):
-    """Drops the rows that were logged after the checkpoint: they will come again."""
+def cut_log(path: pathlib.Path, first: int) -> None:
+    """Drops the rows that were logged after the checkpoint, those whose first cell is `first` or more: they will come again."""
     if not path.exists():
         return
     with path.open(newline="") as file:
         rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
     with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < epochs])
+        csv.writer(file, lineterminator="\n").writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < first])

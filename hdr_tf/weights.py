@@ -26,7 +26,7 @@ PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
 DERIVED = (".num_batches_tracked", ".relative_position_index", ".attn_mask")  # PyTorch's buffers that hold nothing learned
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file in the legacy format
 ADAM_SLOTS = ("Adam", "Adam_1")  # TensorFlow 1 keeps the moments of variable x as x/Adam and x/Adam_1
-TRAINING_STATE = ("beta1_power", "beta2_power", "global_step")
+TRAINING_STATE = ("beta1_power", "beta2_power", "global_step", "step/step")  # the last one is the two-exposure editor's
 STORAGES = {  # PyTorch's name: dtype of the bytes
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -47,12 +47,17 @@ def pretrained(name: str) -> pathlib.Path | None:
     return path if path.exists() else None
 
 
-def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
+def save_weights(model: keras.Model, path: str | os.PathLike, **notes: str) -> None:
     """Writes the weights of a model to `path`, completely or not at all: HDF5, each array under its variable's path. Its
     folder is made. A network within another one (`esbn_end_to_end`) gives the file that it would give alone.
 
     Keras' own file of the same ending numbers the layers in the order of the graph, which for one network may depend on
     the number of its inputs.
+
+    Args:
+        model: a network, built.
+        path: a name that ends in .weights.h5.
+        **notes: further attributes of the file, for `read_notes`.
 
     Raises:
         ValueError: for a name that does not end in .weights.h5.
@@ -63,7 +68,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
         raise ValueError(f"{path}: expected a name that ends in .weights.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["model"] = model.name
+        file.attrs.update({"model": model.name, **notes})
         for name, variable in _own_paths(model).items():
             file[name] = keras.ops.convert_to_numpy(variable)
 
@@ -109,6 +114,12 @@ def read_shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     except (OSError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path}: expected weights (.weights.h5), found another kind of file or a damaged one") from error
     return shapes
+
+
+def read_notes(path: str | os.PathLike) -> dict[str, str]:
+    """The attributes of a file of `save_weights` that `read_shapes` could read, the name of the model among them."""
+    with h5py.File(path, "r") as file:
+        return {name: str(value) for name, value in file.attrs.items()}
 
 
 def _own_paths(model: keras.Model) -> dict[str, keras.Variable]:

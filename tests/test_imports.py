@@ -28,12 +28,20 @@ TABLE = {
     "hdr_tf.training": ({"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights"}, {"keras"}, {"tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
     "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
+    "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
     "hdr_tf.rl": (
-        {"hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.models"},
+        {
+            *("hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.models"),
+            *("hdr_tf.report", "hdr_tf.training"),  # its table of text; the flags of the agent
+        },
         {"keras", "tensorflow", "tf_agents"} | IMAGING,
         set(),
     ),
-    "hdr_tf.fusing": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "tensorflow", "cv2"}, set()),
+    "hdr_tf.fusing": (
+        {"hdr_tf.editor", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"keras", "tensorflow", "cv2"},
+        set(),
+    ),
     "hdr_tf.benchmarking": (
         {
             *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.training"),
@@ -55,7 +63,7 @@ TABLE = {
         set(),
     ),
     "hdr_tf.serving": (
-        {"hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"hdr_tf.editor", "hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
         {"keras", "tensorflow"},
         set(),
     ),

@@ -23,8 +23,8 @@ class Config:
     """What to convert."""
 
     model: str
-    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, esbn_align, esbn_fusion, ahdrnet, fshdr,
-    hdr_transformer or sctnet"""
+    """deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, dqn_editor, esbn_align, esbn_fusion,
+    ahdrnet, fshdr, hdr_transformer or sctnet"""
     checkpoint: str
     """the authors' file"""
     output: str

@@ -5,8 +5,9 @@
     python tools/evaluate.py --model=snr --align=flow --scenes=scenes --output=scores_snr
 
 Fused pictures are those of one or more of the models pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray,
-densefuse_rgb, hyperp_mb, mertens, mertens_111, enfuse and mean. A scene is a sub-folder of two exposures or more, two loose
-pictures X_A and X_B, or one loose picture that holds two exposures as its halves (hdr_tf/image/brackets.py):
+densefuse_rgb, hyperp_mb, dqn_editor (of two exposures), mertens, mertens_111, enfuse and mean. A scene is a sub-folder of two
+exposures or more, two loose pictures X_A and X_B, or one loose picture that holds two exposures as its halves
+(hdr_tf/image/brackets.py):
 
     brackets/                             scores/
       church/  1.jpg  2.jpg  3.jpg          church/  pyramid.png  mertens.png  ...

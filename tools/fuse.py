@@ -3,13 +3,19 @@
     python tools/fuse.py --sample -o output/sample.png
     python tools/fuse.py dark.jpg middle.jpg bright.jpg -o fused.png
     python tools/fuse.py --brackets brackets --output fused
+    python tools/fuse.py --model=dqn_editor under.jpg over.jpg -o fused.png --trace=steps.png
     python tools/fuse.py --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
+
+A single picture may hold two exposures as its halves, above each other or side by side.
 
 --brackets takes a folder of folders, each a bracket, and writes one PNG for each:
 
     brackets/                     fused/
       church/  A.jpg  B.jpg         church.png
       night/   1.tif  2.tif  3.tif  night.png
+
+--model=dqn_editor takes an under- and an over-exposed picture, edits an exposure between them step by step and fuses the three
+(hdr_tf/editor.py); --trace writes what it did.
 
 --model=esbn gives radiance instead (.exr or .hdr; with --brackets .exr), in which what moves stands as in the middle
 exposure, and beside it a tone-mapped preview, radiance_preview.png. It needs the exposures, from --exposures or EXIF. Of more
@@ -34,7 +40,7 @@ class Config:
     """What to fuse, and how."""
 
     pictures: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="PICTURE")
-    """two or more JPEG, PNG or TIFF files of one size, 8 or 16 bit, in any order"""
+    """two or more JPEG, PNG or TIFF files of one size, 8 or 16 bit, in any order; or one that holds two exposures"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """the fused picture (.png, .tif, .jpg; of esbn .exr, .hdr); with --brackets the folder for them"""
     brackets: str | None = None
@@ -42,7 +48,7 @@ class Config:
     sample: bool = False
     """make a sample bracket beside the output and fuse it"""
     model: str = "pyramid"
-    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb or esbn"""
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, dqn_editor or esbn"""
     exposures: str | None = None
     """of esbn: log2 of the exposures, one a picture in the order given, such as --exposures=-2,0,2; default: from EXIF"""
     weights: str | None = None
@@ -60,6 +66,10 @@ class Config:
     """of a JPEG, 1 to 100"""
     max_pixels: int = files.MAX_PIXELS
     """refuse a larger picture before it is decoded"""
+    vgg_weights: str | None = None
+    """of dqn_editor: VGG16's weights, if its policy sees VGG16's features; default: download"""
+    trace: str | None = None
+    """of dqn_editor: a file for a picture of every step, with its Q values"""
 
 
 def main(config: Config) -> int:
@@ -71,22 +81,24 @@ def main(config: Config) -> int:
         return _fuse_radiance(config)
     if config.exposures:
         raise ValueError("--exposures belongs to --model=esbn; the other models sort pictures by EXIF or luminance")
-    names = ("model", "weights", "align", "save_aligned", "keep_order", "depth", "quality", "max_pixels")
+    names = ("model", "weights", "align", "save_aligned", "keep_order", "depth", "quality", "max_pixels", "vgg_weights")
     arguments = {name: getattr(config, name) for name in names}
     if config.brackets:
+        if config.trace:
+            raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
         brackets = fusing.list_brackets(config.brackets)
         return _report(brackets, fusing.fuse_brackets(brackets, config.output, **arguments), config.output)
     if config.sample:
         exposures, fused = fusing.fuse_sample(config.output, **arguments)
         print(f"exposures: {' '.join(map(str, exposures))}")
     else:
-        fused = fusing.fuse_files(config.pictures, config.output, **arguments)
+        fused = fusing.fuse_files(config.pictures, config.output, trace=config.trace, **arguments)
     print(_line(config.output, fused))
     return 0
 
 
 def _fuse_radiance(config):
-    unused = ("sample", "align", "keep_order", "depth", "quality")
+    unused = ("sample", "align", "keep_order", "depth", "quality", "vgg_weights", "trace")
     found = [name for name in unused if getattr(config, name) != getattr(Config, name)]
     if found:
         raise ValueError(

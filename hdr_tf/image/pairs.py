@@ -1,6 +1,7 @@
 """Pairs of exposures for the editor at 224 x 224, with the picture that their fusion should resemble.
 
     made_pair, MadePairs    from radiance: both ends of nine exposures, whose Mertens fusion is the reference
+    split_files             radiance files for training, and those that training leaves out
     read_pairs              from a folder of brackets (hdr_tf/image/brackets.py): the darkest and the brightest picture of each;
                             the reference is the Mertens fusion of all, if they are three or more. Pictures that hold two
                             exposures as their halves are such brackets too, without a reference
@@ -71,6 +72,16 @@ class MadePairs(Sequence):
             raise IndexError(index)
         path = self._paths[index % len(self._paths)]
         return made_pair(f"{path.stem}_{index}", sources.radiance(path), np.random.default_rng((self._seed, index)))
+
+
+def split_files(
+    folders: Sequence[str | os.PathLike], exclude: Sequence[str]
+) -> tuple[list[pathlib.Path], list[pathlib.Path], list[str]]:
+    """Returns the radiance files of the folders but the excluded ones, the excluded ones (all files if there are none), and a
+    line for each that cannot be read; raises as `sources.radiance_files`."""
+    taken, lines = sources.radiance_files(folders, exclude=exclude)
+    held, more = sources.radiance_files(folders, only=exclude) if exclude else (taken, [])
+    return taken, held, [*lines, *more]
 
 
 def read_pairs(folder: str | os.PathLike, references: bool = True) -> tuple[list[Pair], list[str]]:

@@ -1,9 +1,10 @@
 """Every network by name. A model takes a dict of named pictures [B, H, W, C] and returns {"fused": [B, H, W, C]}; what ESBN's
-networks and those that SelfHDR trains take and return, radiance, their own files tell."""
+networks and those that SelfHDR trains take and return, radiance, their own files tell. The editor's takes a vector and returns
+one (`hdr_tf.models.dqn_editor`)."""
 
 import keras
 
-from hdr_tf.models import ahdrnet, deepfuse, densefuse, esbn, fshdr, hdr_transformer, hyperp_mb, sctnet
+from hdr_tf.models import ahdrnet, deepfuse, densefuse, dqn_editor, esbn, fshdr, hdr_transformer, hyperp_mb, sctnet
 from hdr_tf.models.pyramid import pyramid
 
 MODELS = {
@@ -13,6 +14,7 @@ MODELS = {
     "densefuse_gray": densefuse.densefuse_gray,
     "densefuse_rgb": densefuse.densefuse_rgb,
     "hyperp_mb": hyperp_mb.hyperp_mb,
+    "dqn_editor": dqn_editor.dqn_editor,
     "esbn_align": esbn.esbn_align,
     "esbn_fusion": esbn.esbn_fusion,
     "esbn_end_to_end": esbn.esbn_end_to_end,
@@ -27,6 +29,7 @@ ORIGINALS = {  # the weight map of each published network, and the layout in whi
     "densefuse_gray": (densefuse.original_names, "torch"),
     "densefuse_rgb": (densefuse.original_names, "torch"),
     "hyperp_mb": (hyperp_mb.original_names, "torch"),
+    "dqn_editor": (dqn_editor.original_names, "keras"),
     "esbn_align": (esbn.align_names, "keras"),
     "esbn_fusion": (esbn.fusion_names, "keras"),
     "ahdrnet": (ahdrnet.original_names, "torch"),

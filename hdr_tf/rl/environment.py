@@ -30,8 +30,10 @@ import cv2
 import numpy as np
 import tensorflow as tf
 from skimage.color import rgb2lab
-from tf_agents.environments import parallel_py_environment, py_environment
+from tf_agents.environments import batched_py_environment, parallel_py_environment, py_environment
 from tf_agents.specs import array_spec
+from tf_agents.system import system_multiprocessing
+from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
 from hdr_tf import losses, metrics
@@ -144,15 +146,25 @@ class EditorEnvironment(py_environment.PyEnvironment):
         return np.uint8(self.state.fused * 255)
 
 
+def together(constructors: Sequence[Callable[[], EditorEnvironment]]) -> py_environment.PyEnvironment:
+    """Returns environments as one batch: a single one in this process, several by `in_processes`."""
+    if len(constructors) > 1:
+        return in_processes(constructors)
+    return batched_py_environment.BatchedPyEnvironment([constructors[0]()])
+
+
 def in_processes(constructors: Sequence[Callable[[], EditorEnvironment]]) -> parallel_py_environment.ParallelPyEnvironment:
     """Returns environments in a process each, as one batch.
 
-    Processes are spawned: a forked one hangs as soon as it and its parent have both used TensorFlow. A script has to run
-    through tf_agents.system.system_multiprocessing.handle_main; a test or a notebook calls its enable_interactive_mode once.
+    Processes are spawned: a forked one hangs as soon as it and its parent have both used TensorFlow. TF-Agents wants scripts to
+    run through its system_multiprocessing.handle_main, which is absl's app.run and a mark that this was done; here they run
+    through absl by hdr_tf/cli.py, and the mark is set below.
 
     Args:
         constructors: make an environment each; picklable by cloudpickle.
     """
+    if not multiprocessing_core.initialized():
+        system_multiprocessing.enable_interactive_mode()
     multiprocessing.set_start_method("spawn", force=True)
     constructors = [functools.partial(_on_one_core, constructor) for constructor in constructors]
     return parallel_py_environment.ParallelPyEnvironment(constructors, start_serially=False)

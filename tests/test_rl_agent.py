@@ -1,0 +1,438 @@
+"""The editor's agent and its training: loss, schedules, checkpoints, a run from pairs to a policy, and how it is judged."""
+
+import csv
+import dataclasses
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from hdr_tf import cli, editor
+from hdr_tf.features import Features
+from hdr_tf.image import editing, files, pairs, synthesis
+from hdr_tf.models.dqn_editor import dqn_editor
+from hdr_tf.training import DqnConfig
+from tools import evaluate_editor
+from train import dqn_editor as script
+
+if any(importlib.util.find_spec(package) is None for package in ("tf_agents", "tf_keras")):
+    pytest.skip("TF-Agents is not installed: pip install 'hdr_tf[rl]'", allow_module_level=True)
+
+from hdr_tf.rl import agent as rl
+from hdr_tf.rl import environment, evaluation
+
+# isort: split
+# TF-Agents comes after hdr_tf.rl, which chooses its Keras.
+import tensorflow as tf
+from tf_agents.trajectories import policy_step, trajectory
+from tf_agents.trajectories import time_step as ts
+
+TINY = DqnConfig(hidden="8", batch=3, replay=20, first_training=4, target_steps=2)
+
+
+def transitions(seed=0, count=6, length=5):
+    """Steps of one episode, [1, ...] each; the last one ends it."""
+    rng = np.random.default_rng(seed)
+    observations, rewards = rng.normal(size=(count + 1, 1, length)).astype("float32"), rng.normal(0, 2, (count, 1))
+    edits = rng.integers(6, size=(count, 1))
+    rewards = np.concatenate([[[0]], rewards]).astype("float32")
+    kinds = [ts.StepType.FIRST, *[ts.StepType.MID] * (count - 1), ts.StepType.LAST]
+    steps = [
+        ts.TimeStep(np.int32([kind]), rewards[number], np.float32([kind != ts.StepType.LAST]), observations[number])
+        for number, kind in enumerate(kinds)
+    ]
+    return [(before, edit, after) for before, edit, after in zip(steps, edits, steps[1:], strict=False)]
+
+
+def batch():
+    """The transitions as TF-Agents trains on them: [B, 2, ...]."""
+    frames = [trajectory.from_transition(b, policy_step.PolicyStep(e), a) for b, e, a in transitions()]
+    frames = [tf.nest.map_structure(lambda x: np.asarray(x)[0], frame) for frame in frames]
+    both = [
+        tf.nest.map_structure(lambda *x: np.stack(x), *couple) for couple in zip(frames, [*frames[1:], frames[0]], strict=True)
+    ]
+    return tf.nest.map_structure(lambda *x: tf.constant(np.stack(x)), *both)
+
+
+# Loss and schedules
+
+
+@pytest.mark.parametrize(
+    ("double", "duel", "loss"), [(False, False, "clipped"), (True, False, "clipped"), (False, True, "huber")]
+)
+def test_loss_is_that_of_the_formula(double, duel, loss):
+    agent = rl.build_agent(dataclasses.replace(TINY, double=double, duel=duel, loss=loss), 5)
+    network, target = agent._q_network.model, agent._target_q_network.model
+    for variable in target.weights:
+        variable.assign(variable * 0.5)  # unlike the network
+    squares, errors = sum(np.sum(np.square(variable)) for variable in network.weights), []
+    for before, edit, after in transitions():
+        values = np.asarray(target(after.observation))[0]
+        chosen = np.argmax(np.asarray(network(after.observation))[0]) if double else values.argmax()
+        aim = after.reward[0] + 0.95 * after.discount[0] * values[chosen]
+        errors.append(aim - np.asarray(network(before.observation))[0, edit[0]])
+    sizes = np.abs(errors)
+    assert sizes.min() < 1 < sizes.max()
+    each = np.minimum(sizes, 1) ** 2 if loss == "clipped" else np.where(sizes < 1, sizes**2 / 2, sizes - 0.5)
+    assert transitions()[-1][2].discount == 0  # of the end of an episode nothing is expected
+    expected = each.mean() + 1e-4 * squares / 2
+    assert float(agent.train(batch()).loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_clipped_loss_has_no_gradient_beyond():
+    found = tf.constant([0.0, 0.5, -0.5, 3.0])
+    with tf.GradientTape() as tape:
+        tape.watch(found)
+        loss = rl.clipped_loss(tf.zeros(4), found)
+    np.testing.assert_allclose(loss, [0, 0.25, 0.25, 1])
+    np.testing.assert_allclose(tape.gradient(loss, found), [0, 1, -1, 0])
+
+
+def test_epsilon():
+    steps = (0, 9_999, 10_000, 39_999, 40_000, 80_000, 160_000, 319_999, 320_000, 10**7)
+    assert [rl.epsilon(step) for step in steps] == [1, 1, 0.8, 0.8, 0.6, 0.4, 0.2, 0.2, 0.1, 0.1]
+    assert [rl.epsilon(step, 0.02) for step in (199, 200, 6399, 6400)] == [1, 0.8, 0.2, 0.1]
+
+
+def test_learning_rate():
+    rate = rl.LearningRate(DqnConfig())
+    steps, expected = (0, 4_999, 5_000, 14_999, 840_000, 10**7), (1e-5, 1e-5, 0.96e-5, 0.9216e-5, 1e-5 * 0.96**168, 1e-8)
+    np.testing.assert_allclose([rate(step) for step in steps], expected, rtol=1e-4)
+    scaled = rl.LearningRate(DqnConfig(schedule_scale=0.02))
+    np.testing.assert_allclose([scaled(99), scaled(100)], [1e-5, 0.96e-5], rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "64,", "0", "a", "-3"])
+def test_widths_are_numbers(text):
+    with pytest.raises(ValueError, match="--hidden: expected widths of layers as in 128,64, found"):
+        rl.hidden_widths(text)
+
+
+# Agent
+
+
+def fill(learner):
+    learner.start()
+    for before, edit, after in transitions():
+        learner.observe(before, edit, after)
+
+
+def state(learner):
+    """Everything that a checkpoint has to bring back, by name."""
+    agent = learner.agent
+    found = {
+        **{f"q/{variable.path}": variable for variable in agent._q_network.model.weights},
+        **{f"target/{variable.path}": variable for variable in agent._target_q_network.model.weights},
+        **{f"optimizer/{number}": variable for number, variable in enumerate(agent._optimizer.variables)},
+        **{f"replay/{number}": variable for number, variable in enumerate(learner._replay.variables())},
+        "updates": agent._update_target._counter,
+        "training_steps": agent.train_step_counter,
+        "step": learner.step,
+        "episode": learner.episode,
+    }
+    return {name: np.asarray(variable) for name, variable in found.items()}
+
+
+def test_every_weight_comes_back_in_a_fresh_agent(tmp_path):
+    """TF-Agents on the wrong Keras writes checkpoints without Q weights, and nothing complains."""
+    config = dataclasses.replace(TINY, run=str(tmp_path), learning_rate=1e-2)
+    first = rl.Learner(config, 5)
+    start = state(first)
+    fill(first)
+    for _ in range(3):
+        first.train()
+    first.step.assign(6)
+    first.episode.assign(1)
+    first.save()
+    saved, second = state(first), rl.Learner(config, 5)
+    fresh = state(second)
+    assert second.restore() == 6
+    found = state(second)
+    assert found.keys() == saved.keys()
+    for name, value in saved.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for name in start:  # the test would see it: training changed all that it should, and a fresh agent differs
+        if name.startswith("q/"):
+            assert (saved[name] != start[name]).any() and (fresh[name] != saved[name]).any(), name
+    assert saved["training_steps"] == 3 and saved["updates"] == 3
+    moments = [value for name, value in saved.items() if name.startswith("optimizer/") and value.size > 1]
+    assert len(moments) == 8 and all(value.any() for value in moments)
+    with pytest.raises(ValueError, match="expected a checkpoint of this agent, found"):
+        rl.Learner(dataclasses.replace(config, hidden="9"), 5).restore()
+
+
+def test_target_follows_every_second_step():
+    learner = rl.Learner(TINY, 5)
+    fill(learner)
+    networks = learner.agent._q_network.model, learner.agent._target_q_network.model
+
+    def same():
+        return all(np.array_equal(a, b) for a, b in zip(*(network.get_weights() for network in networks), strict=True))
+
+    assert same()
+    behind = []
+    for _ in range(4):
+        learner.train()
+        behind.append(not same())
+    assert behind == [True, False, True, False]
+
+
+def test_training_learns_what_an_edit_is_worth():
+    """Edit 2 gains 1 and ends the episode, others lose 1."""
+    config = dataclasses.replace(TINY, replay=200, batch=32, learning_rate=2e-2, first_training=60)
+    learner, rng = rl.Learner(config, 5), np.random.default_rng(0)
+    learner.start()
+    for _ in range(100):
+        x, edit = rng.normal(size=(2, 1, 5)).astype("float32"), rng.integers(6, size=1)
+        reward = np.float32([1 if edit[0] == 2 else -1])
+        learner.observe(ts.restart(x[0], 1), edit, ts.termination(x[1], reward))
+    assert learner.can_train()
+    losses = [float(learner.train()) for _ in range(150)]
+    assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:20])
+    learner.step.assign(10**6)  # one in ten at random
+    edits = [learner.act(rng.normal(size=(1, 5)).astype("float32"))[0][0] for _ in range(100)]
+    assert np.mean(np.array(edits) == 2) > 0.8
+
+
+def test_random_edits_are_decided_by_seed_and_step():
+    learner = rl.Learner(TINY, 5, environments=3)
+    learner.start()
+    x = np.ones((3, 5), "float32")
+    edits, q_values = learner.act(x)
+    assert edits.shape == (3,) and edits.dtype == np.int64 and q_values.shape == (3, 6)
+    np.testing.assert_array_equal(learner.act(x)[0], edits)
+    drawn = []
+    for step in range(200):
+        learner.step.assign(step)
+        drawn.extend(learner.act(x)[0])
+    assert (np.bincount(drawn, minlength=6) > 60).all()  # of 600, all random, 100 each
+
+
+def test_replay_must_hold_what_training_waits_for():
+    with pytest.raises(ValueError, match="expected --replay to hold the 30 edits before training begins, found 20"):
+        rl.Learner(dataclasses.replace(TINY, first_training=30), 5)
+
+
+def test_policy_saver_gives_the_same_edits(tmp_path):
+    learner = rl.Learner(TINY, 5)
+    learner.export(tmp_path / "policy")
+    saved = tf.saved_model.load(str(tmp_path / "policy"))
+    observations = np.random.default_rng(0).normal(0, 3, (40, 5)).astype("float32")
+    edits = saved.action(ts.restart(tf.constant(observations), 40)).action
+    expected = np.asarray(learner.q_network(observations)).argmax(axis=1)
+    np.testing.assert_array_equal(edits, expected)
+    assert len(set(expected)) > 1
+
+
+# A run
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A folder with two pictures of known radiance."""
+    folder = tmp_path_factory.mktemp("hdr")
+    radiance = synthesis.relight(synthesis.sample_photo("motorcycle_left"), np.random.default_rng(0))
+    files.write_radiance(folder / "garage.exr", radiance[:300, :300])
+    files.write_radiance(folder / "held.exr", radiance[:300, -300:])
+    return folder
+
+
+FLAGS = {
+    **{"features": "tiny", "history": True, "hidden": "16", "batch": 4, "replay": 100, "pairs": 2, "valid_pairs": 1},
+    **{"first_training": 10, "target_steps": 7, "learning_rate": 1e-3, "exclude": "held", "steps": 80, "log_every": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def run(scene, tmp_path_factory):
+    """The folder of a run of four episodes."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    script.main(script.Config(hdr_dir=str(scene), run=str(folder), **FLAGS))
+    return folder
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "log.csv").open()))
+
+
+def test_a_run_leaves_its_folder(run):
+    names = {"config.json", "checkpoints", "logs", "log.csv", "samples", "dqn_editor.weights.h5", "policy"}
+    assert {path.name for path in run.iterdir()} == names
+    assert json.loads((run / "config.json").read_text())["hidden"] == "16"
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["00000040.png", "00000080.png"]
+    assert [row["step"] for row in rows(run)] == ["40", "80"]
+    for row in rows(run):
+        assert float(row["return"]) == pytest.approx(20 * float(row["reward"]), rel=1e-5)
+        assert sum(float(row[f"edit_{number}"]) for number in range(6)) == pytest.approx(1)
+        assert np.isfinite([float(row[name]) for name in ("loss", "q", "valid_return")]).all()
+        assert float(row["steps_per_second"]) > 0 and float(row["epsilon"]) == 1
+    policy = editor.load_policy(run / "dqn_editor.weights.h5")
+    assert policy.features.parts == ("tiny",) and policy.features.history
+    saved = tf.saved_model.load(str(run / "policy"))
+    observation = np.random.default_rng(0).normal(size=(9, policy.features.length)).astype("float32")
+    edits = saved.action(ts.restart(tf.constant(observation), 9)).action
+    np.testing.assert_array_equal(edits, np.asarray(policy.network(observation)).argmax(axis=1))
+    tags = {
+        value.tag
+        for path in (run / "logs").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert {"return", "reward", "q", "edits/0", "edits/5", "episode", "valid_return"} <= tags
+
+
+def test_a_run_stopped_early_goes_on_as_if_nothing_had_happened(run, scene, tmp_path, capsys):
+    stopped = script.Config(hdr_dir=str(scene), run=str(tmp_path / "run"), **FLAGS | {"steps": 40})
+    script.main(stopped)
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["40"]
+    script.main(dataclasses.replace(stopped, steps=80))
+    assert "80 edits" in capsys.readouterr().out
+    for found, expected in zip(rows(tmp_path / "run"), rows(run), strict=True):
+        for name in expected.keys() - {"steps_per_second"}:
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4), name
+    policies = [editor.load_policy(folder / "dqn_editor.weights.h5") for folder in (run, tmp_path / "run")]
+    for a, b in zip(*(policy.network.weights for policy in policies), strict=True):
+        # Rewards, sums in threads, may differ in the last bit; a step on another batch would be as large as the rate, 1e-3.
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5, err_msg=a.path)
+    with pytest.raises(ValueError, match="config.json: the run was started with other values of features"):
+        script.main(dataclasses.replace(stopped, features="lab"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"log_every": 30}, "expected --log_every to be a multiple of 20 --environments, .* found 30 and 1"),
+        ({"environments": 0}, "1 or more, found 20 and 0"),
+        ({"hdr_dir": ""}, "expected --hdr_dir, .*, or --stacks"),
+        ({"stacks": "stacks"}, "expected --hdr_dir, .*, or --stacks"),
+        ({"features": "smell"}, "expected features out of vgg, .*, found smell"),
+        ({"hidden": "wide"}, "--hidden: expected widths"),
+        ({"reward": "beauty"}, "a reward out of reference, mef_ssim, .* 'beauty'"),
+        ({"exclude": "attic"}, "no picture named attic"),
+    ],
+)
+def test_bad_flags_leave_nothing(flags, message, scene, tmp_path):
+    arguments = FLAGS | {"hdr_dir": str(scene), "run": str(tmp_path / "run"), "steps": 60, "log_every": 20} | flags
+    with pytest.raises(ValueError, match=message):
+        script.main(script.Config(**arguments))
+    assert not (tmp_path / "run").exists()
+
+
+def test_stacks_without_reference(tmp_path):
+    exposures = [np.uint8(np.clip(np.random.default_rng(0).random((40, 50, 3)) * gain, 0, 1) * 255) for gain in (0.3, 1.5)]
+    (tmp_path / "stacks" / "a").mkdir(parents=True)
+    for letter, picture in zip("AB", exposures, strict=True):
+        files.write_picture(tmp_path / "stacks" / "a" / f"a_{letter}.png", picture)
+    flags = FLAGS | {
+        "stacks": str(tmp_path / "stacks"),
+        "exclude": "",
+        "steps": 20,
+        "log_every": 20,
+        "run": str(tmp_path / "run"),
+    }
+    with pytest.raises(ValueError, match="three or more exposures of a, .*--reward=mef_ssim"):
+        script.main(script.Config(**flags))
+    script.main(script.Config(**flags, reward="mef_ssim"))
+    assert (tmp_path / "run" / "dqn_editor.weights.h5").exists()
+
+
+@pytest.mark.slow
+def test_environments_in_processes(scene, tmp_path):
+    flags = FLAGS | {"hdr_dir": str(scene), "run": str(tmp_path / "run"), "steps": 80, "log_every": 40, "environments": 2}
+    script.main(script.Config(**flags))
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["40", "80"]
+
+
+# Evaluation
+
+
+@pytest.fixture(scope="module")
+def made():
+    radiance = synthesis.relight(synthesis.sample_photo("motorcycle_left"), np.random.default_rng(0))
+    return [pairs.made_pair(f"made_{seed}", radiance, np.random.default_rng(seed)) for seed in range(2)]
+
+
+def test_play_adds_up_the_rewards(made):
+    game = evaluation.environment(made, "reference")
+    total = evaluation.play(game, evaluation.constant(4))
+    *_, last = editing.run(made[0].under, made[0].over, [4] * 20)
+    score = environment.reference_score(made[0])
+    first = editing.start(made[0].under, made[0].over)
+    assert total == pytest.approx(score(last.fused) - score(first.fused), abs=1e-4)  # none is clipped
+    assert game.state.actions == (4,) * 20
+    assert evaluation.play(game, lambda game: None) == 0 and game.pair.name == "made_1"
+
+
+def test_best_constant_edit_has_the_highest_mean_return(made, monkeypatch):
+    returns = iter([1, 5, 2, 2, 3.5, 4, 0, 0, -1, 8, 9, -9])  # two pairs for each edit
+    monkeypatch.setattr(evaluation, "play", lambda game, player: next(returns))
+    assert evaluation.best_constant(made, "reference") == 2
+
+
+def test_compare(made):
+    features = Features(["tiny"])
+    network = dqn_editor(features.length, (2,))
+    for variable in network.weights:
+        variable.assign(np.zeros(variable.shape))
+    network.get_layer("fc2").bias.assign([0, 0, 0, 0, 0.5, 0])
+    players = {"policy": evaluation.by_policy(editor.Policy(network, features)), **evaluation.simple_players(4)}
+    told = evaluation.compare(made, players, "reference")
+    json.dumps(told)
+    rows = told["players"]
+    assert list(rows) == ["policy", "none", "random", "brighter", "constant (darker)", "look_ahead"]
+    assert rows["policy"]["return"]["values"] == pytest.approx(rows["constant (darker)"]["return"]["values"], abs=1e-5)
+    assert rows["none"]["return"]["values"] == [0, 0] and rows["none"]["edits"]["mean"] == 0
+    assert rows["brighter"]["edits"]["values"] == [20, 20]
+    means = {name: row["return"]["mean"] for name, row in rows.items()}
+    assert means["look_ahead"] >= max(0, means["none"], means["random"])
+    for row in rows.values():
+        for key in ("return", "mef_ssim", "ahead"):
+            low, high = row[key]["interval"]
+            assert low - 1e-12 <= row[key]["mean"] <= high + 1e-12
+        assert 0 < row["mef_ssim"]["mean"] <= 1
+    assert rows["none"]["ahead"]["mean"] == pytest.approx(means["policy"])
+    text = evaluation.as_text(told)
+    assert "look_ahead" in text and "return (reference)" in text and "2 pairs" in text
+
+
+def test_the_tool_compares_and_draws(run, scene, tmp_path, capsys):
+    output, curves = tmp_path / "scores.json", tmp_path / "curves.png"
+    flags = {"hdr_dir": str(scene), "exclude": "held", "pairs": 1, "training_pairs": 1, "output": str(output)}
+    evaluate_editor.main(evaluate_editor.Config(weights=str(run / "dqn_editor.weights.h5"), **flags))
+    told = json.loads(output.read_text())
+    assert told["pairs"] == ["held_0"] and len(told["players"]) == 6
+    assert str(run / "dqn_editor.weights.h5") in capsys.readouterr().out
+    evaluate_editor.main(evaluate_editor.Config(runs=str(run), curves=str(curves)))
+    picture = files.read_picture(curves).pixels
+    assert picture.shape == (480, 720, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+
+
+def test_the_tool_refuses_what_is_missing(tmp_path):
+    for flags, message in (
+        ({"runs": "a"}, "--runs: expected --curves"),
+        ({}, "--hdr_dir: expected folders"),
+        ({"runs": str(tmp_path), "curves": str(tmp_path / "a.png")}, "log.csv"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            evaluate_editor.main(evaluate_editor.Config(**flags))
+
+
+def test_flags_of_the_script():
+    config = cli.parse(script.Config, ["--features=quality", "--hidden=128,64", "--schedule_scale=0.02", "--double", "--duel"])
+    assert (config.features, config.hidden, config.schedule_scale, config.double, config.duel) == (
+        "quality",
+        "128,64",
+        0.02,
+        True,
+        True,
+    )
+    original = script.Config()
+    assert (original.batch, original.discount, original.replay, original.first_training, original.target_steps) == (
+        1,
+        0.95,
+        5000,
+        1000,
+        500,
+    )
+    assert original.features == "vgg,quality" and rl.hidden_widths(original.hidden) == (4096, 4096, 512)
