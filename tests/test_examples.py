@@ -83,10 +83,10 @@ def test_masks_and_lambdas_equal_the_original(golden, golden_case):
         np.testing.assert_allclose(found, [expected[f"{name}.lambda1"], expected[f"{name}.lambda2"]], rtol=1e-6)
 
 
-def test_hyperp_mb_takes_the_first_the_middle_and_the_last_picture():
+def test_hyperp_mb_takes_the_middle_picture_and_its_neighbours():
     stack = stack_of(30, 80, 120, 160, 220)
     example = examples.hyperp_mb(stack, np.random.default_rng(0), 24)
-    for name, number in (("under", 0), ("target", 2), ("over", 4)):
+    for name, number in (("under", 1), ("target", 2), ("over", 3)):
         np.testing.assert_array_equal(example[name][..., 0], color.luminance(stack[number]))
     for name in ("low_mask", "high_mask"):
         assert example[name].min() == 0 and example[name].max() == 1

@@ -48,8 +48,8 @@ def densefuse(stack: np.ndarray, rng: np.random.Generator, patch: int, channels:
 def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int) -> dict:
     """Returns what HyperP_MB trains with (Changi-Im/HyperP_MB 9f676f6, train.py, utils.py, AGC.py, blur.py).
 
-    The first picture of the stack is the under-exposed, the middle one the target, the last the over-exposed one; of each the
-    gray square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
+    The middle picture of the stack is the target, the one before it the under-, the one behind it the over-exposed one; of each
+    the gray square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
 
     Returns:
         "under", "target", "over": [patch, patch, 1], 0..255.
@@ -57,7 +57,9 @@ def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int) -> dict:
         "low", "high": `under` and `over` under masks of their own, [patch, patch, 1], 0..255: sigma 10 and the uint8 pictures.
         "low_lambda", "high_lambda": scalars, 0..2, see `lambdas`.
     """
-    under, target, over = (color.luminance(picture) for picture in random_crop(stack[[0, len(stack) // 2, -1]], patch, rng))
+    middle = len(stack) // 2
+    trio = random_crop(stack[middle - 1 : middle + 2], patch, rng)
+    under, target, over = (color.luminance(picture) for picture in trio)
     low, high = lambdas(*np.float32([under, over, target]))
     planes = {
         "under": under,
