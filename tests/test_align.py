@@ -205,6 +205,9 @@ def test_flow_of_tiny_pictures_stays(size, warnings):
 @pytest.mark.parametrize(("value", "told"), [(np.nan, "not finite"), (40, "changes the mean difference")])
 def test_flow_that_is_not_sane_falls_back(value, told, warnings, monkeypatch):
     class Wrong:
+        def setFinestScale(self, level):
+            pass
+
         def calc(self, target, source, start):
             return np.full((*target.shape, 2), value, np.float32)
 
@@ -212,3 +215,72 @@ def test_flow_that_is_not_sane_falls_back(value, told, warnings, monkeypatch):
     moved = exposed([(1, 0), (0, 0), (0, 1)])
     np.testing.assert_array_equal(align.flow(moved, EXPOSURES), moved)
     assert len(warnings) == 2 and told in warnings[0]
+
+
+def test_confident_flow_takes_the_reference_where_something_is_hidden():
+    still = exposed([(0, 0)] * 3)
+    moved = still.copy()
+    moved[0, 30:60, 70:100] = 0.9  # what only the short and the long exposure show
+    moved[2, 60:80, 20:40] = 0.02
+    aligned, confidence, notes = align.confident_flow(moved, EXPOSURES)
+    assert aligned.shape == moved.shape and aligned.dtype == np.float32 and confidence.shape == moved.shape[:3] and not notes
+    np.testing.assert_array_equal(aligned[1], moved[1])
+    np.testing.assert_array_equal(confidence[1], 1)
+    for index, inside in ((0, np.s_[32:58, 72:98]), (2, np.s_[62:78, 22:38])):
+        # Where the reference is clipped it says less than the exposure did.
+        assert np.mean((aligned - still)[index][inside] ** 2) < 0.05 * np.mean((moved - still)[index][inside] ** 2)
+        brought = tone.to_exposure(tone.to_radiance(moved[1], EXPOSURES[1]), EXPOSURES[index])
+        nowhere = confidence[index] == 0
+        assert nowhere.sum() > 100
+        np.testing.assert_array_equal(aligned[index][nowhere], brought[nowhere])
+        assert confidence[index].mean() > 0.8
+    assert np.mean((aligned - still) ** 2) < 0.1 * np.mean((align.flow(moved, EXPOSURES) - still) ** 2)
+
+
+def test_confident_flow_keeps_what_the_reference_has_lost():
+    moved, still = exposed([(3, -4), (0, 0), (-2, 5)]), exposed([(0, 0)] * 3)
+    aligned, confidence, _ = align.confident_flow(moved, EXPOSURES)
+    inner = np.s_[16:-16, 16:-16]
+    lost = (still[1] == 1)[inner]
+    assert lost.sum() > 200 and confidence[0][inner].mean() > 0.9
+    before, after = (np.mean((ldr[0] - still[0])[inner][lost] ** 2) for ldr in (moved, aligned))
+    assert after < 0.25 * before
+
+
+@pytest.mark.parametrize("size", [(12, 12), (97, 53)])
+def test_confident_flow_leaves_a_still_bracket_alone(size):
+    still = exposed([(0, 0)] * 3, *size)
+    aligned, confidence, notes = align.confident_flow(still, EXPOSURES)
+    np.testing.assert_array_equal(aligned, still)
+    np.testing.assert_array_equal(confidence, 1)
+    assert not notes
+
+
+@pytest.mark.parametrize("level", [0, 0.5, 1])
+def test_confident_flow_of_flat_pictures_says_so(level):
+    flat = np.full((3, 21, 30, 3), level, np.float32)
+    aligned, confidence, notes = align.confident_flow(flat, (1, 1.01, 1.02))  # so near that the pictures agree
+    np.testing.assert_array_equal(aligned, flat)
+    assert confidence.min() == 1
+    assert notes[0] == "picture 1 of 3 is not aligned: the reference is flat or clipped, there is nothing to follow"
+    assert len(notes) == 2
+
+
+def test_confident_flow_of_a_clipped_reference():
+    """What the short exposure shows as bright as the reference's limit stays, what it shows darker cannot be true."""
+    ldr = np.ones((3, 24, 40, 3), np.float32)
+    ldr[0, :, :20] = 0.7
+    ldr[0, :, 20:] = 0.2
+    aligned, confidence, notes = align.confident_flow(ldr, EXPOSURES)
+    np.testing.assert_array_equal(aligned[0, :, :18], ldr[0, :, :18])
+    np.testing.assert_allclose(aligned[0, :, 22:], 0.25 ** (1 / 2.2), rtol=1e-6)
+    assert (confidence[0, :, 22:] == 0).all() and len(notes) == 2
+
+
+@pytest.mark.parametrize("size", [(8, 8), (11, 200)])
+def test_confident_flow_of_tiny_pictures(size):
+    """Too small for the flow; tested all the same."""
+    tiny = np.random.default_rng(0).random((3, *size, 3), np.float32)
+    aligned, confidence, notes = align.confident_flow(tiny, EXPOSURES)
+    assert "expected at least 12 x 12 pixels for optical flow" in notes[0] and confidence[0].mean() < 0.5
+    assert np.isfinite(aligned).all() and aligned.min() >= 0 and aligned.max() <= 1

@@ -113,3 +113,41 @@ def test_flow_then_merge_beats_merge_of_a_moved_scene():
         return np.mean((tone.mu_law(merging.snr(ldr, exposures)) - tone.mu_law(texture))[inner] ** 2)
 
     assert error(align.flow(moved, exposures)) < 0.5 * error(moved)
+
+
+@pytest.mark.parametrize("golden_case", ["selfhdr_losses"], indirect=True)
+def test_parity_syn_hdr(golden, golden_case):
+    inputs = golden.inputs(golden_case)
+    merged = sum(merging.triangles(inputs["ldr1"]) * np.stack([inputs[f"hdr{index}"] for index in range(3)]))
+    np.testing.assert_allclose(merged, golden.outputs(golden_case)["syn_hdr"], rtol=0, atol=2e-7)  # float32
+
+
+def test_syn_hdr_numbers():
+    ldr = np.full((3, 5, 1, 3), 0.5, np.float32)
+    ldr[1] = np.array([0, 0.25, 0.5, 0.75, 1])[:, None, None]
+    # 0.5**2.2 = 0.217638, 0.25**2.2 = 0.0473661, 0.75**2.2 = 0.531049
+    expected = [0.217638 / 16, (0.0473661 / 4 + 0.217638 / 16) / 2, 0.217638 / 4, (0.217638 + 0.531049 / 4) / 2, 0.217638]
+    merged = merging.syn_hdr(ldr, [1.0, 4, 16])
+    assert merged.dtype == np.float32 and merged.shape == (5, 1, 3)
+    np.testing.assert_allclose(merged, np.broadcast_to(np.reshape(expected, (5, 1, 1)), (5, 1, 3)), rtol=3e-6)
+
+
+def test_triangles_add_up_to_one():
+    weights = merging.triangles(np.linspace(0, 1, 11, dtype=np.float32))
+    assert weights.dtype == np.float32 and weights.min() == 0
+    np.testing.assert_allclose(weights.sum(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights[:, [0, 5, 10]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("stops", [(0, 2, 4), (-2, 0, 2)])
+def test_syn_hdr_of_a_still_scene(stops):
+    exposures = 2.0 ** np.array(stops)
+    radiance = drawn(1 / exposures[0])
+    np.testing.assert_allclose(merging.syn_hdr(take(radiance, exposures), exposures), radiance, rtol=1e-3)
+
+
+def test_syn_hdr_counts_a_clipped_long_exposure():
+    """At three stops the long exposure is clipped while the medium one is below 0.5."""
+    radiance = np.full((1, 1, 3), 0.44**2.2 / 8, np.float32)
+    merged = merging.syn_hdr(take(radiance, [1.0, 8, 64]), [1.0, 8, 64])
+    np.testing.assert_allclose(merged, radiance * (1 - 0.0287), rtol=1e-3)

@@ -318,7 +318,7 @@ def test_align_scenes(esbn, folder, tmp_path, capsys):
     alignment.mkdir()
     for side in ("low", "high"):  # the merging network is trained afterwards
         shutil.copy(folder / f"esbn_align_{side}.weights.h5", alignment)
-    config = align_scenes.Config(str(tmp_path / "scenes"), str(tmp_path / "aligned"), str(alignment))
+    config = align_scenes.Config(str(tmp_path / "scenes"), str(tmp_path / "aligned"), "esbn", str(alignment))
     assert align_scenes.main(config) == 1
     told = capsys.readouterr()
     assert told.out == f"2 of 4 scenes aligned into {tmp_path / 'aligned'}\n"
@@ -334,7 +334,7 @@ def test_align_scenes(esbn, folder, tmp_path, capsys):
     assert align_scenes.main(config) == 1  # nothing is written over
     assert "001: expected a folder that is not there yet" in capsys.readouterr().err
     with pytest.raises(ValueError, match="lies among the scenes"):
-        align_scenes.main(align_scenes.Config(config.scenes, f"{config.scenes}/aligned", config.weights))
+        align_scenes.main(align_scenes.Config(config.scenes, f"{config.scenes}/aligned", "esbn", config.weights))
 
 
 def test_export(esbn, folder, tmp_path):

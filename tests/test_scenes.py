@@ -57,14 +57,71 @@ def test_a_scene_comes_back(dtype, hdr, tmp_path):
     assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
 
 
-def test_of_sens_layout_the_middle_three(tmp_path):
-    five = pictures(5)
-    for number, pixels in enumerate(five):
-        files.write_picture(tmp_path / f"{number}.png", pixels)
-    (tmp_path / "exposures.txt").write_text("-4\n-2\n0\n2\n4\n")
+def stack(folder, count, text, name="exposure.txt", suffix=".tif"):
+    """A folder of `count` pictures; returns their pixels."""
+    folder.mkdir(exist_ok=True)
+    pixels = pictures(count)
+    for number, picture in enumerate(pixels):
+        files.write_picture(folder / f"{number:02d}{suffix}", picture)
+    (folder / name).write_text("".join(f"{value}\n" for value in text))
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "suffix"), [(3, 0, ".tif"), (4, 1, ".tif"), (5, 1, ".png"), (6, 2, ".tif"), (7, 2, ".tiff")]
+)
+def test_of_sens_layout_the_middle_three(count, first, suffix, tmp_path):
+    """As the loader counts: the middle is picture count // 2, and exposures begin at the shortest of the three."""
+    pixels = stack(tmp_path, count, 1.5 * np.arange(count) - 4, "exposures.txt", suffix)
     scene = scenes.read_scene(tmp_path)
-    np.testing.assert_array_equal(scene.ldr, five[1:4])
+    np.testing.assert_array_equal(scene.ldr, pixels[first : first + 3])
+    np.testing.assert_array_equal(scene.stops, [0, 1.5, 3])
+
+
+@pytest.mark.parametrize("count", [9, 11])
+@pytest.mark.parametrize("suffix", [".tiff", ".tif"])
+def test_of_tursuns_layout_the_fifth_seventh_and_ninth(count, suffix, tmp_path):
+    pixels = stack(tmp_path, count, 2.0 ** np.arange(count) / 1000, suffix=suffix)
+    scene = scenes.read_scene(tmp_path)
+    np.testing.assert_array_equal(scene.ldr, pixels[[4, 6, 8]])
+    np.testing.assert_allclose(scene.exposures, [1, 4, 16])
+
+
+@pytest.mark.parametrize(("count", "lines"), [(4, 3), (5, 5), (9, 3)])
+def test_of_kalantaris_layout_the_first_three(count, lines, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(scenes.logging, "warning", lambda message, *values: told.append(message % values))
+    pixels = stack(tmp_path, count, 2 * np.arange(lines) - 2)
+    scene = scenes.read_scene(tmp_path)
+    np.testing.assert_array_equal(scene.ldr, pixels[:3])
     np.testing.assert_array_equal(scene.stops, [-2, 0, 2])
+    assert told == [f"{tmp_path}: the first three of {count} .tif pictures are taken"]
+
+
+def test_radiance_beside_a_stack_goes_with_its_exposures(tmp_path):
+    stack(tmp_path, 5, [-4, -2, 0, 2, 4], "exposures.txt")
+    files.write_radiance(tmp_path / "HDRImg.hdr", radiance())
+    as_it_stands = files.read_radiance(tmp_path / "HDRImg.hdr")
+    np.testing.assert_array_equal(scenes.read_scene(tmp_path).hdr, as_it_stands / 4)
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "name", "message"),
+    [
+        (2, [0, 2], "exposures.txt", "expected three pictures or more, found 2"),
+        (5, [0, 2, 4], "exposures.txt", "expected 5 stops, one a picture, found 3"),
+        (5, [0, 2, 4, 6], "exposure.txt", "expected 5 stops, one a picture, found 4"),
+        (5, [4, 3, 2, 1, 0], "exposures.txt", "expected three increasing stops"),
+        (9, np.arange(9), "exposure.txt", r"exposure.txt: expected 9 exposure times above 0, found \[0.0, 1.0"),
+        (9, [*range(1, 9), "nan"], "exposure.txt", "expected 9 exposure times above 0"),
+        (9, 2.0 ** -np.arange(9), "exposure.txt", "expected three increasing stops"),
+    ],
+)
+def test_a_bad_stack_is_refused_in_one_line(count, text, name, message, tmp_path):
+    stack(tmp_path, count, text, name)
+    with pytest.raises(ValueError, match=message) as caught:
+        scenes.read_scene(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
 
 
 def test_endings_in_capitals_blank_lines_and_other_files(folder):
@@ -100,7 +157,6 @@ def with_picture(pixels):
     ("damage", "message"),
     [
         (lambda folder: (folder / "3.tif").unlink(), "012: expected three .tif pictures, found 2"),
-        (lambda folder: files.write_picture(folder / "4.tif", pictures()[0]), "012: expected three .tif pictures, found 4"),
         (with_picture(pictures(height=11)[0]), r"012: expected three pictures of one size.*14 x 10.*2.tif of 14 x 11"),
         (with_picture(pictures(dtype=np.uint8)[0]), r"012: expected three pictures of one.*uint16.*2.tif.*uint8"),
         (with_picture(pictures()[0][..., 0]), "012/2.tif: expected a colour picture"),

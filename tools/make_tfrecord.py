@@ -10,11 +10,11 @@
 
 Kind "kalantari", the default: scenes of three exposures, whole and without loss, from which training cuts its patches.
 Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their names, 4.1 MB each; the second wants scenes
-whose short and long exposure have been aligned (tools/align_scenes.py). Kind "bracket": exposures of one scene, made from
-pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise; or taken
-ones, the exposures of each sub-folder of --stacks, or under-exposed, target and over-exposed pictures from the folders input1,
-target and input2 in --trios. Kind "images": single photographs. All photographs are JPEG, PNG or TIFF and become 8 bit and of
-one size. In and out, of scenes:
+whose short and long exposure have been aligned (tools/align_scenes.py --method=esbn). Kind "bracket": exposures of one scene,
+made from pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise;
+or taken ones, the exposures of each sub-folder of --stacks, or under-exposed, target and over-exposed pictures from the folders
+input1, target and input2 in --trios. Kind "images": single photographs. All photographs are JPEG, PNG or TIFF and become 8 bit
+and of one size. In and out, of scenes:
 
     data/scenes/                    data/train/
       001/                            manifest.json

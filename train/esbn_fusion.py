@@ -4,8 +4,8 @@
     python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
     python train/esbn_fusion.py --data=data/train --run=runs/esbn_fusion
 
-The records are aligned scenes: static ones, or moving ones that tools/align_scenes.py has aligned with the two alignment
-networks, as kind "kalantari" or "esbn_merge". The run folder (hdr_tf/training.py) gets esbn_fusion.weights.h5.
+The records are aligned scenes: static ones, or moving ones that tools/align_scenes.py --method=esbn has aligned with the two
+alignment networks, as kind "kalantari" or "esbn_merge". The run folder (hdr_tf/training.py) gets esbn_fusion.weights.h5.
 
 Loss: mean absolute difference of radiance after the mu-law, or with `--loss=l2` the mean squared one, which PSNR-T measures and
 which a few very dark pixels decide. The defaults are those of the original program

@@ -1,12 +1,13 @@
-"""Writes sets of made scenes, in parallel.
+"""Writes sets of scenes, in parallel: made ones, and aligned ones.
 
     folder/
-      manifest.json      arguments; of every scene source, tiles, enlargement, pieces, stops, scale, clipped part
+      manifest.json      arguments; of every made scene source, tiles, enlargement, pieces, stops, scale, clipped part, of every
+                         aligned one the part that is the reference's
       001/ 002/ ...      scenes in Kalantari's layout, see scenes.py
 
-Scene i depends on nothing but the arguments and i, so neither the number of processes nor that of the scenes changes it. A
-scene gets its name when it is complete, and the manifest lists it then: started again after an interruption, or with a
-larger count, `write_scenes` makes what is missing.
+A scene depends on nothing but the arguments and its number or source, so neither the number of processes nor that of the
+scenes changes it. A scene gets its name when it is complete, and the manifest lists it then: started again after an
+interruption, or with more scenes, `write_scenes` and `write_aligned` make what is missing.
 """
 
 import json
@@ -14,11 +15,13 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import rich.progress
+from absl import logging
 
-from hdr_tf.image import files, scenes
+from hdr_tf.image import align, files, merging, scenes
 from hdr_tf.image.moving import SceneMaker
 from hdr_tf.image.processes import in_processes
 from hdr_tf.image.sources import radiance_files
@@ -28,6 +31,10 @@ _NOTE = (
     "Exposures are relative to the shortest, radiance is 1 where that clips. HDRImg.hdr is the medium exposure's radiance, the "
     "source's times scale, clipped to 1. Sources are enlarged twice at most: with tiles [rows, columns] other than [1, 1], "
     "several views of the source stand side by side."
+)
+_ALIGNED_NOTE = (
+    "1.tif and 3.tif are brought onto 2.tif by optical flow; reference is the part of each that is taken from 2.tif instead, "
+    "where the flow went wrong. HDRImg.hdr is the merge of the three (syn_hdr), not the true radiance."
 )
 
 
@@ -76,11 +83,7 @@ def write_scenes(
         "read_noise": read_noise,
     }
     names = [f"{number:03d}" for number in range(1, count + 1)]
-    manifest = {"note": _NOTE, "arguments": arguments, "scenes": _finished(folder, arguments, names)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".????????.[0-9]*"):  # by a process that was killed
-        shutil.rmtree(left)
-    _save(folder, manifest)
+    manifest = _begin(folder, _NOTE, arguments, names)
     jobs = [(folder / name, maker, index) for index, name in enumerate(names) if name not in manifest["scenes"]]
     results = in_processes(_write, jobs, workers)
     for name, facts in rich.progress.track(results, str(folder), total=len(jobs), disable=not jobs):
@@ -95,6 +98,68 @@ def _write(folder, maker, index):
         shutil.rmtree(folder)
     scenes.write_scene(folder, ldr, stops, hdr)
     return folder.name, facts
+
+
+def write_aligned(
+    folders: Sequence[pathlib.Path], output: str | os.PathLike, workers: int | None = None
+) -> Iterator[tuple[pathlib.Path, ValueError | None]]:
+    """Aligns scenes by optical flow (`align.confident_flow`) and writes them with their colour label (`merging.syn_hdr`).
+
+    A scene in `output` is named as the one that it comes from and has its exposures, pictures of 16 bit, and the label as its
+    radiance (a value v is written as 65535 v, where the original's MATLAB code writes 2**16 v). Scenes that are there already
+    are kept. One that fails does not stop the others; one that cannot be followed is told in the log.
+
+    Args:
+        folders: of scenes, as from `scenes.list_scenes`.
+        output: made if absent, not among the scenes; may hold scenes aligned before.
+        workers: processes; None or 0 for one per CPU, 1 stays in this one.
+
+    Yields:
+        The folder of each aligned scene, and None or what went wrong, in any order.
+
+    Raises:
+        ValueError: the output is unfit or holds something else.
+        OSError: the manifest cannot be written, or a process was killed.
+    """
+    output, source = pathlib.Path(output), folders[0].resolve().parent
+    if source in (output.resolve(), output.resolve().parent):
+        raise ValueError(f"{output}: lies among the scenes and would be taken for one; choose a folder elsewhere")
+    names = [folder.name for folder in folders]
+    manifest = _begin(output, _ALIGNED_NOTE, {"method": "flow", "scenes": str(source)}, names)
+    yield from ((output / name, None) for name in names if name in manifest["scenes"])
+    jobs = [(output / folder.name, folder) for folder in folders if folder.name not in manifest["scenes"]]
+    for target, facts, error in in_processes(_align, jobs, workers):
+        if error is None:
+            manifest["scenes"][target.name] = facts
+            _save(output, manifest)
+            for note in facts["notes"]:
+                logging.warning("%s: %s", target.name, note)
+        yield target, error
+
+
+def _align(target, folder):
+    try:
+        scene = scenes.read_scene(folder)
+        found = align.confident_flow(scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max), scene.exposures)
+        label = merging.syn_hdr(found.pictures, scene.exposures)
+        if target.exists():  # complete, but killed before the manifest said so
+            shutil.rmtree(target)
+        scenes.write_scene(target, np.rint(65535 * found.pictures).astype(np.uint16), scene.stops, label)
+    except Exception as error:  # such as too little memory for one large scene
+        return target, None, ValueError(" ".join(str(error).split()) or type(error).__name__)
+    part = [round(float(1 - trust.mean()), 4) for trust in found.confidence]
+    return target, {"stops": scene.stops.tolist(), "reference": part, "notes": list(found.notes)}, None
+
+
+def _begin(folder, note, arguments, names):
+    """The manifest of a folder that is made, or goes on."""
+    manifest = {"note": note, "arguments": arguments, "scenes": _finished(folder, arguments, names)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".????????.*"):
+        if left.name[10:] in names:  # by a process that was killed
+            shutil.rmtree(left)
+    _save(folder, manifest)
+    return manifest
 
 
 def _finished(folder, arguments, names):

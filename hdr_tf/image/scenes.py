@@ -7,11 +7,21 @@ Kalantari's layout (Kalantari, Ramamoorthi, ACM TOG 36(4), 2017), one folder a s
       exposure.txt                              three lines, log2 of the exposures (stops)
       HDRImg.hdr                                radiance of the middle exposure's scene; may be absent
 
-A folder with `exposures.txt` instead holds Sen's layout (Sen et al., ACM TOG 31(6), 2012): three pictures or more of any
-format, a line for each, and the middle three are the scene.
+Stacks are read as well, of which three pictures are the scene. Which three is as in the loaders of SelfHDR (Zhang et al., ICLR
+2024; cszhilu1998/SelfHDR 9e8af4a, data/):
+
+    Kalantari   exposure.txt with stops     the first three of the .tif
+    Sen         exposures.txt with stops    the middle three; of an even number the middle is the brighter one
+    Tursun      exposure.txt with times     the 5th, 7th and 9th of nine .tif or more, a time for each
+
+(P. Sen et al., ACM TOG 31(6), 2012; O. T. Tursun et al., Computer Graphics Forum 35(2), 2016.)
 
 Radiance r and exposure e = 2**stops belong together as r * e = v**2.2 for an encoded value v in 0..1 that is not clipped.
-Numbers are taken as they stand: the exposures need not begin at 1, and radiance may exceed 1.
+Kalantari's numbers are taken as they stand: the exposures need not begin at 1, and radiance may exceed 1. Those of Sen and
+Tursun are counted from the shortest of the three, as those loaders do, and radiance beside them is scaled to match.
+
+Changed: in Sen's layout the pictures may be of any format; there the loader takes .tif alone. One folder holds one scene: where
+the loaders look into Test, Scenes or dataset, these are what `list_scenes` is given.
 """
 
 import dataclasses
@@ -21,12 +31,14 @@ import shutil
 import uuid
 
 import numpy as np
+from absl import logging
 
 from hdr_tf.image import files
 
 HDR_NAME = "HDRImg.hdr"
 _KALANTARI, _SEN = "exposure.txt", "exposures.txt"
 _SUFFIXES = (".tif", ".tiff")
+_TURSUN = [4, 6, 8]  # of a stack in steps of one stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +67,14 @@ def read_scene(folder: str | os.PathLike) -> Scene:
     """Reads a scene folder.
 
     Raises:
-        ValueError: a picture too few, too many, damaged, or of another size; stops that are missing, no numbers, or do not
-            increase; radiance that is NaN, infinite or negative. One line that begins with the scene's folder.
+        ValueError: a picture too few, damaged, or of another size; stops that are missing, no numbers, or do not increase;
+            radiance that is NaN, infinite or negative. One line that begins with the scene's folder.
         OSError: a file cannot be opened; one line likewise.
     """
     folder = pathlib.Path(folder)
     pictures, text = _parts(folder)
-    stops = _read_stops(text, len(pictures))
-    first = (len(pictures) - 3) // 2
-    chosen = pictures[first : first + 3]
+    indices, stops, counted = _choose(text, len(pictures))
+    chosen = [pictures[index] for index in indices]
     ldr = [_read_rgb(path) for path in chosen]
     for path, pixels in zip(chosen, ldr, strict=True):
         if pixels.shape != ldr[0].shape or pixels.dtype != ldr[0].dtype:
@@ -72,8 +83,11 @@ def read_scene(folder: str | os.PathLike) -> Scene:
                 f"and {path.name} of {_told(pixels)}"
             )
     hdr = files.read_radiance(folder / HDR_NAME) if (folder / HDR_NAME).exists() else None
-    scene = Scene(folder.name, np.stack(ldr), stops[first : first + 3], hdr)
+    scene = Scene(folder.name, np.stack(ldr), stops, hdr)
     _check(folder, scene)
+    if counted:
+        hdr = None if hdr is None else hdr * np.float32(2.0 ** stops[0])
+        scene = dataclasses.replace(scene, stops=stops - stops[0], hdr=hdr)
     return scene
 
 
@@ -137,30 +151,44 @@ def write_scene(folder: str | os.PathLike, ldr: np.ndarray, stops: np.ndarray, h
 
 
 def _parts(folder):
-    """The pictures and the text file of a scene folder, of which `_KALANTARI` needs three."""
+    """The pictures and the text file of a scene folder."""
     names = [name for name in (_KALANTARI, _SEN) if (folder / name).is_file()]
     if not names:
         raise ValueError(f"{folder}: expected {_KALANTARI} (one log2 stop a line), found none")
     pictures = files.list_pictures(folder)
     if names[0] == _KALANTARI:
         pictures = [path for path in pictures if path.suffix.lower() in _SUFFIXES]
-    if len(pictures) < 3 or (len(pictures) > 3 and names[0] == _KALANTARI):
+    if len(pictures) < 3:
         expected = "three .tif pictures" if names[0] == _KALANTARI else "three pictures or more"
         raise ValueError(f"{folder}: expected {expected}, found {len(pictures)}")
     return pictures, folder / names[0]
 
 
-def _read_stops(path, count):
+def _choose(text, count):
+    """The indices of the three pictures of `count`, their stops, and whether exposures are counted from the shortest."""
+    numbers = _read_numbers(text, count)
+    if text.name == _SEN and len(numbers) == count:
+        indices = [count // 2 - 1, count // 2, count // 2 + 1]
+        return indices, numbers[indices], True
+    if text.name == _KALANTARI and len(numbers) == count > max(_TURSUN):
+        if not (numbers > 0).all():
+            raise ValueError(f"{text}: expected {count} exposure times above 0, found {numbers.tolist()}")
+        return _TURSUN, np.log2(numbers[_TURSUN]), True
+    if text.name == _KALANTARI and len(numbers) in (3, count):
+        if count > 3:
+            logging.warning("%s: the first three of %d .tif pictures are taken", text.parent, count)
+        return range(3), numbers[:3], False
+    raise ValueError(f"{text}: expected {count} stops, one a picture, found {len(numbers)}")
+
+
+def _read_numbers(path, count):
     try:
         lines = path.read_text().split()
-        stops = np.array([float(line) for line in lines])
+        return np.array([float(line) for line in lines])
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected {count} lines with a number each, found no text") from error
     except ValueError as error:
         raise ValueError(f"{path}: expected {count} lines with a number each, found {' '.join(lines)[:40]!r}") from error
-    if len(stops) != count:
-        raise ValueError(f"{path}: expected {count} stops, one a picture, found {len(stops)}")
-    return stops
 
 
 def _read_rgb(path):
