@@ -53,25 +53,49 @@ def mef_ssim(exposures, fused, scales: int = 3):
         >>> round(float(mef_ssim(ops.stack([under, over], 1), ops.ones([1, 64, 64]))[0]), 6)
         1.0
     """
-    weights = SCALE_WEIGHTS[:scales]
+    return mef_ssim_against(_checked_reference(exposures, fused, scales), fused)
+
+
+def mef_reference(exposures, scales: int = 3):
+    """Returns what MEF-SSIM needs of a bracket, for `mef_ssim_against`: most of the work, to be done once where many fused
+    pictures of one bracket are compared. Arguments as in `mef_ssim`; a tuple of tensors for each scale."""
+    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. Exposures come first from
+    # here on, so that every map is one piece of memory.
+    exposures = ops.stop_gradient(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), "float64")) - 127.5
+    reference = []
+    for scale in range(scales):
+        if scale:
+            exposures = _halve(exposures)
+        reference.append(_reference_structure(exposures))
+    return reference
+
+
+def mef_ssim_against(reference, fused):
+    """Returns the MEF-SSIM of fused pictures and the bracket of a `mef_reference`; otherwise as `mef_ssim`."""
+    weights = SCALE_WEIGHTS[: len(reference)]
     weights = ops.convert_to_tensor([w / sum(weights) for w in weights], "float64")
     # A scale's mean can fall below zero (opposed structure); its root would be NaN.
-    quality = ops.maximum(mef_ssim_scales(exposures, fused, scales), 1e-6)
+    quality = ops.maximum(_scales(reference, fused), 1e-6)
     return ops.exp(ops.sum(weights * ops.log(quality), axis=-1))
 
 
 def mef_ssim_scales(exposures, fused, scales: int = 3):
     """Returns the mean quality of each scale, [B, scales] float64, finest first. Arguments as in `mef_ssim`."""
+    return _scales(_checked_reference(exposures, fused, scales), fused)
+
+
+def _checked_reference(exposures, fused, scales):
     _check_mef(exposures.shape, fused.shape, scales)
-    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. Exposures come first from
-    # here on, so that every map is one piece of memory.
-    exposures = ops.stop_gradient(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), "float64")) - 127.5
+    return mef_reference(exposures, scales)
+
+
+def _scales(reference, fused):
     fused = ops.cast(fused, "float64")[None] - 127.5
     quality = []
-    for scale in range(scales):
+    for scale, structure in enumerate(reference):
         if scale:
-            exposures, fused = _halve(exposures), _halve(fused)
-        quality.append(_mef_quality(exposures, fused))
+            fused = _halve(fused)
+        quality.append(_mef_quality(structure, fused))
     return ops.stack(quality, axis=-1)
 
 
@@ -87,8 +111,9 @@ def _check_mef(exposures, fused, scales):
             )
 
 
-def _mef_quality(exposures, fused):
-    """Mean over the windows of one scale: exposures [N, B, H, W], fused [1, B, H, W], any origin -> [B]."""
+def _reference_structure(exposures):
+    """What one scale of the exposures, [N, B, H, W] of any origin, contributes: these, their means under the Gaussian window,
+    the factor of each in the reference structure of a window, and the variance of that structure."""
     count, area = exposures.shape[0], WINDOW**2
     squares = [row * count - row * (row - 1) // 2 for row in range(count)]  # where _pairs holds the squares
     twice = [1.0 if p in squares else 2.0 for p in range(count * (count + 1) // 2)]
@@ -113,11 +138,14 @@ def _mef_quality(exposures, fused):
     length = ops.sqrt(ops.maximum(ops.sum(_pairs(share) * scatter, axis=0), 0.0))
     factor = share * ops.where(length > 0, ops.max(strength, axis=0) / ops.maximum(length, EPS), 0.0)
 
-    # Comparison under a Gaussian window. Only what follows depends on `fused`.
-    taps = _gaussian(WINDOW)
-    mean, products = _moments(exposures, taps)
-    variance_reference = ops.sum(_pairs(factor) * twice * (products - _pairs(mean)), axis=0)
-    local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), taps)
+    mean, products = _moments(exposures, _gaussian(WINDOW))
+    return exposures, mean, factor, ops.sum(_pairs(factor) * twice * (products - _pairs(mean)), axis=0)
+
+
+def _mef_quality(structure, fused):
+    """Mean over the windows of one scale, compared under a Gaussian: fused [1, B, H, W] -> [B]."""
+    exposures, mean, factor, variance_reference = structure
+    local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), _gaussian(WINDOW))
     mean_fused, square_fused, cross = ops.split(local, [1, 2])
     variance_fused = ops.squeeze(square_fused - mean_fused * mean_fused, axis=0)
     covariance = ops.sum(factor * (cross - mean * mean_fused), axis=0)

@@ -53,7 +53,7 @@ def test_the_default_on_real_pairs(reference):
     for folder in sorted(path for path in (reference / "mefb_dev").iterdir() if path.is_dir()):
         pictures = [files.read_picture(path).pixels for path in files.list_pictures(folder)]
         scores.append(metrics.mef_ssim(pictures, hdr_tf.fuse(pictures)))
-    # The card's mean is 0.9866 and its worst 0.967; another release of a library may move the fourth digit.
+    # The card's mean is 0.9853 and its worst 0.963; another release of a library may move the fourth digit.
     assert len(scores) == 12
-    assert np.mean(scores) == pytest.approx(0.9866, abs=1e-3)
-    assert min(scores) == pytest.approx(0.967, abs=2e-3)
+    assert np.mean(scores) == pytest.approx(0.9853, abs=1e-3)
+    assert min(scores) == pytest.approx(0.963, abs=2e-3)

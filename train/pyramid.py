@@ -3,10 +3,11 @@
     python tools/make_tfrecord.py --kind=bracket --hdr_dir=hdr --photos --exposures=4,5 --count=3000 --output=data/train
     python train/pyramid.py --data=data/train --run=runs/pyramid
 
-Loss: 1 - MEF-SSIM of the gray pictures, three scales; plus 20 times the mean squared distance of the result from [0, 1]; plus
-0.3 times the mean squared distance, between means over 64x64 pixels, from the average of the exposures weighted by how
-well exposed they are (Mertens, Kautz, Van Reeth, 2007), since MEF-SSIM does not see brightness. Adam, its rate falling along
-a cosine, gradient norm clipped at 1.
+Loss: 1 - MEF-SSIM of the gray pictures, three scales; plus 0.8 times the share of values outside [0, 1], as the mean of
+d / (d + 0.02), d their distance from it (the squared distance lets many leave it a little); plus 0.3 times the mean squared
+distance, between means over 64x64 pixels, from the average of the exposures weighted by how well exposed they are (Mertens,
+Kautz, Van Reeth, 2007), since MEF-SSIM does not see brightness. Adam, its rate falling along a cosine, gradient norm clipped
+at 1.
 
 A step takes a batch for each of `PARTS`: pairs and brackets, in pyramids of several depths, so that one set of weights serves
 any number of exposures and any size of picture.
@@ -105,9 +106,10 @@ def trainer(filters: int):
             for name, (_, _, pictures) in PARTS.items():
                 brackets, fused = x[name], y_pred[name]
                 quality = ops.cast(ops.mean(losses.mef_ssim(255 * gray(brackets), 255 * gray(fused))), "float32")
-                outside = ops.mean((fused - ops.clip(fused, 0, 1)) ** 2)
+                distance = ops.abs(fused - ops.clip(fused, 0, 1))
+                outside = ops.mean(distance / (distance + 0.02))
                 brightness = ops.mean(ops.average_pool(fused - well_exposed_mean(brackets), 64, 64) ** 2)
-                loss = 1 - quality + 20 * outside + 0.3 * brightness
+                loss = 1 - quality + 0.8 * outside + 0.3 * brightness
                 for term, value in zip(self.terms, (loss, quality, outside, brightness), strict=True):
                     term.update_state(value, pictures)
                 total += loss * pictures

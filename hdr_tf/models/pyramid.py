@@ -14,7 +14,8 @@ Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave th
 4. Two convolutions at a quarter of the size turn 2 and 3 into weights, a softmax over the exposures for each of the four
    finest levels, and into a boost of detail for each of these but the finest, where noise lives; the coarser levels share
    one map, made by 3 alone.
-5. Each level is blended with its weights, the three colours with the same ones, so that no hue is invented.
+5. Each level is blended with its weights, the three colours with the same ones, so that no hue is invented. Before the finest
+   detail is added, what a boost brought beyond the range or to its ends is drawn back.
 
 The convolutions follow Keras' precision policy; pyramids, weights and blend are float32 under any.
 
@@ -32,6 +33,8 @@ MAX_EXPOSURES = 9
 FINE_LEVELS = 4  # with weights and a boost of their own
 QUARTER = 2  # level of the stem's report
 BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
+MARGIN = 0.1  # distance from the ends of the range where a doubled detail begins to be drawn back
+LEAK = 0.1  # of what lies beyond the margin, how much remains
 
 
 def levels_for(height: int, width: int) -> int:
@@ -87,6 +90,7 @@ def pyramid(
     for level in reversed(range(1, levels)):
         details = [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
         fused = _blend(details, weights[level]) + _up(fused, sizes[level])
+    fused = _drawn_into_range(fused, weights[1])
     # The finest weights are smooth, being enlarged four times, so that the detail of the blend is the blend of the details
     # but for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
     *others, last = (g[0] for g in gaussians)
@@ -161,6 +165,13 @@ def _softmax(logits):
 
 def _blend(pictures, weights):
     return keras.layers.Add(dtype="float32")([picture * weight for picture, weight in zip(pictures, weights, strict=True)])
+
+
+def _drawn_into_range(fused, weights):
+    """Draws what leaves [0, 1], or comes near its ends by a boost (the sum of the weights), back towards the inside."""
+    margin = MARGIN * (keras.layers.Add(dtype="float32")(weights) - 1)
+    inside = ops.minimum(ops.maximum(fused, margin), 1 - margin)
+    return inside + LEAK * (fused - inside)
 
 
 def _gaussian(picture, levels):

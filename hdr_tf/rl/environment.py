@@ -43,7 +43,9 @@ from hdr_tf.image.pairs import Pair
 
 MIN_REWARD, MAX_REWARD = -1, 2
 
-_mef_ssim = tf.function(losses.mef_ssim, reduce_retracing=True)  # five times as fast as step by step
+# Five times as fast as step by step.
+_mef_reference = tf.function(losses.mef_reference, reduce_retracing=True)
+_mef_ssim_against = tf.function(losses.mef_ssim_against, reduce_retracing=True)
 
 Score = Callable[[np.ndarray], float]
 
@@ -58,8 +60,8 @@ def reference_score(pair: Pair) -> Score:
 
 def mef_ssim_score(pair: Pair) -> Score:
     """Returns the score "mef_ssim", likewise."""
-    exposures = tf.stack([metrics.gray(pair.under), metrics.gray(pair.over)])[None]
-    return lambda fused: 100 * float(_mef_ssim(exposures, metrics.gray(255 * fused)[None])[0])
+    reference = _mef_reference(tf.stack([metrics.gray(pair.under), metrics.gray(pair.over)])[None])
+    return lambda fused: 100 * float(_mef_ssim_against(reference, metrics.gray(255 * fused)[None])[0])
 
 
 SCORES = {"reference": reference_score, "mef_ssim": mef_ssim_score}
