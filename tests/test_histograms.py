@@ -90,12 +90,27 @@ def test_missing_vgg_weights_name_both_ways_out(tmp_path, monkeypatch):
         features.Features(["vgg"], vgg_weights=str(tmp_path / "none.h5"))
     assert "\n" not in str(caught.value)
 
-    def offline(weights):
+    def offline(weights, include_top=True):
         raise Exception(f"URL fetch failure of {weights}")  # as Keras raises it
 
-    monkeypatch.setattr(vgg.keras.applications, "VGG16", offline)
+    for network in ("VGG16", "VGG19"):
+        monkeypatch.setattr(vgg.keras.applications, network, offline)
     with pytest.raises(ValueError, match="URL fetch failure of imagenet.*--features=quality"):
         features.Features()
+    with pytest.raises(ValueError, match="VGG19: .*failure of imagenet.*_notop.h5 by --vgg_weights.*--structure_loss=l1"):
+        vgg.vgg19_features("imagenet")
+
+
+def test_vgg19_sees_what_that_of_keras_sees(monkeypatch):
+    theirs = vgg.keras.applications.VGG19(weights=None, include_top=False)
+    monkeypatch.setattr(vgg.keras.applications, "VGG19", lambda weights, include_top: theirs)
+    picture = np.random.default_rng(0).random((1, 32, 48, 3), np.float32)
+    found = vgg.vgg19_features("weights.h5")(picture)
+    part = vgg.keras.Model(theirs.input, [theirs.get_layer(f"block{block}_conv2").output for block in (3, 4, 5)])
+    expected = part(255 * picture - np.float32([103.939, 116.779, 123.68]))  # red where the weights were trained on blue
+    assert [array.shape for array in found] == [(1, 8, 12, 256), (1, 4, 6, 512), (1, 2, 3, 512)]
+    for ours, array in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, array / 57.63, rtol=0, atol=1e-5 * np.abs(array).max() / 57.63)  # order of sums
 
 
 @pytest.mark.slow

@@ -272,7 +272,8 @@ def test_window_attention_equals_a_loop_over_windows(height, width, shifted):
     layer.build(x.shape)
     layer.position_bias.assign(generator.normal(size=(225, 2)))
     expected = _window_attention(x.astype("float64"), np.asarray(layer.position_bias, "float64"), 2, shifted)
-    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=2e-6)  # float32 against float64
+    for training in (False, True):  # row by row, and all at once
+        np.testing.assert_allclose(layer(x, training=training), expected, rtol=0, atol=2e-6)  # float32 against float64
 
 
 @pytest.mark.parametrize("name", ["hdr_transformer", "sctnet"])

@@ -343,8 +343,8 @@ def test_batches_depend_on_the_seed_alone_and_go_on_anywhere(written):
 
 def test_only_so_many_scenes_are_in_memory(written):
     counts = dataset.check_shards(written)
-    options = {"features": ("ldr_low",), "patch": SIDE, "depth": 8, "resize": True}
-    reader = dataset._SceneReader(written, dataset.read_manifest(written), counts, 2, **options)
+    manifest = dataset.read_manifest(written)
+    reader = dataset._SceneReader(written, manifest, counts, 2, SIDE, patches.count_patches, lambda record: record["name"])
     for scene in (0, 1, 2, 1, 4, 0):
         reader(scene)
         assert len(reader.scenes) <= 2
@@ -454,7 +454,7 @@ def test_the_tool_writes_scenes_by_default(scene_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "scenes"}, "expected a kind out of kalantari, esbn_align, esbn_merge, found 'scenes'"),
+        ({"kind": "scenes"}, "expected a kind out of kalantari, selfhdr, esbn_align, esbn_merge, found 'scenes'"),
         ({"count": 6}, "expected a count of at most 5, found 6"),
         ({"seed": -1}, "0 or more, found -1 and 0"),
         ({"scenes": "absent"}, "absent: expected a folder of scenes"),

@@ -20,8 +20,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from hdr_tf.image import patches
+from hdr_tf.image import files, patches
 from tfrecords import schema, writer
+
+VISITS = 256  # patches of a scene that `crop_dataset` gives before it reads another one
 
 
 def read_manifest(folder: pathlib.Path) -> dict:
@@ -274,16 +276,24 @@ def patch_dataset(
             f"expected batch and shuffle_scenes of 1 or more and a depth of 8 or 16, found {batch}, {shuffle_scenes}, {depth}"
         )
     if kind == "kalantari":
-        counts = check_shards(folder, skip_damaged)
         cut = tuple(name for name in features if name != "exposures")
-        reader = _SceneReader(folder, manifest, counts, shuffle_scenes, features=cut, patch=patch, depth=depth, resize=resize)
 
-        def order():
-            pairs = _batches(patch_order(reader.sizes, shuffle_scenes, seed), batch, start)
-            return itertools.takewhile(lambda _: not _ending.is_set(), pairs)
+        def unpack(record):
+            exposures = 2.0 ** record["stops"]
+            scene = patches.Patches(_levels(record), exposures, record["hdr"], cut, patch, depth, resize)
 
-        batches = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([batch, 2], tf.int64))
-        batches = batches.map(functools.partial(_cut, reader, features), num_parallel_calls=min(4, os.cpu_count()))
+            def write(index, out):
+                scene.cut_scaled(index, out)
+                if "exposures" in out:
+                    out["exposures"][:] = exposures
+
+            return write
+
+        counts = check_shards(folder, skip_damaged)
+        reader = _SceneReader(folder, manifest, counts, shuffle_scenes, patch, patches.count_patches, unpack)
+        shapes = {name: (3,) if name == "exposures" else (patch, patch, 3) for name in features}
+        order = functools.partial(patch_order, reader.sizes, shuffle_scenes, seed)
+        batches = _cut_batches(reader, order, batch, start, shapes)
     else:
         found = manifest["arguments"]["patch"], 8, True
         if found != (patch, depth, resize):
@@ -293,38 +303,111 @@ def patch_dataset(
             )
         names = schema.esbn_names(kind)
         records = _parse(folder, _serialized(folder, seed, skip_damaged).repeat().skip(start * batch))
-        records = records.map(lambda record: {name: _scaled(record[names[name]]) for name in features})
+        shape = [patch, patch, 3]
+        records = records.map(lambda record: {name: tf.ensure_shape(_scaled(record[names[name]]), shape) for name in features})
         batches = records.batch(batch, drop_remainder=True)
-
-    def shaped(arrays):
-        shapes = {name: [batch, 3] if name == "exposures" else [batch, patch, patch, 3] for name in arrays}
-        return {name: tf.ensure_shape(array, shapes[name]) for name, array in arrays.items()}
-
-    return batches.map(shaped).prefetch(2)
+    return batches.prefetch(2)
 
 
-@tf.autograph.experimental.do_not_convert
-def _cut(reader, features, pairs):
-    """The patches {feature: [batch, side, side, 3]} of pairs of scene and patch; OpenCV's own resize gives the original's
-    values, `tf.image.resize` differs by up to two levels in a quarter of them."""
-    side = reader.options["patch"]
+def crop_dataset(
+    folder: pathlib.Path,
+    batch: int,
+    kind: str = "selfhdr",
+    structures: bool = False,
+    patch: int = 128,
+    seed: int = 0,
+    start: int = 0,
+    shuffle_scenes: int = 8,
+    skip_damaged: bool = False,
+) -> tf.data.Dataset:
+    """Returns endless training batches as SelfHDR's program reads them (cszhilu1998/SelfHDR 9e8af4a,
+    data/sig17align_dataset.py); what batch number b holds depends on the set, the seed and b alone.
+
+    {"ldr_low", "ldr_mid", "ldr_high": float32 [batch, patch, patch, 3], levels of 16 bit over 2**16, "exposures": [batch, 3],
+    2**stops, "hdr": radiance}; with `structures` also "structure", like "hdr".
+
+    Every scene comes once before one comes again, each time with a patch at a random place, neither turned nor flipped. Where
+    there are more than `shuffle_scenes` scenes, so many take turns for `VISITS` patches each, then the next ones; the original
+    holds all in memory. It takes 30 bytes a pixel for each of them, with `structures` 42, and about as much while one is
+    unpacked.
+
+    Args:
+        folder: of a finished set.
+        batch: patches in a batch.
+        kind: of the set: "selfhdr", of which "hdr" is the colour label, or "kalantari", where it is the truth.
+        structures: whether the structure labels are wanted.
+        patch: side in pixels.
+        seed: of order and places.
+        start: the first batch to return, for a run that goes on.
+        shuffle_scenes: scenes open at a time.
+        skip_damaged: see `check_shards`.
+
+    Raises:
+        ValueError: damaged or unfinished set (see `check_shards`), one of another kind or without structure labels, a scene
+            smaller than a patch, or numbers out of range.
+    """
+    manifest = read_manifest(folder)
+    if manifest["kind"] != kind:
+        hint = "; tools/make_tfrecord.py writes it with --labels" if kind == "selfhdr" else ""
+        raise ValueError(f"{folder}: expected a set of kind {kind!r}, found {manifest['kind']!r}{hint}")
+    if structures and not manifest["arguments"].get("structures"):
+        raise ValueError(f"{folder}: expected structure labels, found none; write the set anew with --structures")
+    if min(batch, patch, shuffle_scenes) < 1:
+        raise ValueError(f"expected batch, patch and shuffle_scenes of 1 or more, found {batch}, {patch}, {shuffle_scenes}")
+    radiance = ("hdr", "structure") if structures else ("hdr",)
+
+    def unpack(record):
+        pictures = dict(zip(("ldr_low", "ldr_mid", "ldr_high"), files.to_depth(_levels(record), 16), strict=True))
+        pictures |= {name: record[name] for name in radiance}
+        places = pictures["hdr"].shape[1] - patch + 1
+
+        def write(index, out):
+            row, column = divmod(index, places)
+            for name, picture in pictures.items():
+                scale = np.float32(2**16 if picture.dtype == np.uint16 else 1)
+                np.divide(picture[row : row + patch, column : column + patch], scale, out=out[name])
+            out["exposures"][:] = 2.0 ** record["stops"]
+
+        return write
+
+    def count(height, width, patch):
+        return max(height - patch + 1, 0) * max(width - patch + 1, 0)
+
+    reader = _SceneReader(folder, manifest, check_shards(folder, skip_damaged), shuffle_scenes, patch, count, unpack)
+    shapes = dict.fromkeys(("ldr_low", "ldr_mid", "ldr_high", *radiance), (patch, patch, 3)) | {"exposures": (3,)}
+    order = functools.partial(crop_order, reader.sizes, shuffle_scenes, seed)
+    return _cut_batches(reader, order, batch, start, shapes).prefetch(2)
+
+
+def _levels(record):
+    """The pictures [3, H, W, 3] of a scene's record at the depth of their files."""
+    return record["ldr"] if record["depth"] == 16 else record["ldr"].astype(np.uint8)
+
+
+def _cut_batches(reader, order, batch, start, shapes):
+    """Batches {name: float32 [batch, *shape]}, from number `start` on, of the pairs of scene and patch in `order`.
+
+    Cut by numpy and OpenCV, whose resize gives ESBN's values: `tf.image.resize` differs by up to two levels in a quarter of
+    them.
+    """
 
     def cut(pairs):
         with _unless_ending():
-            return arrays_of(pairs)
+            arrays = {name: np.empty([batch, *shape], np.float32) for name, shape in shapes.items()}
+            for number, (scene, index) in enumerate(pairs.tolist()):
+                reader(scene)(index, {name: array[number] for name, array in arrays.items()})
+            return list(arrays.values())
 
-    def arrays_of(pairs):
-        sides = {name: [3] if name == "exposures" else [side, side, 3] for name in features}
-        arrays = {name: np.empty([len(pairs), *shape], np.float32) for name, shape in sides.items()}
-        for number, (scene, index) in enumerate(pairs.tolist()):
-            scene_patches, exposures = reader(scene)
-            example = {name: array[number] for name, array in arrays.items()}
-            scene_patches.cut_scaled(index, example)
-            if "exposures" in example:
-                example["exposures"][:] = exposures
-        return list(arrays.values())
+    @tf.autograph.experimental.do_not_convert
+    def call(pairs):
+        arrays = tf.numpy_function(cut, [pairs], [tf.float32] * len(shapes), stateful=False)
+        return {name: tf.ensure_shape(array, [batch, *shapes[name]]) for name, array in zip(shapes, arrays, strict=True)}
 
-    return dict(zip(features, tf.numpy_function(cut, [pairs], [tf.float32] * len(features), stateful=False), strict=True))
+    def pairs():
+        return itertools.takewhile(lambda _: not _ending.is_set(), _batches(order(), batch, start))
+
+    batches = tf.data.Dataset.from_generator(pairs, output_signature=tf.TensorSpec([batch, 2], tf.int64))
+    return batches.map(call, num_parallel_calls=min(4, os.cpu_count()))
 
 
 # A thread of tf.data that waits for the interpreter while it ends is killed, and the process aborts with it (code 134).
@@ -375,6 +458,19 @@ def patch_order(sizes: Sequence[int], open_scenes: int, seed: int) -> Iterator[n
         yield np.concatenate(pairs)[np.argsort(np.concatenate(turns), kind="stable")]
 
 
+def crop_order(sizes: Sequence[int], open_scenes: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields, for ever, `VISITS` patches of each scene of one group after the other, in turns: int64 [N, 2] of scene and patch.
+
+    Args:
+        sizes, open_scenes, seed: as of `patch_order`; patches are drawn, so that one may come again before all have come.
+    """
+    sizes = np.array(sizes)
+    for number, group in enumerate(_groups(len(sizes), open_scenes, seed)):
+        rng = np.random.default_rng([seed, 1, number])
+        scenes = np.concatenate([rng.permutation(group) for _ in range(VISITS)])
+        yield np.stack([scenes, rng.integers(sizes[scenes])], 1)
+
+
 def _groups(count, length, seed):
     if count <= length:  # in the same order each time, so that a batch across two rounds does not have a scene twice
         group = np.random.default_rng([seed, 0]).permutation(count).tolist()
@@ -401,9 +497,13 @@ def _batches(order, batch, start):
 
 
 class _SceneReader:
-    """The scenes of a set of kind "kalantari", those used last unpacked in memory; for several threads."""
+    """The scenes of a set of whole ones, those used last unpacked in memory; for several threads.
 
-    def __init__(self, folder, manifest, counts, capacity, **options):
+    `count(height, width, patch)` tells how many patches a scene has, `unpack(record)` gives what writes one: a function of its
+    number and {name: array}.
+    """
+
+    def __init__(self, folder, manifest, counts, capacity, patch, count, unpack):
         paths = [pathlib.Path(folder) / name for name in sorted(manifest["shards"])]
         self.places, self.sizes = [], []
         for number, scene in enumerate(manifest["arguments"]["scenes"]):
@@ -411,30 +511,24 @@ class _SceneReader:
             if position >= counts.get(path, 0):
                 continue  # lost, and reported as such
             self.places.append((path, position))
-            self.sizes.append(patches.count_patches(scene["height"], scene["width"], options["patch"]))
+            self.sizes.append(count(scene["height"], scene["width"], patch))
             if not self.sizes[-1]:
                 raise ValueError(
-                    f"{folder}: expected scenes of at least {options['patch']} x {options['patch']} pixels, "
+                    f"{folder}: expected scenes of at least {patch} x {patch} pixels, "
                     f"found {scene['name']} of {scene['width']} x {scene['height']}; choose a smaller patch"
                 )
-        self.capacity, self.options = capacity, options
+        self.schema, self.capacity, self.unpack = schema.KINDS[manifest["kind"]], capacity, unpack
         self.scenes, self.lock = collections.OrderedDict(), threading.Lock()
 
     def __call__(self, scene):
-        """The scene's `patches.Patches` and exposures."""
+        """What `unpack` gave for the scene."""
         with self.lock:
             if scene not in self.scenes:
                 while len(self.scenes) >= self.capacity:  # before reading, so that there are never more
                     self.scenes.popitem(last=False)
-                self.scenes[scene] = self._read(*self.places[scene])
+                self.scenes[scene] = self.unpack(schema.unpack(self.schema, _record(*self.places[scene])))
             self.scenes.move_to_end(scene)
             return self.scenes[scene]
-
-    def _read(self, path, position):
-        record = schema.unpack(schema.KALANTARI, _record(path, position))
-        exposures = 2.0 ** record["stops"]
-        ldr = record["ldr"] if record["depth"] == 16 else record["ldr"].astype(np.uint8)
-        return patches.Patches(ldr, exposures, record["hdr"], **self.options), exposures.astype(np.float32)
 
 
 def _record(path, position):

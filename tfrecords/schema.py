@@ -157,6 +157,10 @@ KALANTARI = {
     "name": Text(),
 }
 
+# What SelfHDR trains on, likewise: `hdr` is the colour label, never the truth, and `structure` the structure label, [0, 0, 3]
+# as long as there is none.
+SELFHDR = KALANTARI | {"structure": Packed("float32", (None, None, 3))}
+
 # Our names of a patch's arrays and those of ESBN's scripts; pictures are uint8, radiance is float32.
 ESBN_NAMES = {
     **{f"ldr_{side}": f"input_LDR_{side}" for side in ("low", "mid", "high")},
@@ -180,11 +184,18 @@ def _esbn(kind):
 # Patches as make_tfrecord.py of ESBN writes them for its alignment networks, and as its training_fusion.py reads them.
 ESBN_ALIGN, ESBN_MERGE = _esbn("esbn_align"), _esbn("esbn_merge")
 
-KINDS = {"kalantari": KALANTARI, "esbn_align": ESBN_ALIGN, "esbn_merge": ESBN_MERGE, "bracket": BRACKET, "images": IMAGES}
+KINDS = {
+    "kalantari": KALANTARI,
+    "selfhdr": SELFHDR,
+    "esbn_align": ESBN_ALIGN,
+    "esbn_merge": ESBN_MERGE,
+    "bracket": BRACKET,
+    "images": IMAGES,
+}
 
 # How the files of a kind are compressed. Scenes are packed field by field, so that any one can be read without those before
 # it; ESBN's own scripts read uncompressed files.
-COMPRESSION = {"kalantari": "", "esbn_align": "", "esbn_merge": "", "bracket": "GZIP", "images": "GZIP"}
+COMPRESSION = {kind: "GZIP" if kind in ("bracket", "images") else "" for kind in KINDS}
 
 
 def encode(schema: Schema, example: Mapping) -> bytes:

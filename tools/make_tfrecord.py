@@ -3,18 +3,21 @@
     python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
     python tools/make_tfrecord.py --kind=esbn_align --scenes=data/scenes --output=data/align --count=5000 --shards=5
     python tools/make_tfrecord.py --kind=esbn_merge --scenes=data/aligned --output=data/merge --count=5000 --shards=5
+    python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned --output=data/stage1
     python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=1500
     python tools/make_tfrecord.py --kind=bracket --stacks=DIR --output=data/stacks
     python tools/make_tfrecord.py --kind=bracket --trios=DIR --output=data/trios
     python tools/make_tfrecord.py --kind=images --pictures=DIR --output=data/pictures
 
 Kind "kalantari", the default: scenes of three exposures, whole and without loss, from which training cuts its patches.
-Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their names, 4.1 MB each; the second wants scenes
-whose short and long exposure have been aligned (tools/align_scenes.py --method=esbn). Kind "bracket": exposures of one scene,
-made from pictures of known radiance (OpenEXR, Radiance) by a simulated camera with random exposure times, response and noise;
-or taken ones, the exposures of each sub-folder of --stacks, or under-exposed, target and over-exposed pictures from the folders
-input1, target and input2 in --trios. Kind "images": single photographs. All photographs are JPEG, PNG or TIFF and become 8 bit
-and of one size. In and out, of scenes:
+Kind "selfhdr": the same with the colour label in the place of the radiance, from the aligned scenes in --labels, and for the
+second stage the structure labels that train/selfhdr.py writes, in --structures; a scene without a colour label is left out, but
+structure labels must be those of the scenes. Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their
+names, 4.1 MB each; the second wants scenes whose short and long exposure have been aligned (tools/align_scenes.py
+--method=esbn). Kind "bracket": exposures of one scene, made from pictures of known radiance (OpenEXR, Radiance) by a simulated
+camera with random exposure times, response and noise; or taken ones, the exposures of each sub-folder of --stacks, or
+under-exposed, target and over-exposed pictures from the folders input1, target and input2 in --trios. Kind "images": single
+photographs. All photographs are JPEG, PNG or TIFF and become 8 bit and of one size. In and out, of scenes:
 
     data/scenes/                    data/train/
       001/                            manifest.json
@@ -38,10 +41,14 @@ from hdr_tf import cli
 class Config:
     """What to write, and from what."""
 
-    # What a record is: kalantari, esbn_align, esbn_merge, bracket or images.
+    # What a record is: kalantari, selfhdr, esbn_align, esbn_merge, bracket or images.
     kind: str = "kalantari"
-    # Folder of scene folders (kalantari, esbn_align, esbn_merge).
+    # Folder of scene folders (kalantari, selfhdr, esbn_align, esbn_merge).
     scenes: str = ""
+    # Folder of the same scenes aligned, with the colour label as their HDRImg.hdr (selfhdr).
+    labels: str = ""
+    # Folder of structure labels, NAME.hdr for each scene (selfhdr, second stage).
+    structures: str = ""
     # Folder of .exr and .hdr files, or several with commas between them (bracket).
     hdr_dir: str = ""
     # Folder of sub-folders, each with the exposures of one scene; scaled to 1200 x 800 (bracket).
@@ -75,7 +82,8 @@ class Config:
 
 
 def main(config: Config) -> None:
-    kinds = {"kalantari": _scenes, "esbn_align": _scenes, "esbn_merge": _scenes, "bracket": _brackets, "images": _images}
+    kinds = dict.fromkeys(("kalantari", "selfhdr", "esbn_align", "esbn_merge"), _scenes)
+    kinds |= {"bracket": _brackets, "images": _images}
     if config.kind not in kinds:
         raise ValueError(f"unknown kind {config.kind!r}: known are {', '.join(kinds)}")
     if not config.output:
@@ -104,6 +112,8 @@ def _scenes(config):
         config.shards,
         config.workers,
         config.resume,
+        pathlib.Path(config.labels) if config.labels else None,
+        pathlib.Path(config.structures) if config.structures else None,
     )
 
 

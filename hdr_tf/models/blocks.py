@@ -63,6 +63,16 @@ def radiance_inputs() -> tuple[dict, list]:
     return inputs, [ops.concatenate(pair, axis=-1) for pair in zip(hdr, ldr, strict=True)]
 
 
+def with_radiance(pictures: dict, exposures) -> dict:
+    """The inputs of such a network: pictures {"ldr_low", "ldr_mid", "ldr_high": [B, H, W, 3] in 0..1} and of exposures [B, 3]
+    their radiance `hdr_*`, ldr**2.2 / (exposure + 1e-8), as cszhilu1998/SelfHDR 9e8af4a has it (data/sig17align_dataset.py,
+    util/util.py)."""
+    ldr = {side: ops.convert_to_tensor(pictures[f"ldr_{side}"]) for side in SIDES}
+    divisors = ops.split(ops.reshape(exposures + 1e-8, (-1, 3, 1, 1, 1)), 3, axis=1)
+    radiance = {f"hdr_{side}": ldr[side] ** 2.2 / divisor[:, 0] for side, divisor in zip(SIDES, divisors, strict=True)}
+    return {f"ldr_{side}": picture for side, picture in ldr.items()} | radiance
+
+
 def torch_convolution(channels: int, filters: int, size: int, name: str, **arguments) -> keras.layers.Conv2D:
     """A convolution with bias that starts as torch.nn.Conv2d does: every value uniform within 1 / sqrt(fan in)."""
     bound = (channels * size * size) ** -0.5
@@ -278,12 +288,31 @@ class WindowAttention(keras.layers.Layer):
             shape=((2 * WINDOW - 1) ** 2, self.heads), initializer=_small(), name="position_bias"
         )
 
-    def call(self, x):
+    def call(self, x, training=False):
         height, width, channels = (*ops.shape(x)[1:3], x.shape[-1])
-        rows, columns, of_head = height // WINDOW, width // WINDOW, channels // (3 * self.heads)
+        rows, shift = height // WINDOW, SHIFT * self.shifted
+        row = ops.arange(ops.shape(x)[0] * rows)  # of windows, in all pictures
+        if training:
+            x = ops.roll(x, -shift, axis=1) if shift else x
+            x = self._attend(ops.reshape(x, (-1, WINDOW, width, channels)), row % rows == rows - 1)
+        else:  # a row at a time: the products of all windows would be the largest tensors of the network, by far
+            lines = ops.reshape(x, (-1, width, channels))
+
+            def attend(row):
+                seen = row // rows * height + (row % rows * WINDOW + shift + ops.arange(WINDOW)) % height
+                return self._attend(ops.take(lines, seen, axis=0)[None], (row % rows == rows - 1)[None])[0]
+
+            x = ops.map(attend, row)
+        x = ops.reshape(x, (-1, height, width, channels // 3))
+        return ops.roll(x, shift, axis=1) if shift else x
+
+    def _attend(self, x, last):
+        """Rows of windows [R, 8, W, 3 C], and which of them are the last of a picture, [R] -> [R, 8, W, C]."""
+        width, of_head = ops.shape(x)[2], x.shape[-1] // (3 * self.heads)
+        columns = width // WINDOW
         if self.shifted:
-            x = ops.roll(x, (-SHIFT, -SHIFT), axis=(1, 2))
-        # [B * rows, 8, columns, 8, 3 * heads, of head] -> [B * rows, columns, 3 * heads, 64, of head]
+            x = ops.roll(x, -SHIFT, axis=2)
+        # [R, 8, columns, 8, 3 * heads, of head] -> [R, columns, 3 * heads, 64, of head]
         x = ops.reshape(x, (-1, WINDOW, columns, WINDOW, 3 * self.heads, of_head))
         x = ops.transpose(x, (0, 2, 4, 1, 3, 5))
         x = ops.reshape(x, (-1, columns, 3 * self.heads, WINDOW**2, of_head))
@@ -293,12 +322,11 @@ class WindowAttention(keras.layers.Layer):
         if self.shifted:  # where both masks meet they count twice, which softmax does not show
             end = ops.arange(WINDOW) >= WINDOW - SHIFT
             products = products + self._mask(ops.arange(columns) == columns - 1, ops.tile(end, (WINDOW,)))
-            row = ops.arange(ops.shape(x)[0]) % rows
-            bias = bias + self._mask(row == rows - 1, ops.repeat(end, WINDOW))[:, None]
+            bias = bias + self._mask(last, ops.repeat(end, WINDOW))[:, None]
         x = ops.matmul(ops.softmax(products + bias), value)
         x = ops.reshape(x, (-1, columns, self.heads, WINDOW, WINDOW, of_head))
-        x = ops.reshape(ops.transpose(x, (0, 3, 1, 4, 2, 5)), (-1, height, width, self.heads * of_head))
-        return ops.roll(x, (SHIFT, SHIFT), axis=(1, 2)) if self.shifted else x
+        x = ops.reshape(ops.transpose(x, (0, 3, 1, 4, 2, 5)), (-1, WINDOW, width, self.heads * of_head))
+        return ops.roll(x, SHIFT, axis=2) if self.shifted else x
 
     def _bias(self):
         """[heads, 64, 64]."""

@@ -1,0 +1,312 @@
+"""SelfHDR from scenes to weights: records with labels, both stages, structure labels, exact resume, bad input."""
+
+import csv
+import itertools
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from hdr_tf import losses, training, weights
+from hdr_tf.image import files, scenes, tone
+from hdr_tf.models import ahdrnet, blocks, vgg
+from tfrecords import dataset
+from tools import make_tfrecord
+from train import selfhdr
+
+PATCH = 16
+SIZES = {"a": (20, 22), "b": (20, 22), "c": (22, 18)}  # height, width
+TINY = {"steps": 2, "log_every": 1, "batch": 2, "patch": PATCH, "filters": 2, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """One dense block of one convolution: tracing them is most of a short run, and tests/test_models.py has the whole depth."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ahdrnet, "BLOCKS", 1)
+        patch.setattr(ahdrnet, "DENSE", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Scenes whose pictures tell row and column of each pixel, without radiance, and the same with a colour label."""
+    folder = tmp_path_factory.mktemp("selfhdr")
+    for number, (name, (height, width)) in enumerate(SIZES.items()):
+        row, column = np.indices((height, width))
+        picture = np.stack([2000 * row, 2000 * column, np.full_like(row, 1000 * number)], -1)
+        ldr = np.stack([picture, picture + 100, picture + 200]).astype(np.uint16)
+        scenes.write_scene(folder / "scenes" / name, ldr, [0.0, 2, 4])
+        label = tone.to_radiance(ldr[1] / np.float32(65535), 4)
+        scenes.write_scene(folder / "aligned" / name, ldr, [0.0, 2, 4], label)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def write(folder):
+    """write(output, **flags) writes records of the scenes."""
+
+    def write(output, **flags):
+        usual = {
+            "kind": "selfhdr",
+            "scenes": str(folder / "scenes"),
+            "labels": str(folder / "aligned"),
+            "shards": 2,
+            "workers": 1,
+        }
+        make_tfrecord.main(make_tfrecord.Config(output=str(output), **usual | flags))
+        return str(output)
+
+    return write
+
+
+def train(stage, run, **flags):
+    assert selfhdr.main(selfhdr.Config(stage=stage, run=str(run), **TINY | flags)) in (None, 0)
+    return run
+
+
+@pytest.fixture(scope="module")
+def stage1(folder, write):
+    """The run of the first stage and its structure labels."""
+    run = train("1", folder / "stage1", data=write(folder / "records1"))
+    return train("labels", run, scenes=str(folder / "aligned"))
+
+
+@pytest.fixture(scope="module")
+def records2(folder, write, stage1):
+    return write(folder / "records2", structures=str(stage1 / "structures"))
+
+
+def rows(run):
+    return list(csv.DictReader((run / "log.csv").open()))
+
+
+def test_records_without_structure_labels_hold_the_colour_label(stage1, folder):
+    (record, *_) = dataset.load(folder / "records1")
+    scene = scenes.read_scene(folder / "aligned" / record["name"].numpy().decode())
+    np.testing.assert_array_equal(record["ldr"], scene.ldr)
+    np.testing.assert_array_equal(record["hdr"], scene.hdr)
+    assert record["structure"].shape == (0, 0, 3)
+
+
+def test_crops_are_those_of_the_scenes_and_come_in_turns(folder, records2, stage1):
+    batches = [  # of three scenes
+        {name: array.numpy() for name, array in batch.items()}
+        for batch in dataset.crop_dataset(records2, 3, structures=True, patch=PATCH, seed=1).take(40)
+    ]
+    names, places = list(SIZES), set()
+    for batch in batches:
+        assert set(batch["ldr_low"][:, 0, 0, 2] * 65536 // 1000) == {0, 1, 2}  # each scene once
+        np.testing.assert_array_equal(batch["exposures"], [[1, 4, 16]] * 3)
+        for number, corner in enumerate(np.rint(batch["ldr_low"][:, 0, 0] * 65536).astype(int)):
+            row, column, name = corner[0] // 2000, corner[1] // 2000, names[corner[2] // 1000]
+            window = np.s_[row : row + PATCH, column : column + PATCH]
+            places.add((name, row, column))
+            scene = scenes.read_scene(folder / "aligned" / name)
+            for picture, side in zip(scene.ldr, blocks.SIDES, strict=True):
+                np.testing.assert_array_equal(batch[f"ldr_{side}"][number], picture[window] / np.float32(65536))
+            structure = files.read_radiance(stage1 / "structures" / f"{name}.hdr")
+            for array, radiance in ((batch["hdr"], scene.hdr), (batch["structure"], structure)):
+                np.testing.assert_array_equal(array[number], radiance[window])
+    for name, (height, width) in SIZES.items():
+        _, tops, lefts = zip(*(place for place in places if place[0] == name), strict=True)
+        assert {0, height - PATCH} <= set(tops) and {0, width - PATCH} <= set(lefts)  # up to the borders
+    again = dataset.crop_dataset(records2, 3, structures=True, patch=PATCH, seed=1, start=37).take(3)
+    for found, expected in zip(again, batches[37:], strict=True):
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, expected[name])
+
+
+def test_more_scenes_than_are_open_come_in_groups():
+    groups = list(itertools.islice(dataset.crop_order([5, 7, 9, 11], 2, seed=0), 2))
+    for group in groups:
+        assert group.shape == (2 * dataset.VISITS, 2) and len(set(group[:, 0])) == 2
+        assert all(len(set(pair)) == 2 for pair in group[:, 0].reshape(-1, 2))
+        assert (group[:, 1] < np.array([5, 7, 9, 11])[group[:, 0]]).all()
+    assert set(groups[0][:, 0]) | set(groups[1][:, 0]) == {0, 1, 2, 3}
+
+
+def test_8_bit_becomes_16(tmp_path, folder, write):
+    scene = scenes.read_scene(folder / "aligned" / "a")
+    for place, hdr in (("scenes", None), ("aligned", scene.hdr)):
+        scenes.write_scene(tmp_path / place / "a", scene.at_8_bit(), scene.stops, hdr)
+    write(tmp_path / "records", scenes=str(tmp_path / "scenes"), labels=str(tmp_path / "aligned"), shards=1)
+    (batch,) = dataset.crop_dataset(tmp_path / "records", 1, patch=20).take(1)
+    levels = batch["ldr_mid"].numpy() * 65536 / 257
+    np.testing.assert_array_equal(levels, np.rint(levels))
+
+
+def test_first_stage_and_labels(stage1, folder):
+    config = json.loads((stage1 / "config.json").read_text())
+    assert (config["batch"], config["halve_every"], config["stage"]) == (2, 60_000, "1")
+    for row in rows(stage1):
+        assert float(row["loss"]) == pytest.approx(float(row["expansion"]) + float(row["preservation"]), rel=1e-5)
+    network = selfhdr.build(selfhdr.Config(filters=2))
+    weights.load_weights(network, stage1 / "ahdrnet.weights.h5")
+    for name in SIZES:
+        scene = scenes.read_scene(folder / "aligned" / name)
+        pictures = {f"ldr_{side}": x[None] / np.float32(65536) for side, x in zip(blocks.SIDES, scene.ldr, strict=True)}
+        expected = np.asarray(network(blocks.with_radiance(pictures, scene.exposures[None].astype("float32")))["hdr"][0])
+        found = files.read_radiance(stage1 / "structures" / f"{name}.hdr")
+        error = np.abs(found - expected) / expected.max(axis=-1, keepdims=True)
+        assert error.max() < 2**-8 and np.ptp(expected) > 0  # eight bits, rounded, of 128 to 255
+
+
+def test_labels_go_on_where_they_stopped(stage1, folder, tmp_path, capsys):
+    run = shutil.copytree(stage1, tmp_path / "run")
+    aligned = shutil.copytree(folder / "aligned", tmp_path / "aligned")
+    kept, stale = run / "structures" / "a.hdr", run / "structures" / "b.hdr"
+    for path, time in ((run / "ahdrnet.weights.h5", 1000), (kept, 2000), (stale, 500)):
+        os.utime(path, (time, time))
+    (run / "structures" / "c.hdr").unlink()
+    (aligned / "c" / "2.tif").write_bytes(b"II*\0damaged")
+    code = selfhdr.main(selfhdr.Config(stage="labels", run=str(run), scenes=str(aligned), filters=2))
+    captured = capsys.readouterr()
+    assert code == 1 and "2.tif" in captured.err and "2 structure labels" in captured.out
+    assert kept.stat().st_mtime == 2000 and stale.stat().st_mtime > 2000
+    assert sorted(path.name for path in (run / "structures").iterdir()) == ["a.hdr", "b.hdr"]
+
+
+def test_second_stage_goes_on_as_if_nothing_had_happened(records2, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(vgg, "vgg19_features", lambda weights: asked.append(weights) or (lambda pictures: [pictures] * 3))
+    run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "00000002.npz"
+    states = []
+    for _ in range(2):
+        train("2", run, data=records2, halve_every=1)
+        states.append((dict(np.load(last)), [row["loss"] for row in rows(run)]))
+        last.unlink()  # as if killed behind the first step
+    assert asked == ["imagenet"] * 2 and states[0][1] == states[1][1]
+    assert states[0][0].keys() == states[1][0].keys()
+    for path, array in states[0][0].items():
+        np.testing.assert_array_equal(array, states[1][0][path], err_msg=path)
+    for row in rows(run):
+        assert float(row["loss"]) == pytest.approx(float(row["color"]) + float(row["structure"]), rel=1e-5)
+    batch = {name: np.random.default_rng(0).random((1, 8, 8, 3), np.float32) for name in ("hdr", "structure")}
+    found = [
+        selfhdr.objective(selfhdr.Config(stage="2", structure_loss=kind))[0](batch, {"hdr": batch["hdr"] ** 2})["structure"]
+        for kind in ("vgg", "l1")
+    ]
+    assert float(found[0]) == pytest.approx(float(found[1])) and found[0] > 0  # the pictures seen thrice and once
+
+
+def test_noise_on_the_reference_alone(records2, tmp_path, monkeypatch):
+    seen = []
+
+    def fit(model, data, config, sample):
+        seen.extend(data(step) for step in (0, 1))
+
+    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(training, "save_weights", lambda *_: None)
+    train("2", tmp_path / "run", data=records2, structure_loss="l1")
+    plain = dataset.crop_dataset(records2, 2, structures=True, patch=PATCH).take(100)
+    differences = []
+    for batch, expected in zip(seen[0].take(100), plain, strict=True):
+        for name in ("ldr_low", "ldr_high", "hdr", "structure"):
+            np.testing.assert_array_equal(batch[name], expected[name])
+        mid = batch["ldr_mid"].numpy()
+        np.testing.assert_allclose(batch["hdr_mid"], mid**2.2 / 4, rtol=1e-5)  # float32 powers
+        differences.append((mid - expected["ldr_mid"])[..., :2][expected["ldr_mid"][..., :2] > 0.05])
+    spread = np.concatenate(differences) * 510  # some 90,000 values: a hundredth is three to four deviations
+    assert spread.std() == pytest.approx(1, rel=0.01) and abs(spread.mean()) < 0.01
+    first, second = (next(iter(batches)) for batches in seen)
+    assert not np.array_equal(first["ldr_mid"], second["ldr_mid"])
+
+
+def test_training_with_truth(folder, write, tmp_path):
+    data = write(tmp_path / "records", kind="kalantari", scenes=str(folder / "aligned"), labels="")
+    run = train("truth", tmp_path / "run", data=data, steps=1, learning_rate=1e-9)
+    network = selfhdr.build(selfhdr.Config(filters=2))
+    weights.load_weights(network, run / "ahdrnet.weights.h5")
+    (batch,) = dataset.crop_dataset(data, 2, "kalantari", patch=PATCH).take(1)
+    output = network(blocks.with_radiance(batch, batch["exposures"]))["hdr"]
+    expected = np.abs(losses.tone_map(output) - losses.tone_map(batch["hdr"])).mean()
+    assert float(rows(run)[0]["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("ahdrnet", (16, 180_000, 1e-4, 60_000)),
+        ("fshdr", (16, 180_000, 1e-4, 60_000)),
+        ("hdr_transformer", (8, 240_000, 2e-4, 120_000)),
+        ("sctnet", (8, 240_000, 2e-4, 120_000)),
+    ],
+)
+def test_defaults_are_the_original_s(network, expected):
+    config = selfhdr.settled(selfhdr.Config(network=network))
+    assert (config.batch, config.steps, config.learning_rate, config.halve_every) == expected
+    assert config.patch == 128 and config.steps % config.log_every == 0
+    assert selfhdr.settled(selfhdr.Config(network=network, batch=3, steps=7)).batch == 3
+
+
+def test_width_of_the_networks():
+    assert selfhdr.build(selfhdr.Config(filters=8)).get_layer("block1_conv1").filters == 4
+    assert selfhdr.build(selfhdr.Config()).get_layer("block1_conv1").filters == 32
+    assert selfhdr.build(selfhdr.Config(network="fshdr", filters=8)).get_layer("low_conv1").filters == 8
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags", "message"),
+    [
+        ("1", {}, "--data: expected a folder of records, as tools/make_tfrecord.py --kind=selfhdr writes them"),
+        ("labels", {}, "--scenes: expected a folder of aligned scenes"),
+        ("labels", {"scenes": "aligned"}, "ahdrnet.weights.h5: expected the weights of stage 1, found none"),
+        ("1", {"data": "kalantari"}, "expected a set of kind 'selfhdr', found 'kalantari'; .* with --labels"),
+        ("truth", {"data": "records1"}, "expected a set of kind 'kalantari', found 'selfhdr'"),
+        ("2", {"data": "records1"}, "expected structure labels, found none; write the set anew with --structures"),
+        ("1", {"data": "records1", "patch": 19}, "at least 19 x 19 pixels, found c of 18 x 22; choose a smaller patch"),
+        ("1", {"data": "records1", "shuffle_scenes": 0}, "batch, patch and shuffle_scenes of 1 or more, found 2, 16, 0"),
+        ("2", {"data": "records2", "vgg_weights": "none.h5"}, "VGG19: expected weights, .* do without: --structure_loss=l1"),
+    ],
+)
+def test_flags_that_cannot_be(stage, flags, message, folder, write, records2, tmp_path):
+    flags = {name: str(folder / value) if name in ("data", "scenes") else value for name, value in flags.items()}
+    if "kalantari" in flags.get("data", ""):
+        write(flags["data"], kind="kalantari", scenes=str(folder / "aligned"), labels="")
+    with pytest.raises(ValueError, match=message) as error:
+        selfhdr.main(selfhdr.Config(stage=stage, run=str(tmp_path / "run"), **TINY | flags))
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_scenes_without_a_fitting_label_are_left_out(folder, write, tmp_path, capsys):
+    aligned = shutil.copytree(folder / "aligned", tmp_path / "aligned")
+    (aligned / "a" / scenes.HDR_NAME).unlink()
+    shutil.rmtree(aligned / "c")
+    write(tmp_path / "records", labels=str(aligned))
+    told = capsys.readouterr()
+    assert "a: expected a colour label (HDRImg.hdr) of 22 x 20 pixels, found none" in told.err
+    assert f"left out: {aligned / 'c'}: expected exposure.txt" in told.err and "1 records" in told.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"labels": ""}, "expected --labels with --kind=selfhdr"),
+        ({"kind": "kalantari"}, "expected --labels with --kind=selfhdr"),
+        ({"kind": "kalantari", "labels": "", "structures": "x"}, "both with no other kind"),
+    ],
+)
+def test_labels_belong_to_selfhdr(flags, message, write, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "records", **flags)
+
+
+def test_structure_labels_of_other_scenes_are_refused(stage1, write, tmp_path):
+    structures = shutil.copytree(stage1 / "structures", tmp_path / "structures")
+    (structures / "b.hdr").rename(structures / "d.hdr")
+    with pytest.raises(ValueError, match=r"for each of 3 scenes, found 1 missing \(b\), 1 of no scene \(d\)"):
+        write(tmp_path / "records", structures=str(structures))
+    (structures / "d.hdr").unlink()
+    shutil.copy(structures / "c.hdr", structures / "b.hdr")
+    with pytest.raises(ValueError, match="b.hdr: expected 22 x 20 pixels, found 18 x 22"):
+        write(tmp_path / "records", structures=str(structures))
+    assert not (tmp_path / "records").exists()
+
+
+def test_other_labels_are_another_set(write, stage1, tmp_path):
+    write(tmp_path / "records")
+    with pytest.raises(ValueError, match="the folder holds a set with other arguments"):
+        write(tmp_path / "records", structures=str(stage1 / "structures"))

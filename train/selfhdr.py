@@ -1,0 +1,215 @@
+"""Trains the four networks of SelfHDR, from scenes in which things move and of which nobody knows the true radiance.
+
+    python tools/align_scenes.py --method=flow --scenes=data/scenes --output=data/aligned
+    python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned --output=data/stage1
+    python train/selfhdr.py --stage=1 --network=ahdrnet --data=data/stage1 --run=runs/stage1
+    python train/selfhdr.py --stage=labels --network=ahdrnet --scenes=data/aligned --run=runs/stage1
+    python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned \\
+        --structures=runs/stage1/structures --output=data/stage2
+    python train/selfhdr.py --stage=2 --network=ahdrnet --data=data/stage2 --run=runs/stage2
+
+Zhilu Zhang, Haoyu Wang, Shuai Liu, Xiaotao Wang, Lei Lei, Wangmeng Zuo: "Self-Supervised High Dynamic Range Imaging with
+Multi-Exposure Images in Dynamic Scenes", ICLR 2024, https://arxiv.org/abs/2310.01840. Original code:
+https://github.com/cszhilu1998/SelfHDR (9e8af4a), train.sh, train.py, models/selfhdr1_model.py, models/selfhdr2_model.py.
+
+Stage 1: structure expansion and preservation (`losses.selfhdr_structure`), from pictures as they were taken and the colour
+label, the merge of the aligned ones. Stage "labels": what that network makes of the aligned scenes becomes the structure
+labels, RUN/structures/NAME.hdr; begun anew it goes on, and labels older than the weights are written again. Stage 2, from new
+weights: the colour term (`losses.selfhdr_color`), and the difference from the structure label in what VGG19 sees
+(`losses.perceptual`); the reference gets noise of deviation 0.5 / 255. `--stage=truth` trains with ground truth, to compare:
+mean absolute difference behind the mu-law, of records of kind "kalantari".
+
+Defaults: the original's, for transformers those in brackets: batches of 16 (8) patches of 128 pixels, 150 (200) epochs of 1,200
+steps, Adam at 1e-4 (2e-4), halved every 50 (100) epochs.
+
+Kept: patches at random places, neither turned nor flipped; unaligned pictures for all networks in training, FSHDR too, and
+aligned ones for the structure labels; those of whole scenes, for transformers with the padding of the original's test.
+
+Changed: of many scenes some take turns (`--shuffle_scenes`); VGG19 as hdr_tf/models/vgg.py tells. `--structure_loss=l1` needs
+no weights: the mean absolute difference from the structure label behind the mu-law. `--filters` makes the networks narrower.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Literal
+
+from hdr_tf import cli
+from hdr_tf.training import TrainingConfig
+
+NOISE = 0.5 / 255
+USUAL = {"batch": 16, "steps": 180_000, "learning_rate": 1e-4, "halve_every": 60_000}
+USUAL_TRANSFORMER = {"batch": 8, "steps": 240_000, "learning_rate": 2e-4, "halve_every": 120_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Flags of all training scripts and of this one; 0 is the original's number."""
+
+    stage: Literal["1", "labels", "2", "truth"] = "1"  # see above
+    network: Literal["ahdrnet", "fshdr", "hdr_transformer", "sctnet"] = "ahdrnet"
+    data: str = ""  # folder of records of kind selfhdr, for stage 2 with structure labels; for truth of kind kalantari
+    scenes: str = ""  # stage labels: folder of aligned scenes
+    run: str = "runs/selfhdr"  # folder of the run; an existing one is continued; stage labels: that of stage 1
+    steps: int = 0  # at which the run ends: 180,000, of a transformer 240,000
+    log_every: int = 1_200  # steps between log rows, samples and checkpoints
+    batch: int = 0  # patches in a step: 16, of a transformer 8
+    patch: int = 128  # side of a patch in pixels, at least 8
+    learning_rate: float = 0  # of the first step: 1e-4, of a transformer 2e-4
+    halve_every: int = 0  # steps after which the rate is halved: 60,000, of a transformer 120,000
+    filters: int = 0  # width of the network: 64, of a transformer 60 (multiples of 6, of sctnet 12)
+    structure_loss: Literal["vgg", "l1"] = "vgg"  # of stage 2: by VGG19 as the original, or without any weights
+    vgg_weights: str = ""  # file of VGG19's weights as keras.applications has them; it downloads them otherwise
+    shuffle_scenes: int = 8  # scenes in memory at a time
+
+
+def main(config: Config) -> int | None:
+    config = settled(config)
+    if config.stage == "labels":
+        return write_labels(config)
+    # Here, so that --help does not wait for TensorFlow.
+    import keras
+    import tensorflow as tf
+
+    from hdr_tf import losses, training
+    from hdr_tf.models import blocks
+    from tfrecords import dataset
+
+    kind = "kalantari" if config.stage == "truth" else "selfhdr"
+    if not config.data:
+        raise ValueError(f"--data: expected a folder of records, as tools/make_tfrecord.py --kind={kind} writes them")
+    training.prepare(config)
+
+    def data(step):
+        batches = dataset.crop_dataset(
+            pathlib.Path(config.data),
+            config.batch,
+            kind,
+            structures=config.stage == "2",
+            patch=config.patch,
+            seed=config.seed,
+            start=step,
+            shuffle_scenes=config.shuffle_scenes,
+        )
+        return batches.enumerate(step).map(inputs)
+
+    def inputs(number, batch):
+        if config.stage == "2":
+            seed = tf.stack([tf.cast(config.seed, tf.int64), number])
+            noise = tf.random.stateless_normal(tf.shape(batch["ldr_mid"]), seed, stddev=NOISE)
+            batch["ldr_mid"] = tf.clip_by_value(batch["ldr_mid"] + noise, 0, 1)
+        return batch | blocks.with_radiance(batch, batch["exposures"])
+
+    first = next(iter(data(0)))
+    loss, terms = objective(config)
+    network = build(config)
+    trainer = training.trainer(network, loss, terms)
+    rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, config.halve_every, 0.5, staircase=True)
+    trainer.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
+    trainer.build({name: array.shape for name, array in first.items()})
+
+    def sample():
+        """Low, middle and high above the label, the result and, if there is one, the structure label, else the label again."""
+        result = trainer(first, training=False)["hdr"]
+        below = (first["hdr"], result, first.get("structure", first["hdr"]))
+        above = (first[f"ldr_{side}"] for side in blocks.SIDES)
+        return training.sheet([(2 * x[0] - 1, 2 * losses.tone_map(y[0]) - 1) for x, y in zip(above, below, strict=True)])
+
+    training.fit(trainer, data, config, sample)
+    training.save_weights(network, config.network, config)
+
+
+def settled(config: Config) -> Config:
+    """The flags with the original's numbers for the network where they are 0."""
+    usual = USUAL_TRANSFORMER if _is_transformer(config) else USUAL
+    return dataclasses.replace(config, **{name: getattr(config, name) or number for name, number in usual.items()})
+
+
+def build(config: Config, **arguments):
+    """The network that the flags ask for."""
+    from hdr_tf import models
+
+    if config.filters:
+        arguments["filters"] = config.filters
+        if config.network == "ahdrnet":
+            arguments["growth"] = (config.filters + 1) // 2  # of 64 the original's 32
+    return models.build(config.network, **arguments)
+
+
+def objective(config: Config):
+    """The loss of a stage, as `training.trainer` takes it, and the names of its terms."""
+    from hdr_tf import losses
+    from hdr_tf.models import vgg
+
+    def mu_law_l1(output, truth):
+        return losses.perceptual(output, truth, lambda pictures: [pictures], weights=(1.0,))
+
+    def of_stage_1(batch, outputs):
+        expansion, preservation = losses.selfhdr_structure(outputs["hdr"], batch["hdr"], batch["hdr_mid"], batch["ldr_mid"])
+        return {"loss": expansion + preservation, "expansion": expansion, "preservation": preservation}
+
+    if config.stage == "1":
+        return of_stage_1, ("expansion", "preservation")
+    if config.stage == "truth":
+        return lambda batch, outputs: {"loss": mu_law_l1(outputs["hdr"], batch["hdr"])}, ()
+    features = vgg.vgg19_features(config.vgg_weights or "imagenet") if config.structure_loss == "vgg" else None
+
+    def of_stage_2(batch, outputs):
+        color = losses.selfhdr_color(outputs["hdr"], batch["hdr"], batch["structure"])
+        pair = outputs["hdr"], batch["structure"]
+        structure = losses.perceptual(*pair, features) if features else mu_law_l1(*pair)
+        return {"loss": color + structure, "color": color, "structure": structure}
+
+    return of_stage_2, ("color", "structure")
+
+
+def write_labels(config: Config) -> int:
+    """Writes RUN/structures/NAME.hdr of every scene; one that cannot be read is reported, and the others are done."""
+    import numpy as np
+    import rich.progress
+    import tensorflow as tf
+
+    from hdr_tf import weights
+    from hdr_tf.image import files, scenes
+    from hdr_tf.models import blocks
+
+    if not config.scenes:
+        raise ValueError("--scenes: expected a folder of aligned scenes, as tools/align_scenes.py writes them")
+    trained = pathlib.Path(config.run) / f"{config.network}.weights.h5"
+    if not trained.exists():
+        raise ValueError(f"{trained}: expected the weights of stage 1, found none; train it to its end, with the same --run")
+    folders, problems = scenes.list_scenes(config.scenes)
+    network = build(config, **{"test_padding": True} if _is_transformer(config) else {})
+    weights.load_weights(network, trained)
+    picture, numbers = tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([1, 3])
+
+    @tf.function(input_signature=[{f"ldr_{side}": picture for side in blocks.SIDES}, numbers])
+    def predict(pictures, exposures):
+        return network(blocks.with_radiance(pictures, exposures), training=False)["hdr"][0]
+
+    structures = trained.parent / "structures"
+    structures.mkdir(exist_ok=True)
+    for folder in rich.progress.track(folders, "structure labels"):
+        path = structures / f"{folder.name}.hdr"
+        if path.exists() and path.stat().st_mtime_ns > trained.stat().st_mtime_ns:
+            continue
+        try:
+            scene = scenes.read_scene(folder)
+        except (ValueError, OSError) as error:
+            problems.append(cli.one_line(error))
+            continue
+        ldr = files.to_depth(scene.ldr, 16)[:, None] / np.float32(2**16)
+        pictures = {f"ldr_{side}": x for side, x in zip(blocks.SIDES, ldr, strict=True)}
+        files.write_radiance(path, predict(pictures, np.float32([scene.exposures])).numpy())
+    for line in problems:
+        print(f"error: {line}", file=sys.stderr)
+    print(f"{structures}: {len(list(structures.glob('*.hdr')))} structure labels")
+    return 1 if problems else 0
+
+
+def _is_transformer(config):
+    return config.network in ("hdr_transformer", "sctnet")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
