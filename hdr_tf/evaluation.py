@@ -1,10 +1,13 @@
 """Scores of radiance from three exposures: scenes in, reconstructions and their distance from the truth out.
 
-`evaluate` runs ESBN, its merging network alone ("esbn_fusion"), or one of the classical merges of `hdr_tf.image.merging`, on
-every scene of a folder and writes what comes out beside a report of the figures that `METRICS` defines. Every scene is met at
-its full size and depth.
+`evaluate` runs ESBN, its merging network alone ("esbn_fusion"), a network that SelfHDR trains, or a classical merge of
+`hdr_tf.image.merging` on every scene of a folder and writes what comes out beside a report of the figures that `METRICS`
+defines. Every scene is met at its full size and depth.
 
-The original protocol is what the published scripts do instead (tkd1088/ESBN 3f873ab, reconstruction_align2.py and
+The figures are those of ESBN's scripts and of SelfHDR's (cszhilu1998/SelfHDR 9e8af4a, test.py), whose two PSNR are the same and
+whose SSIM is another. HDR-VDP-2, which papers report beside them, is not here: it exists in MATLAB only.
+
+The original protocol is what ESBN's published scripts do instead (tkd1088/ESBN 3f873ab, reconstruction_align2.py and
 reconstruction_fusion.py), quirks included: pictures of 8 bit, resized to 896 x 1344 without antialiasing; LDR inputs of the
 alignment networks and true exposures truncated to 8 bit; the high network sees the medium exposure of the ground truth
 instead of the photograph (a leak); the merging network gets the aligned pictures rounded to 8 bit.
@@ -25,23 +28,28 @@ import cv2
 import numpy as np
 from absl import logging
 
+from hdr_tf import reconstruction, selfhdr
 from hdr_tf.image import align as alignment
 from hdr_tf.image import files, merging, scenes, tone
 from hdr_tf.report import Metric, table, write_json
 
-MODELS = ("esbn", "esbn_fusion", *merging.MERGES)
+MODELS = ("esbn", "esbn_fusion", *selfhdr.NETWORKS, *merging.MERGES)
+ALIGNING = {"esbn": "aligns with its own networks", "fshdr": "has its pictures aligned by confident_flow"}
 ORIGINAL_SIZE = (896, 1344)
 
 
 _PSNR = "dB, 10 log10(1 / mean squared error) over all pixels and channels, peak 1 whatever the largest value"
 _SSIM = "structural similarity, 7 x 7 windows of equal weights, sample covariance, range = largest - smallest true value"
+_GAUSSIAN = "structural similarity, 11 x 11 windows weighted by a Gaussian of sigma 1.5, range 1, values clipped to 0..1"
 _TONE = "of log(1 + 5000 r) / log(5001), r the radiance in the scene's own scale"
 _TRUE = "dB, 10 log10(1 / mean squared error), from the exposure (gamma 2.2, 0..1) of the true radiance"
 METRICS = {
-    "psnr_t": Metric("PSNR-T", 2, f"{_PSNR}, {_TONE}"),
+    "psnr_t": Metric("PSNR-T", 2, f"{_PSNR}, {_TONE}; SelfHDR's PSNR-mu"),
     "psnr_l": Metric("PSNR-L", 2, f"{_PSNR}, of the radiance in the scene's own scale"),
     "ssim_t": Metric("SSIM-T", 4, f"{_SSIM}, {_TONE}"),
     "ssim_l": Metric("SSIM-L", 4, f"{_SSIM}, of the radiance in the scene's own scale"),
+    "gaussian_ssim_t": Metric("Gaussian SSIM-T", 4, f"{_GAUSSIAN}, {_TONE}; SelfHDR's SSIM-mu"),
+    "gaussian_ssim_l": Metric("Gaussian SSIM-L", 4, f"{_GAUSSIAN}, of the radiance in the scene's own scale; SelfHDR's SSIM-L"),
     "psnr_low": Metric("low", 2, f"aligned low picture: {_TRUE}"),
     "psnr_low_medium": Metric("medium as low", 2, "medium picture brought to the low exposure, clipped: likewise"),
     "psnr_high": Metric("high", 2, f"aligned high picture: {_TRUE}"),
@@ -68,10 +76,10 @@ def evaluate(
     output: str | os.PathLike,
     model: str = "esbn",
     weights: str | os.PathLike | None = None,
-    align: Literal["none", "flow"] = "none",
+    align: Literal["none", "flow", "confident_flow"] = "none",
     original_protocol: bool = False,
     size: tuple[int, int] = ORIGINAL_SIZE,
-    esbn=None,
+    system=None,
     command: str = "",
     track: Callable[[Sequence], Iterable] = iter,
 ) -> dict:
@@ -86,11 +94,12 @@ def evaluate(
         folder: of scenes, see `hdr_tf.image.scenes`.
         output: a folder, made if need be; neither `folder` nor inside it.
         model: a name in `MODELS`.
-        weights: a folder of ESBN's three weight files; None takes those that come with the software.
-        align: "flow" aligns the exposures first, for what has no alignment of its own.
+        weights: a folder of the networks' weight files, <model>.weights.h5 or ESBN's three, or the file; None takes those that
+            come with the software.
+        align: aligns the exposures first, for what has no alignment of its own: by `align.flow` or `align.confident_flow`.
         original_protocol: see above.
         size: height and width for the original protocol.
-        esbn: a `hdr_tf.reconstruction.Esbn` in place of the one that `weights` names.
+        system: what `reconstruction.load` returned, in place of what `weights` names.
         command: what was typed, for the report.
         track: wraps the sequence of scenes, for a progress bar.
 
@@ -105,17 +114,16 @@ def evaluate(
     folder, output = pathlib.Path(folder), pathlib.Path(output)
     _check(folder, output, model, weights, align, original_protocol)
     paths, incomplete = scenes.list_scenes(folder)
-    if model.startswith("esbn") and esbn is None:
-        from hdr_tf.reconstruction import FILES, load_esbn
-
-        esbn = load_esbn(weights, tuple(FILES) if model == "esbn" else ("fusion",))
-    if model != "esbn":
-        merge = esbn.merge if model == "esbn_fusion" else merging.MERGES[model]
-        reconstruct = functools.partial(_merge, merge=merge, align=align)
-    elif original_protocol:
-        reconstruct = functools.partial(_original, esbn=esbn, size=size)
+    if system is None and model not in merging.MERGES:
+        alone = model == "esbn_fusion"
+        system = reconstruction.load_esbn(weights, ("fusion",)) if alone else reconstruction.load(model, weights)
+    if original_protocol:
+        reconstruct = functools.partial(_original, esbn=system, size=size)
+    elif model in ALIGNING:
+        reconstruct = functools.partial(_reconstruct, system=system)
     else:
-        reconstruct = functools.partial(_esbn, esbn=esbn)
+        merge = merging.MERGES[model] if system is None else system.merge
+        reconstruct = functools.partial(_merge, merge=merge, align=align)
     output.mkdir(parents=True, exist_ok=True)
 
     rows, warnings, errors = {}, [], []
@@ -179,14 +187,14 @@ def as_text(report: dict) -> str:
 def _check(folder, output, model, weights, align, original_protocol):
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
-    if align not in ("none", "flow"):
-        raise ValueError(f"expected the alignment none or flow, found {align!r}")
-    if model == "esbn" and align != "none":
-        raise ValueError("align: esbn aligns with its own networks; esbn_fusion and the classical merges take flow")
+    if align not in ("none", "flow", "confident_flow"):
+        raise ValueError(f"expected the alignment none, flow or confident_flow, found {align!r}")
+    if model in ALIGNING and align != "none":
+        raise ValueError(f"align: {model} {ALIGNING[model]}; every other model of radiance takes flow and confident_flow")
     if model != "esbn" and original_protocol:
         raise ValueError(f"{model} has no original protocol: that belongs to esbn")
     if model in merging.MERGES and weights is not None:
-        raise ValueError(f"{model} has no weights: those belong to esbn and esbn_fusion")
+        raise ValueError(f"{model} has no weights: those belong to networks")
     if folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise ValueError(f"{output}: lies among the scenes and would be taken for one; choose a folder elsewhere")
 
@@ -197,15 +205,18 @@ def _merge(scene, merge, align):
     pictures, scores = {}, {}
     if align == "flow":
         ldr = alignment.flow(ldr, scene.exposures)
+    if align == "confident_flow":
+        ldr, _, notes = alignment.confident_flow(ldr, scene.exposures)
+        for note in notes:
+            logging.warning("%s: %s", scene.name, note)
+    if align != "none":
         pictures, scores = _aligned(scene, ldr)
     return _Result(merge(ldr, scene.exposures), scene.hdr, pictures, scores)
 
 
-def _esbn(scene, esbn):
-    """ESBN at the scene's size and depth."""
-    from hdr_tf import reconstruction
-
-    aligned, radiance = reconstruction.reconstruct(esbn, scene.ldr, scene.exposures)
+def _reconstruct(scene, system):
+    """A network with its alignment, at the scene's size and depth."""
+    aligned, radiance = reconstruction.reconstruct(system, scene.ldr, scene.exposures)
     return _Result(radiance, scene.hdr, *_aligned(scene, aligned))
 
 
@@ -285,6 +296,7 @@ def _scores(radiance, truth):
     for key, result, true in (("t", tone.mu_law(radiance), tone.mu_law(truth)), ("l", radiance, truth)):
         scores[f"psnr_{key}"] = metrics.psnr(result, true)
         scores[f"ssim_{key}"] = metrics.ssim(result, true, float(true.max() - true.min()))
+        scores[f"gaussian_ssim_{key}"] = metrics.gaussian_ssim(np.clip(result, 0, 1), np.clip(true, 0, 1), 1)
     return {key: scores[key] for key in METRICS if key in scores}
 
 

@@ -333,7 +333,8 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
 def check_model(model: str, weights: str | os.PathLike | None, count: int) -> None:
     """Raises ValueError if there is no such model or file of weights, or the model does not take `count` pictures."""
     if model not in MODELS:
-        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}, or esbn for radiance")
+        radiance = "or for radiance esbn, ahdrnet, fshdr, hdr_transformer, sctnet"
+        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}, {radiance}")
     if count < 2:
         raise ValueError(f"expected at least 2 pictures to fuse, found {count}")
     if model == EDITOR and count > 2:

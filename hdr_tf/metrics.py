@@ -1,13 +1,14 @@
 """Metrics: numbers that judge a finished picture. Arrays in, floats out, computed in float64.
 
-    psnr, ssim                  likeness of a result to the truth, in any range of values
+    psnr, ssim, gaussian_ssim   likeness of a result to the truth, in any range of values
     mef_ssim, mef_ssim_scales   structure of all exposures kept by a fused picture
     gray                        the luminance that it compares
     q_abf                       edges of all exposures kept by a fused picture
     average_gradient, spatial_frequency     how much detail a picture shows, whatever its source
 
 SSIM is scikit-image's `structural_similarity` with its defaults, as ESBN (tkd1088/ESBN 3f873ab, reconstruction_fusion.py)
-reports it; `hdr_tf.losses.ssim` is another one, with a Gaussian window, that networks train with.
+reports it. `gaussian_ssim` is the other usual one, as SelfHDR (cszhilu1998/SelfHDR 9e8af4a, util/util.py) reports it and as
+networks train with (`hdr_tf.losses.ssim`).
 
 MEF-SSIM is the score of the MEFB benchmark: pictures are turned to gray and rounded to 8 bit, then compared as in
 `hdr_tf.losses.mef_ssim` (references there), at three scales. Another quantity exists under the same name: one scale,
@@ -75,6 +76,19 @@ def ssim(first, second, data_range: float) -> float:
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean1 * mean2 + c1) * (2 * covariance + c2) / ((mean1**2 + mean2**2 + c1) * (variances + c2))
     return float(ops.mean(similarity))
+
+
+def gaussian_ssim(first, second, data_range: float) -> float:
+    """Returns the mean structural similarity over all windows of 11 x 11 pixels inside the picture and all channels.
+
+    A window's pixels count by a Gaussian of sigma 1.5, and variances are those of the window, not of a sample. In a picture
+    with a side below 11 the windows are as large as that.
+
+    Args:
+        first, second, data_range: as of `ssim`, [H, W, C].
+    """
+    first, second = _pair(first, second)
+    return float(losses.ssim(first[None], second[None], data_range))
 
 
 def _window_means(x):

@@ -1,14 +1,17 @@
-"""Radiance from three exposures with ESBN: the low and the high exposure aligned with the middle one, then the three merged.
+"""Radiance from three exposures with a network: ESBN, or one of those that SelfHDR trains (`hdr_tf.selfhdr`).
 
->>> esbn = load_esbn("weights")  # doctest: +SKIP
+>>> esbn = load("esbn", "weights")  # doctest: +SKIP
 >>> aligned, radiance = reconstruct(esbn, pictures, exposures=(1, 4, 16))  # doctest: +SKIP
+
+What `load` returns brings the low and the high exposure onto the middle one, if its `aligns` says so (`align_both`), and turns
+the three into radiance (`merge`).
 
 The networks give no radiance above 1, and they are trained on scenes where 1 is what the shortest exposure just shows. So
 `fuse_radiance`, which takes anybody's photographs, counts exposures from the shortest and scales the radiance back;
 everything else takes exposures as they stand.
 
-Pictures are aligned as a whole. They are merged in tiles, with so much around each that the result is that of the whole
-picture, in a tenth of the memory.
+ESBN aligns pictures as a whole. It merges them in tiles, with so much around each that the result is that of the whole picture,
+in a tenth of the memory.
 """
 
 import os
@@ -19,9 +22,10 @@ from typing import Literal
 import numpy as np
 from absl import logging
 
-from hdr_tf import fusing
-from hdr_tf.image import files, scenes, tone
+from hdr_tf import fusing, selfhdr
+from hdr_tf.image import files, scenes, tiles, tone
 
+MODELS = ("esbn", *selfhdr.NETWORKS)
 FILES = {side: f"esbn_{side}.weights.h5" for side in ("align_low", "align_high", "fusion")}
 MIN_SIDE = 8  # pixels
 TILE = 384  # pixels, a multiple of 8
@@ -36,6 +40,8 @@ class Esbn:
     Attributes:
         low, high, fusion: the networks, see `hdr_tf.models.esbn`; None where they are not needed.
     """
+
+    aligns = True
 
     def __init__(self, low, high, fusion):
         import tensorflow as tf
@@ -53,6 +59,11 @@ class Esbn:
             lambda pictures, exposures: _merge(fusion, tf.unstack(pictures), exposures),
             input_signature=[tf.TensorSpec([3, 1, None, None, 3]), tf.TensorSpec([1, 3])],
         )
+
+    @property
+    def networks(self) -> tuple:
+        """All networks of it."""
+        return (self.low, self.high, self.fusion)
 
     def align(
         self, side: Literal["low", "high"], ldr: np.ndarray, mid: np.ndarray, exposure: float, exposure_mid: float
@@ -90,13 +101,8 @@ class Esbn:
         """
         height, width = ldr.shape[1:3]
         ldr = np.pad(np.float32(ldr), ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")  # as the network
-        exposures, radiance = np.float32([exposures]), np.empty(ldr.shape[1:], np.float32)
-        for top in range(0, ldr.shape[1], TILE):
-            for left in range(0, ldr.shape[2], TILE):
-                above, before = min(top, HALO), min(left, HALO)
-                tile = ldr[:, None, top - above : top + TILE + HALO, left - before : left + TILE + HALO]
-                merged = self._merge(tile, exposures)[0, above : above + TILE, before : before + TILE]
-                radiance[top : top + TILE, left : left + TILE] = merged
+        exposures = np.float32([exposures])
+        radiance = tiles.in_tiles(lambda tile: self._merge(tile[:, None], exposures)[0].numpy(), ldr, TILE, HALO)
         return radiance[:height, :width]
 
     def reconstruct_batch(self, inputs: dict) -> dict:
@@ -132,6 +138,22 @@ def _inputs(pictures, exposures):
     scaled = {side: picture * 2 - 1 for side, picture in pictures.items()}
     inputs = {f"ldr_{side}": picture for side, picture in scaled.items()}
     return inputs | {f"hdr_{side}": radiance_input(picture, exposures[side]) for side, picture in scaled.items()}
+
+
+def load(model: str, weights: str | os.PathLike | None = None) -> Esbn | selfhdr.SelfHdr:
+    """Loads a model of radiance.
+
+    Args:
+        model: a name in `MODELS`.
+        weights: of esbn a folder, as of `load_esbn`, of the others a file or a folder, as of `selfhdr.load_selfhdr`.
+
+    Raises:
+        ValueError: unknown model; what those functions raise.
+        OSError: a file cannot be read.
+    """
+    if model not in MODELS:
+        raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
+    return load_esbn(weights) if model == "esbn" else selfhdr.load_selfhdr(model, weights)
 
 
 def load_esbn(folder: str | os.PathLike | None = None, networks: Sequence[str] = tuple(FILES)) -> Esbn:
@@ -171,17 +193,17 @@ def load_esbn(folder: str | os.PathLike | None = None, networks: Sequence[str] =
     return Esbn(*loaded.values())
 
 
-def reconstruct(esbn: Esbn, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def reconstruct(model: Esbn | selfhdr.SelfHdr, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Aligns and merges three exposures at their full depth and size.
 
     Args:
-        esbn: the networks.
+        model: as from `load`.
         ldr: [3, H, W, 3] uint8 or uint16 RGB, gamma-encoded, low to high, H and W at least 8.
         exposures: 2**stops of the three, increasing.
 
     Returns:
-        The aligned pictures, [3, H, W, 3] float32 in 0..1, the middle one as it was, and the radiance, [H, W, 3] float32:
-        v**2.2 / exposure of an encoded value v.
+        The pictures, [3, H, W, 3] float32 in 0..1, aligned if the model does that, the middle one as it was, and the radiance,
+        [H, W, 3] float32: v**2.2 / exposure of an encoded value v.
 
     Raises:
         ValueError: other arrays or exposures.
@@ -192,15 +214,16 @@ def reconstruct(esbn: Esbn, ldr: np.ndarray, exposures: Sequence[float]) -> tupl
         raise ValueError(f"expected three pictures {expected}, found {list(ldr.shape)} of {ldr.dtype}")
     if exposures.shape != (3,) or not (np.isfinite(exposures).all() and 0 < exposures[0] < exposures[1] < exposures[2]):
         raise ValueError(f"expected three increasing exposures above 0, found {exposures.tolist()}")
-    aligned = esbn.align_both(ldr / np.float32(np.iinfo(ldr.dtype).max), exposures)
-    return aligned, esbn.merge(aligned, exposures)
+    aligned = model.align_both(ldr / np.float32(np.iinfo(ldr.dtype).max), exposures)
+    return aligned, model.merge(aligned, exposures)
 
 
 def fuse_radiance(
     images: Sequence[str | os.PathLike],
     output: str | os.PathLike,
     stops: Sequence[float] | None = None,
-    esbn: Esbn | str | os.PathLike | None = None,
+    model: Esbn | selfhdr.SelfHdr | str = "esbn",
+    weights: str | os.PathLike | None = None,
     save_aligned: str | os.PathLike | None = None,
     max_pixels: int = files.MAX_PIXELS,
 ) -> np.ndarray:
@@ -214,8 +237,9 @@ def fuse_radiance(
         images: three files or more, of one size, 8 or 16 bit, gamma-encoded, in any order.
         output: .exr or .hdr; its folder is made. <stem>_preview.png beside it is the radiance tone-mapped by the mu-law.
         stops: log2 of the exposures, in the order of `images`; None takes the exposures from EXIF.
-        esbn: the networks, or the folder of their weights, as of `load_esbn`.
-        save_aligned: folder for the aligned pictures, as 1_<name>.png, 2_<name>.png, 3_<name>.png.
+        model: a name in `MODELS`, or what `load` returned.
+        weights: of a model by name, as of `load`.
+        save_aligned: folder for the aligned pictures, of a model that aligns, as 1_<name>.png, 2_<name>.png, 3_<name>.png.
         max_pixels: a file with more is refused before it is decoded.
 
     Returns:
@@ -228,11 +252,9 @@ def fuse_radiance(
     images, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
     preview = output.with_name(f"{output.stem}_preview.png")
     if output.suffix.lower() not in RADIANCE_SUFFIXES:
-        raise ValueError(
-            f"{output}: expected an output ending in .exr or .hdr, as ESBN gives radiance, found {output.suffix!r}"
-        )
+        raise ValueError(f"{output}: expected an output ending in .exr or .hdr, which hold radiance, found {output.suffix!r}")
     if len(images) < 3:
-        raise ValueError(f"esbn takes at least 3 exposures, found {len(images)}")
+        raise ValueError(f"radiance takes at least 3 exposures, found {len(images)}")
     if stops is not None and (len(stops) != len(images) or not np.isfinite(stops).all()):
         raise ValueError(f"expected {len(images)} exposures (stops), one for each picture, found {', '.join(map(str, stops))}")
     for target in (output, preview):
@@ -249,7 +271,10 @@ def fuse_radiance(
     for target in targets:
         fusing.check_target(target, [*images, preview])
 
-    aligned, radiance = reconstruct(esbn if isinstance(esbn, Esbn) else load_esbn(esbn), ldr, 2 ** (stops - stops[0]))
+    system = load(model, weights) if isinstance(model, str) else model
+    if targets and not system.aligns:
+        raise ValueError("save_aligned: there is nothing to save, the network takes the pictures as they are")
+    aligned, radiance = reconstruct(system, ldr, 2 ** (stops - stops[0]))
     for target, picture in zip(targets, aligned[: len(targets)], strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_picture(target, np.rint(picture * np.iinfo(ldr.dtype).max).astype(ldr.dtype))
@@ -280,7 +305,8 @@ def choose_exposures(stops: np.ndarray) -> tuple[int, int, int]:
 def fuse_radiance_brackets(
     brackets: Sequence[pathlib.Path],
     output: str | os.PathLike,
-    esbn: Esbn | str | os.PathLike | None = None,
+    model: Esbn | selfhdr.SelfHdr | str = "esbn",
+    weights: str | os.PathLike | None = None,
     save_aligned: str | os.PathLike | None = None,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
@@ -289,7 +315,8 @@ def fuse_radiance_brackets(
     Args:
         brackets: folders, as from `fusing.list_brackets`.
         output: folder of the results, not among the brackets.
-        esbn: as of `fuse_radiance`.
+        model: as of `fuse_radiance`.
+        weights: likewise.
         save_aligned: folder for a folder of aligned pictures for each bracket.
         **arguments: as of `fuse_radiance`; stops are those of each bracket's pictures in the order of their names.
 
@@ -301,7 +328,7 @@ def fuse_radiance_brackets(
     """
     output = pathlib.Path(output)
     fusing.check_outside(output, brackets, "brackets")
-    esbn = esbn if isinstance(esbn, Esbn) else load_esbn(esbn)
+    system = load(model, weights) if isinstance(model, str) else model
     for bracket in brackets:
         target = output / f"{bracket.name}.exr"
         aligned = None if save_aligned is None else pathlib.Path(save_aligned) / bracket.name
@@ -309,7 +336,7 @@ def fuse_radiance_brackets(
             paths = files.list_pictures(bracket)
             if len(paths) < 3:
                 raise ValueError(f"{bracket}: expected at least 3 pictures, found {len(paths)}")
-            yield target, fuse_radiance(paths, target, esbn=esbn, save_aligned=aligned, **arguments)
+            yield target, fuse_radiance(paths, target, model=system, save_aligned=aligned, **arguments)
         except Exception as error:  # such as too little memory for one large bracket
             yield target, error
 
@@ -325,7 +352,7 @@ def align_scenes(
     Args:
         folders: of scenes, as from `scenes.list_scenes`.
         output: folder for the aligned scenes, not among the others.
-        esbn: as of `fuse_radiance`, but for the merging network, which need not be there.
+        esbn: the networks, or the folder of their weights, as of `load_esbn`; the merging network need not be there.
 
     Yields:
         The folder of each aligned scene, and None or what went wrong.

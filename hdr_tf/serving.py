@@ -21,15 +21,15 @@ def export(
     """Writes the folder of a SavedModel, completely or not at all.
 
     Its signature `serving_default` takes the network's inputs by name, [B, H, W, C] float32 of any size, and returns
-    {"fused": [B, H, W, C]}; the ranges are the network's own. That of "esbn" is `reconstruction.Esbn.reconstruct_batch`; that
-    of "dqn_editor" takes "features", [B, length] float32 as hdr_tf/features.py makes them, and returns "q", [B, 6], and "edit",
-    [B] int64, the best one, -1 where no value is positive.
+    {"fused": [B, H, W, C]}; the ranges are the network's own. That of a model of radiance is its `reconstruct_batch`
+    (`hdr_tf.reconstruction.Esbn`, `hdr_tf.selfhdr.SelfHdr`); that of "dqn_editor" takes "features", [B, length] float32 as
+    hdr_tf/features.py makes them, and returns "q", [B, 6], and "edit", [B] int64, the best one, -1 where no value is positive.
 
     Args:
-        model: a name in `fusing.MODELS`, or "esbn".
+        model: a name in `fusing.MODELS` or `reconstruction.MODELS`.
         output: the folder to make; it must not exist.
         weights: a .weights.h5 file, of "esbn" the folder of its three; None takes those that come with the software.
-        exposures: number of inputs; None is 2, and 3 for "esbn".
+        exposures: number of inputs; None is 2, and 3 for radiance.
 
     Raises:
         ValueError: the output exists, the model is unknown, has no weights, or takes another number of inputs.
@@ -38,8 +38,12 @@ def export(
     output = pathlib.Path(output)
     if output.exists() or output.is_symlink():
         raise ValueError(f"{output}: expected a folder that is not there yet; remove it or choose another")
-    special = {"esbn": _esbn, fusing.EDITOR: _editor}
-    write = special[model](weights, exposures) if model in special else _fusing(model, weights, exposures)
+    if model in reconstruction.MODELS:
+        write = _radiance(model, weights, exposures)
+    elif model == fusing.EDITOR:
+        write = _editor(weights, exposures)
+    else:
+        write = _fusing(model, weights, exposures)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -61,17 +65,17 @@ def _fusing(model, weights, exposures):
     return functools.partial(network.export, format="tf_saved_model", verbose=False, input_signature=[signature])
 
 
-def _esbn(weights, exposures):
+def _radiance(model, weights, exposures):
     if exposures not in (None, 3):
-        raise ValueError(f"esbn takes exactly 3 exposures, found {exposures}")
-    esbn = reconstruction.load_esbn(weights)
+        raise ValueError(f"{model} takes exactly 3 exposures, found {exposures}")
+    system = reconstruction.load(model, weights)
     names = ("ldr_low", "ldr_mid", "ldr_high")
     signature = {name: tf.TensorSpec([None, None, None, 3], tf.float32, name) for name in names}
     signature["exposures"] = tf.TensorSpec([None, 3], tf.float32, "exposures")
     archive = keras.export.ExportArchive()
-    for network in (esbn.low, esbn.high, esbn.fusion):
+    for network in system.networks:
         archive.track(network)
-    archive.add_endpoint(SIGNATURE, esbn.reconstruct_batch, input_signature=[signature])
+    archive.add_endpoint(SIGNATURE, system.reconstruct_batch, input_signature=[signature])
     return functools.partial(archive.write_out, verbose=False)
 
 

@@ -174,6 +174,17 @@ def assign(
         variable.assign(values[variable.path])
 
 
+def swap_red_and_blue(model: keras.Model) -> None:
+    """Turns a network that SelfHDR trained, whose pictures and radiance are blue, green, red, into the same one for red, green,
+    blue: the input channels of what meets an exposure, its radiance before the picture, and the channels of the output."""
+    for variable in model.weights:
+        values = keras.ops.convert_to_numpy(variable)
+        if values.ndim == 4 and values.shape[2] == 6:
+            variable.assign(values[:, :, [2, 1, 0, 5, 4, 3]])
+        elif variable.path.startswith("output/"):
+            variable.assign(values[..., ::-1])
+
+
 def _some(names: list[str], most: int = 10) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

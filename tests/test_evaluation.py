@@ -84,7 +84,7 @@ def run_golden(golden, tmp_path):
             fusion=network("fusion", "hdr", hdr),
         )
         scene = golden.FOLDER / "kalantari_scene"
-        report = evaluation.evaluate(scene, tmp_path / "out", original_protocol=True, size=(32, 48), esbn=esbn)
+        report = evaluation.evaluate(scene, tmp_path / "out", original_protocol=True, size=(32, 48), system=esbn)
         assert not report["errors"]
         return seen, report["scenes"]["001"]["scores"], tmp_path / "out" / "001"
 
@@ -143,7 +143,7 @@ def test_original_protocol_needs_the_truth(folder, tmp_path):
         return {name: np.zeros((1, 8, 8, 3), np.float32) for name in ("aligned", "hdr")}
 
     esbn = types.SimpleNamespace(low=network, high=network, fusion=network)
-    report = evaluation.evaluate(folder, tmp_path / "out", original_protocol=True, size=(8, 8), esbn=esbn)
+    report = evaluation.evaluate(folder, tmp_path / "out", original_protocol=True, size=(8, 8), system=esbn)
     assert list(report["scenes"]) == ["a", "b"]
     assert report["errors"] == [
         f"{folder / 'c'}: expected HDRImg.hdr, which the original protocol shows to the high network, found none"
@@ -172,7 +172,7 @@ def test_esbn_at_full_size_and_depth(networks, tmp_path, monkeypatch):
     for method in ("align", "merge"):
         run = getattr(loaded, method)
         monkeypatch.setattr(loaded, method, lambda *inputs, run=run: runs.append(run) or run(*inputs))
-    report = evaluation.evaluate(tmp_path / "scenes", tmp_path / "out", esbn=loaded)
+    report = evaluation.evaluate(tmp_path / "scenes", tmp_path / "out", system=loaded)
     assert not report["errors"] and report["scenes"]["unknown"]["scores"] is None
     assert len(runs) == 3 * 3  # each network ran once a scene
 
@@ -218,7 +218,7 @@ def test_classical_merges(model, folder, tmp_path):
         assert report["scenes"][name]["stops"] == [0, 2, 4]
         if name != "c":
             scores, truth = report["scenes"][name]["scores"], scenes.read_scene(folder / name).hdr
-            assert list(scores) == ["psnr_t", "psnr_l", "ssim_t", "ssim_l"]
+            assert list(scores) == ["psnr_t", "psnr_l", "ssim_t", "ssim_l", "gaussian_ssim_t", "gaussian_ssim_l"]
             assert scores["psnr_t"] == metrics.psnr(tone.mu_law(exact), tone.mu_law(truth))
             assert scores["psnr_l"] == metrics.psnr(exact, truth)
             assert scores["ssim_l"] == metrics.ssim(exact, truth, float(truth.max() - truth.min()))
@@ -337,8 +337,8 @@ def test_nothing_is_left_half_written_on_a_full_disk(folder, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "mertens"}, "unknown model 'mertens': expected one of esbn, esbn_fusion, medium, hat, snr, debevec"),
-        ({"model": "hat", "align": "mtb"}, "alignment none or flow, found 'mtb'"),
+        ({"model": "mertens"}, "unknown model 'mertens': expected one of esbn, esbn_fusion, ahdrnet, .*, medium, hat"),
+        ({"model": "hat", "align": "mtb"}, "alignment none, flow or confident_flow, found 'mtb'"),
         ({"model": "esbn", "align": "flow"}, "esbn aligns with its own networks"),
         ({"model": "snr", "weights": "folder"}, "snr has no weights"),
         ({"model": "snr", "original_protocol": True}, "no original protocol"),

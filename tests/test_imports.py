@@ -51,11 +51,16 @@ TABLE = {
         set(),
     ),
     "hdr_tf.reconstruction": (
-        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.selfhdr", "hdr_tf.weights"},
         {"keras", "tensorflow"},
         set(),
     ),
-    "hdr_tf.evaluation": ({"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction", "hdr_tf.report"}, {"cv2"}, set()),
+    "hdr_tf.selfhdr": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, set(), {"tensorflow"}),
+    "hdr_tf.evaluation": (
+        {"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction", "hdr_tf.report", "hdr_tf.selfhdr"},
+        {"cv2"},
+        set(),
+    ),
     "hdr_tf.report": ({"hdr_tf.image.files"}, {"cv2"}, set()),
     "hdr_tf.fusion_evaluation": (
         {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},

@@ -93,6 +93,15 @@ def test_ssim_beside_skimage(shape, data_range):
     assert metrics.ssim(first, first, data_range) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(11, 11, 3), (11, 31, 3), (23, 29, 3)])
+def test_gaussian_ssim_beside_skimage(shape):
+    """Which computes what SelfHDR's util.py does by cv2.filter2D, apart from its 0..255."""
+    first = np.random.default_rng(0).random(shape)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = structural_similarity(first, near(first), data_range=1, channel_axis=-1, **gaussian)
+    assert metrics.gaussian_ssim(first, near(first), 1) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("golden_case", ["esbn_reconstruction"], indirect=True)
 @pytest.mark.parametrize("suffix", ["", "_near"])
 def test_parity_figures_of_esbn(golden, golden_case, suffix):

@@ -27,6 +27,8 @@ def test_card(path):
     if name.startswith("esbn"):
         esbn = reconstruction.load_esbn(networks=(name.removeprefix("esbn_"),))
         network = next(network for network in (esbn.low, esbn.high, esbn.fusion) if network)
+    elif name in reconstruction.MODELS:
+        network = reconstruction.load(name).network
     else:
         network = build(name)
         weights.load_weights(network, path)

@@ -225,7 +225,7 @@ def test_fuse_writes_radiance_and_preview(esbn, folder, tmp_path, capsys, suffix
 def test_exposures_from_exif_and_both_depths(esbn, folder, tmp_path):
     pictures = _pictures(dtype=np.uint8)
     paths = _write_bracket(tmp_path / "in", pictures[[1, 2, 0]], times=[1 / 60, 1 / 15, 1 / 240])
-    found = reconstruction.fuse_radiance(paths, tmp_path / "out.exr", esbn=folder, save_aligned=tmp_path / "aligned")
+    found = reconstruction.fuse_radiance(paths, tmp_path / "out.exr", weights=folder, save_aligned=tmp_path / "aligned")
     aligned, radiance = reconstruction.reconstruct(esbn, pictures, (1, 4, 16))
     np.testing.assert_allclose(found, 240 * radiance, rtol=1e-4, atol=1e-3)  # EXIF's fractions make exposures of 1e-6 precision
     names = ["1_c.png", "2_a.png", "3_b.png"]
@@ -267,7 +267,7 @@ def test_three_of_five(esbn, tmp_path):
         ({"exposures": "0,2,4", "depth": 16}, "--depth does not go with"),
         ({"pictures": 2, "exposures": "0,2"}, "at least 3 exposures, found 2"),
         ({"exposures": "0,2,4", "weights": "nowhere"}, "nowhere: found no esbn_align_low.weights.h5"),
-        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures belongs to --model=esbn"),
+        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures belongs to radiance .esbn, "),
     ],
 )
 def test_fuse_refuses(tmp_path, monkeypatch, arguments, message):

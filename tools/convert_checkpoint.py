@@ -10,7 +10,7 @@ Reads PyTorch state dicts (both file formats, without PyTorch), npz files of Las
 (--checkpoint is the prefix of its files; what the optimizer kept is left out). A checkpoint that does not fit is refused
 with the missing, unexpected and wrongly shaped arrays, and nothing is written. ESBN's two alignment networks have the same
 names in their checkpoints: which is low and which is high only their folders tell. SelfHDR's networks are trained on pictures
-whose channels are blue, green, red, and want and give them so.
+whose channels are blue, green, red; converted, they take and give red, green, blue as all others.
 """
 
 import dataclasses
@@ -32,11 +32,13 @@ class Config:
 
 
 def main(config: Config) -> None:
-    from hdr_tf import models, weights  # here, as Keras takes seconds and --help should not
+    from hdr_tf import models, selfhdr, weights  # here, as Keras takes seconds and --help should not
 
     model = models.build(config.model)
     names, layout = models.original_names(config.model)
     weights.assign(model, weights.read_checkpoint(config.checkpoint), names, layout, config.checkpoint)
+    if config.model in selfhdr.NETWORKS:
+        weights.swap_red_and_blue(model)
     weights.save_weights(model, config.output)
     print(f"{config.output}: {len(names)} arrays, {model.count_params():,} numbers for {config.model}")
 

@@ -3,6 +3,8 @@
     python tools/evaluate.py --model=pyramid,mertens,enfuse,mean --scenes=brackets --output=scores
     python tools/evaluate.py --model=esbn --scenes=scenes --output=scores
     python tools/evaluate.py --model=snr --align=flow --scenes=scenes --output=scores_snr
+    python tools/evaluate.py --model=ahdrnet --weights=ahdrnet.weights.h5 --scenes=scenes --output=scores_ahdrnet
+    python tools/evaluate.py --model=syn_hdr --align=confident_flow --scenes=scenes --output=scores_label
 
 Fused pictures are those of one or more of the models pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray,
 densefuse_rgb, hyperp_mb, dqn_editor (of two exposures), mertens, mertens_111, enfuse and mean. A scene is a sub-folder of two
@@ -14,15 +16,17 @@ exposures or more, two loose pictures X_A and X_B, or one loose picture that hol
       cave_A.png  cave_B.png                cave/    pyramid.png  mertens.png  ...
                                             report.html  scores.json  scores.csv  scores.txt
 
-Radiance is that of one model, esbn, esbn_fusion, medium, hat, snr or debevec, from three exposures. Each sub-folder of --scenes
-is a scene, as tools/make_scenes.py writes them and Kalantari's data set comes; without HDRImg.hdr it is reconstructed and not
-scored:
+Radiance is that of one model, esbn, esbn_fusion, ahdrnet, fshdr, hdr_transformer, sctnet, medium, hat, snr, debevec or syn_hdr,
+from three exposures. Each sub-folder of --scenes is a scene, as tools/make_scenes.py writes them and the data sets of
+Kalantari, Sen and Tursun come (hdr_tf/image/scenes.py); without HDRImg.hdr it is reconstructed and not scored. syn_hdr behind
+confident_flow is the colour label that SelfHDR trains with:
 
     scenes/                               scores/
       001/  1.tif  2.tif  3.tif             001/  radiance.exr  radiance.hdr  tone_mapped.png  aligned_low.png  ...
             exposure.txt  HDRImg.hdr        scores.json  scores.txt
 
-Definitions stand beside the figures. What fails leaves a line and exit code 1; the rest is done.
+Definitions stand beside the figures; HDR-VDP-2 is not among them, as it exists in MATLAB only. What fails leaves a line and
+exit code 1; the rest is done.
 """
 
 import dataclasses
@@ -47,14 +51,16 @@ class Config:
     output: str = ""
     """a folder for the results"""
     model: str = "esbn"
-    """of radiance one: esbn, its merging network alone (esbn_fusion), or a classical merge (medium, hat, snr or debevec); of
-    fused pictures one or more with commas between them, see above"""
+    """of radiance one: esbn, its merging network alone (esbn_fusion), ahdrnet, fshdr, hdr_transformer, sctnet, or a classical
+    merge (medium, hat, snr, debevec or syn_hdr); of fused pictures one or more with commas between them, see above"""
     weights: str | None = None
-    """a folder with <model>.weights.h5 files, for esbn all three; default: those that come with the software"""
+    """a folder with <model>.weights.h5 files, for esbn all three; for ahdrnet and the like the file will do; default: those
+    that come with the software"""
     references: str | None = None
     """a folder of true pictures, each named as its scene is (fused pictures)"""
-    align: Literal["none", "flow"] = "none"
-    """bring the exposures onto the medium one by optical flow first; not for esbn, which aligns itself"""
+    align: Literal["none", "flow", "confident_flow"] = "none"
+    """bring the exposures onto the medium one by optical flow first; confident_flow takes the medium one's pixels where that
+    went wrong; not for esbn and fshdr, which have an alignment of their own"""
     original_protocol: bool = False
     """run ESBN as its published scripts do: 896 x 1344, 8 bit, the ground truth shown to the high network"""
 

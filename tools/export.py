@@ -4,12 +4,14 @@
     python tools/export.py --model=densefuse_gray --weights=densefuse_gray.weights.h5 --exposures=3 --output=exported/gray
     python tools/export.py --model=dqn_editor --output=exported/policy
     python tools/export.py --model=esbn --weights=FOLDER --output=exported/esbn
+    python tools/export.py --model=ahdrnet --weights=ahdrnet.weights.h5 --output=exported/ahdrnet
 
 The signature `serving_default` takes the network's own float32 inputs by name, [B, H, W, C] of any size, and returns `fused`;
 the module of the network says their ranges. That of esbn takes `ldr_low`, `ldr_mid`, `ldr_high`, [B, H, W, 3] float32 in
 0..1, and `exposures`, [B, 3], of which the shortest should be 1; it returns `aligned_low` and `aligned_high`, 0..1, and the
-radiance `hdr`. That of dqn_editor is its policy: it takes `features`, [B, length] (hdr_tf/features.py), and returns the Q
-values `q`, [B, 6], and the best `edit`, [B] int64, -1 where no value is positive.
+radiance `hdr`. Those of ahdrnet, fshdr, hdr_transformer and sctnet take the same, fshdr pictures that are aligned already, and
+return `hdr`, computed of the whole picture. That of dqn_editor is its policy: it takes `features`, [B, length]
+(hdr_tf/features.py), and returns the Q values `q`, [B, 6], and the best `edit`, [B] int64, -1 where no value is positive.
 """
 
 import dataclasses
@@ -26,7 +28,8 @@ class Config:
     output: str
     """the folder to make; it must not exist"""
     model: str = "pyramid"
-    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, dqn_editor or esbn"""
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, dqn_editor, esbn, ahdrnet,
+    fshdr, hdr_transformer or sctnet"""
     weights: str | None = None
     """a .weights.h5 file, of esbn the folder of its three; default: those that come with the software"""
     exposures: int | None = None

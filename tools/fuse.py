@@ -17,10 +17,10 @@ A single picture may hold two exposures as its halves, above each other or side 
 --model=dqn_editor takes an under- and an over-exposed picture, edits an exposure between them step by step and fuses the three
 (hdr_tf/editor.py); --trace writes what it did.
 
---model=esbn gives radiance instead (.exr or .hdr; with --brackets .exr), in which what moves stands as in the middle
-exposure, and beside it a tone-mapped preview, radiance_preview.png. It needs the exposures, from --exposures or EXIF. Of more
-than three pictures it takes the middle exposure (of an even number the darker of the two), and of the darker and the brighter
-ones that whose distance to it is nearest to 2 to 3 stops.
+--model=esbn gives radiance instead (.exr or .hdr; with --brackets .exr), in which what moves stands as in the middle exposure,
+and beside it a tone-mapped preview, radiance_preview.png; so do ahdrnet, fshdr, hdr_transformer and sctnet, with --weights. It
+needs the exposures, from --exposures or EXIF. Of more than three pictures it takes the middle exposure (of an even number the
+darker of the two), and of the darker and the brighter ones that whose distance to it is nearest to 2 to 3 stops.
 """
 
 import dataclasses
@@ -42,15 +42,16 @@ class Config:
     pictures: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="PICTURE")
     """two or more JPEG, PNG or TIFF files of one size, 8 or 16 bit, in any order; or one that holds two exposures"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
-    """the fused picture (.png, .tif, .jpg; of esbn .exr, .hdr); with --brackets the folder for them"""
+    """the fused picture (.png, .tif, .jpg; radiance .exr, .hdr); with --brackets the folder for them"""
     brackets: str | None = None
     """a folder of folders, each a bracket"""
     sample: bool = False
     """make a sample bracket beside the output and fuse it"""
     model: str = "pyramid"
-    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb, dqn_editor or esbn"""
+    """pyramid, deepfuse_official, deepfuse_sunnerli, densefuse_gray, densefuse_rgb, hyperp_mb or dqn_editor; for radiance esbn,
+    ahdrnet, fshdr, hdr_transformer or sctnet"""
     exposures: str | None = None
-    """of esbn: log2 of the exposures, one a picture in the order given, such as --exposures=-2,0,2; default: from EXIF"""
+    """of radiance: log2 of the exposures, one a picture in the order given, such as --exposures=-2,0,2; default: from EXIF"""
     weights: str | None = None
     """a .weights.h5 file, as tools/convert_checkpoint.py writes it, of esbn the folder of its three; default: those that come
     with the software"""
@@ -77,10 +78,11 @@ def main(config: Config) -> int:
         raise ValueError("expected pictures, --brackets=FOLDER or --sample, and only one of them")
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
-    if config.model == "esbn":
+    if config.model in reconstruction.MODELS:
         return _fuse_radiance(config)
     if config.exposures:
-        raise ValueError("--exposures belongs to --model=esbn; the other models sort pictures by EXIF or luminance")
+        models = ", ".join(reconstruction.MODELS)
+        raise ValueError(f"--exposures belongs to radiance ({models}); the other models sort pictures by EXIF or luminance")
     names = ("model", "weights", "align", "save_aligned", "keep_order", "depth", "quality", "max_pixels", "vgg_weights")
     arguments = {name: getattr(config, name) for name in names}
     if config.brackets:
@@ -101,14 +103,12 @@ def _fuse_radiance(config):
     unused = ("sample", "align", "keep_order", "depth", "quality", "vgg_weights", "trace")
     found = [name for name in unused if getattr(config, name) != getattr(Config, name)]
     if found:
-        raise ValueError(
-            f"--{found[0]} does not go with --model=esbn, which takes photographs of known exposure and aligns them"
-        )
+        raise ValueError(f"--{found[0]} does not go with --model={config.model}, which takes photographs of known exposure")
     try:
         stops = [float(word) for word in config.exposures.split(",")] if config.exposures else None
     except ValueError as error:
         raise ValueError(f"expected numbers (stops) such as --exposures=-2,0,2, found {config.exposures!r}") from error
-    arguments = {"stops": stops, "save_aligned": config.save_aligned, "max_pixels": config.max_pixels, "esbn": config.weights}
+    arguments = {name: getattr(config, name) for name in ("model", "weights", "save_aligned", "max_pixels")} | {"stops": stops}
     if config.brackets:
         brackets = fusing.list_brackets(config.brackets)
         return _report(brackets, reconstruction.fuse_radiance_brackets(brackets, config.output, **arguments), config.output)

@@ -20,7 +20,8 @@ none elsewhere; the other exposure before mid in the attention; PyTorch's start,
 Changed:
 - `filters` and `growth` scale the widths; the defaults are the original's.
 
-The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them.
+The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them;
+tools/convert_checkpoint.py turns them round.
 """
 
 import keras

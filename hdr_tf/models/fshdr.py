@@ -22,7 +22,8 @@ uniform within 1 / sqrt(fan in).
 Changed:
 - `filters` scales the width; the default is the original's.
 
-The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them.
+The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them;
+tools/convert_checkpoint.py turns them round.
 """
 
 import keras

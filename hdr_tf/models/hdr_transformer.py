@@ -27,7 +27,8 @@ Changed:
   fails at other sizes. Its test script pads at all sides, and by 8 where nothing is missing: `test_padding`.
 - `filters`, `heads` and `depths` scale the network; the defaults are the original's.
 
-The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them.
+The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them;
+tools/convert_checkpoint.py turns them round.
 """
 
 from collections.abc import Sequence
