@@ -197,7 +197,7 @@ def test_weights_make_radiance(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kill_at"),
-    [("low", 4), ("fusion", 2), ("fusion", 4), ("kfac", 4), pytest.param("joined", 4, marks=pytest.mark.slow)],
+    [("low", 4), ("fusion", 2), ("fusion", 4), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("kfac", "joined"))],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(name, kill_at, train, runs, tmp_path, monkeypatch):
     """Killed before step 4 it goes on from step 2, killed before step 2, where the first checkpoint is due, from the start."""
@@ -394,6 +394,7 @@ def in_a_process(script, devices, *runs):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_jit_compiles_with_xla(records, tmp_path):
     in_a_process("esbn_fusion", 0, {"data": records, "run": str(tmp_path / "run"), "growth": 2, "jit": True, "steps": 1})
     assert np.isfinite(float(rows(tmp_path / "run")[0]["loss"]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hdr_tf
-from hdr_tf import metrics, reconstruction, weights
+from hdr_tf import editor, metrics, reconstruction, weights
 from hdr_tf.image import files, synthesis
 from hdr_tf.models import build, densefuse
 
@@ -29,6 +29,8 @@ def test_card(path):
         network = next(network for network in (esbn.low, esbn.high, esbn.fusion) if network)
     elif name in reconstruction.MODELS:
         network = reconstruction.load(name).network
+    elif name == "dqn_editor":
+        network = editor.load_network(path)
     else:
         network = build(name)
         weights.load_weights(network, path)

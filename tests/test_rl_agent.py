@@ -282,6 +282,7 @@ def test_a_run_leaves_its_folder(run):
     assert {"return", "reward", "q", "edits/0", "edits/5", "episode", "valid_return"} <= tags
 
 
+@pytest.mark.slow
 def test_a_run_stopped_early_goes_on_as_if_nothing_had_happened(run, scene, tmp_path, capsys):
     stopped = script.Config(hdr_dir=str(scene), run=str(tmp_path / "run"), **FLAGS | {"steps": 40})
     script.main(stopped)
