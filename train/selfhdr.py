@@ -125,10 +125,11 @@ def settled(config: Config) -> Config:
     return dataclasses.replace(config, **{name: getattr(config, name) or number for name, number in usual.items()})
 
 
-def build(config: Config, **arguments):
+def build(config: Config):
     """The network that the flags ask for."""
     from hdr_tf import models
 
+    arguments = {}
     if config.filters:
         arguments["filters"] = config.filters
         if config.network == "ahdrnet":
@@ -167,11 +168,9 @@ def write_labels(config: Config) -> int:
     """Writes RUN/structures/NAME.hdr of every scene; one that cannot be read is reported, and the others are done."""
     import numpy as np
     import rich.progress
-    import tensorflow as tf
 
-    from hdr_tf import weights
+    from hdr_tf import selfhdr
     from hdr_tf.image import files, scenes
-    from hdr_tf.models import blocks
 
     if not config.scenes:
         raise ValueError("--scenes: expected a folder of aligned scenes, as tools/align_scenes.py writes them")
@@ -179,14 +178,7 @@ def write_labels(config: Config) -> int:
     if not trained.exists():
         raise ValueError(f"{trained}: expected the weights of stage 1, found none; train it to its end, with the same --run")
     folders, problems = scenes.list_scenes(config.scenes)
-    network = build(config, **{"test_padding": True} if _is_transformer(config) else {})
-    weights.load_weights(network, trained)
-    picture, numbers = tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([1, 3])
-
-    @tf.function(input_signature=[{f"ldr_{side}": picture for side in blocks.SIDES}, numbers])
-    def predict(pictures, exposures):
-        return network(blocks.with_radiance(pictures, exposures), training=False)["hdr"][0]
-
+    system = selfhdr.load_selfhdr(config.network, trained)
     structures = trained.parent / "structures"
     structures.mkdir(exist_ok=True)
     for folder in rich.progress.track(folders, "structure labels"):
@@ -198,9 +190,8 @@ def write_labels(config: Config) -> int:
         except (ValueError, OSError) as error:
             problems.append(cli.one_line(error))
             continue
-        ldr = files.to_depth(scene.ldr, 16)[:, None] / np.float32(2**16)
-        pictures = {f"ldr_{side}": x for side, x in zip(blocks.SIDES, ldr, strict=True)}
-        files.write_radiance(path, predict(pictures, np.float32([scene.exposures])).numpy())
+        ldr = scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max)  # aligned already
+        files.write_radiance(path, system.merge(ldr, scene.exposures))
     for line in problems:
         print(f"error: {line}", file=sys.stderr)
     print(f"{structures}: {len(list(structures.glob('*.hdr')))} structure labels")
