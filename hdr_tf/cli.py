@@ -92,6 +92,11 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     return namespace.config
 
 
+def words(text: str) -> list[str]:
+    """Returns the words of a flag that takes several with commas between them; none of an empty one."""
+    return [word for word in text.split(",") if word]
+
+
 def one_line(error: Exception) -> str:
     """Returns an error's message without line breaks; for errors of the operating system, the file first."""
     if isinstance(error, OSError) and error.filename is not None:

@@ -25,7 +25,6 @@ from absl import logging
 
 from hdr_tf.image import align, tiles
 
-SIDES = ("low", "mid", "high")
 NETWORKS = ("ahdrnet", "fshdr", "hdr_transformer", "sctnet")
 REACH = {"ahdrnet": 37, "fshdr": 11}  # pixels that a pixel of the result sees far
 TILE = 512  # pixels: what goes with a tile of AHDRNet adds a sixth to the work at 1000 x 1500
@@ -90,14 +89,16 @@ class SelfHdr:
         Returns:
             {"hdr": radiance, [B, H, W, 3] in 0..1}.
         """
+        from hdr_tf.models.blocks import SIDES
+
         return {"hdr": _run(self.network, [inputs[f"ldr_{side}"] for side in SIDES], inputs["exposures"])}
 
 
 def _run(network, pictures, exposures):
-    from hdr_tf.models import blocks
+    from hdr_tf.models.blocks import SIDES, with_radiance
 
     ldr = {f"ldr_{side}": picture * WHITE for side, picture in zip(SIDES, pictures, strict=True)}
-    return network(blocks.with_radiance(ldr, exposures), training=False)["hdr"]
+    return network(with_radiance(ldr, exposures), training=False)["hdr"]
 
 
 def load_selfhdr(name: str, path: str | os.PathLike | None = None) -> SelfHdr:

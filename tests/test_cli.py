@@ -150,6 +150,11 @@ def test_help_shows_the_fields(tmp_path):
     assert "what to do (default: nothing)" in result.stdout
 
 
+@pytest.mark.parametrize(("text", "expected"), [("", []), ("a", ["a"]), ("a,b c,", ["a", "b c"])])
+def test_words(text, expected):
+    assert cli.words(text) == expected
+
+
 def _run(folder, line):
     script = folder / "script.py"
     script.write_text(SCRIPT)

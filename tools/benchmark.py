@@ -104,14 +104,14 @@ def main(config: Config) -> None:
     _check(config)
     if config.output:
         pathlib.Path(config.output).parent.mkdir(parents=True, exist_ok=True)  # to fail before the work, not after it
-    names = [name for name in config.model.split(",") if name] or MODELS.get(config.what, ())
+    names = cli.words(config.model) or MODELS.get(config.what, ())
     rounds, size = config.rounds or ROUNDS[config.what], (config.height, config.width)
     if config.what == "fusion":
         title = f"two exposures of {config.size} x {config.size}"
         rows = [benchmarking.measure(name, config.size, rounds) for name in names]
     elif config.what == "records":
         title = f"{config.scenes} scenes of {config.width} x {config.height}, patches of {config.patch}"
-        folders = [folder for folder in config.hdr_dir.split(",") if folder]
+        folders = cli.words(config.hdr_dir)
         numbers = (config.scenes, config.patch, config.patches, rounds, config.workers)
         rows = [benchmarking.measure_records(folders, size, *numbers)]
     elif config.what == "training":
@@ -133,7 +133,7 @@ def main(config: Config) -> None:
 
 
 def _check(config):
-    for name in (name for name in config.model.split(",") if name):
+    for name in cli.words(config.model):
         if config.what not in MODELS:
             raise ValueError(f"--model: --what={config.what} has none to choose from")
         if config.what == "fusion" and name != benchmarking.MERTENS:

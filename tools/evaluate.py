@@ -68,7 +68,7 @@ class Config:
 def main(config: Config) -> int:
     if not config.scenes or not config.output:
         raise ValueError("expected --scenes, a folder of scenes, and --output, a folder for the results")
-    models = [name for name in config.model.split(",") if name]
+    models = cli.words(config.model)
     fusing = [name in fusion_evaluation.MODELS for name in models]
     if any(fusing) and not all(fusing):
         strange = models[fusing.index(False)]

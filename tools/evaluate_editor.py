@@ -64,14 +64,14 @@ def main(config: Config) -> None:
     if config.runs:
         if not config.curves:
             raise ValueError("--runs: expected --curves too, the picture to write")
-        files.write_picture(pathlib.Path(config.curves), evaluation.learning_curves(_words(config.runs)))
+        files.write_picture(pathlib.Path(config.curves), evaluation.learning_curves(cli.words(config.runs)))
         print(f"curves: {config.curves}")
         return
     if not config.hdr_dir:
         raise ValueError("--hdr_dir: expected folders of .exr and .hdr files, for the best constant edit and made pairs")
-    names = _words(config.weights) or [str(fusing.weights_file(fusing.EDITOR, None))]
+    names = cli.words(config.weights) or [str(fusing.weights_file(fusing.EDITOR, None))]
     policies = {name: evaluation.by_policy(editor.load_policy(name, config.vgg_weights or None)) for name in names}
-    taken, held, left_out = pairs.split_files(_words(config.hdr_dir), _words(config.exclude))
+    taken, held, left_out = pairs.split_files(cli.words(config.hdr_dir), cli.words(config.exclude))
     if config.stacks:
         scored, more = pairs.read_pairs(config.stacks, config.reward == "reference")
         left_out += more
@@ -87,10 +87,6 @@ def main(config: Config) -> None:
     if config.output:
         report.write_json(pathlib.Path(config.output), told)
     print(evaluation.as_text(told), end="")
-
-
-def _words(text):
-    return [word for word in text.split(",") if word]
 
 
 if __name__ == "__main__":

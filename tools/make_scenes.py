@@ -57,9 +57,7 @@ def main(config: Config) -> None:
     for flag in ("hdr_dir", "output"):
         if not getattr(config, flag):
             raise ValueError(f"--{flag}: expected a folder, found nothing")
-    folders, only, exclude = (
-        [word for word in text.split(",") if word] for text in (config.hdr_dir, config.only, config.exclude)
-    )
+    folders, only, exclude = map(cli.words, (config.hdr_dir, config.only, config.exclude))
     manifest, unreadable = write_scenes(
         config.output,
         folders,

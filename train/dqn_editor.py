@@ -172,7 +172,7 @@ def _pairs(config):
         found, left_out = pairs.read_pairs(config.stacks, config.reward == "reference")
         training, validation = found, found[: config.valid_pairs]
     else:
-        paths, held, left_out = pairs.split_files(_words(config.hdr_dir), _words(config.exclude))
+        paths, held, left_out = pairs.split_files(cli.words(config.hdr_dir), cli.words(config.exclude))
         training = pairs.MadePairs(paths, config.pairs, config.seed)
         validation = list(pairs.MadePairs(held, config.valid_pairs, VALIDATION_SEED))
     for line in left_out:
@@ -180,14 +180,10 @@ def _pairs(config):
     return training, validation
 
 
-def _words(text):
-    return [word for word in text.split(",") if word]
-
-
 def _features(config):
     from hdr_tf.features import Features
 
-    return Features(_words(config.features), config.history, config.vgg_weights or None)
+    return Features(cli.words(config.features), config.history, config.vgg_weights or None)
 
 
 def _environment(pairs, see, reward, episode, seed):
