@@ -170,25 +170,28 @@ def whole_batch(loss: Callable) -> Callable:
     return lambda truth, output: ops.reshape(loss(output, truth), (1,))
 
 
-def adam(learning_rate: float, schedule: Literal["step", "cosine"], steps: int):
-    """The optimizer of ESBN's programs (tkd1088/ESBN 3f873ab, training_fusion.py): Adam with epsilon 1e-8; see `rate`."""
+def adam(learning_rate: float, schedule: Literal["constant", "step", "cosine"], steps: int):
+    """The optimizer of ESBN's programs (tkd1088/ESBN 3f873ab, training_fusion.py) and others: Adam with epsilon 1e-8; see
+    `rate`."""
     import keras
 
     return keras.optimizers.Adam(rate(learning_rate, schedule, steps), epsilon=1e-8)
 
 
-def rate(learning_rate: float, schedule: Literal["step", "cosine"], steps: int):
+def rate(learning_rate: float, schedule: Literal["constant", "step", "cosine"], steps: int):
     """A learning rate as a function of the step.
 
     Args:
         learning_rate: of the first step.
-        schedule: "step", a tenth of it behind step 200,000, as ESBN's programs; "cosine", rising to it over a fiftieth of the
-            run, then falling to a hundredth.
+        schedule: "constant"; "step", a tenth of it behind step 200,000, as ESBN's programs; "cosine", rising to it over a
+            fiftieth of the run, then falling to a hundredth.
         steps: of the run.
     """
     import keras
 
     schedules = keras.optimizers.schedules
+    if schedule == "constant":
+        return learning_rate
     if schedule == "step":
         return schedules.PiecewiseConstantDecay([199_999], [learning_rate, learning_rate / 10])  # Keras counts from 0
     rise = steps // 50
@@ -298,14 +301,14 @@ def compiled(network, loss: Callable[[dict, dict], dict], terms: Sequence[str], 
         raise ValueError("--optimizer=kfac: expected --weights of a run with adam; drawn ones die of its long steps")
     if config.weights:
         weights.load_weights(network, config.weights)
-    speed = config.learning_rate if config.schedule == "constant" else rate(config.learning_rate, config.schedule, config.steps)
+    schedule = config.learning_rate, config.schedule, config.steps
     if config.optimizer == "kfac":
         (name,) = network.output
         model = kfac.Trainer(network, lambda output, batch: loss(batch, {name: output})["loss"], seed=config.seed)
-        model.compile(keras.optimizers.SGD(speed, momentum=0.9), jit_compile=config.jit)
+        model.compile(keras.optimizers.SGD(rate(*schedule), momentum=0.9), jit_compile=config.jit)
     else:
         model = trainer(network, loss, terms)
-        model.compile(keras.optimizers.Adam(speed, epsilon=1e-8), jit_compile=config.jit)
+        model.compile(adam(*schedule), jit_compile=config.jit)
     return model
 
 

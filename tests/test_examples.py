@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hdr_tf.image import color, examples, files
+from hdr_tf.image import color, examples, files, fusion
 from tfrecords import dataset, pictures
 from tools import make_tfrecord
 
@@ -93,6 +93,15 @@ def test_hyperp_mb_takes_the_middle_picture_and_its_neighbours():
     assert (example["low"] <= example["under"]).all() and (example["high"] <= example["over"]).all()
     assert example["low_lambda"] + example["high_lambda"] == pytest.approx(2)
     assert {array.dtype for array in example.values()} == {np.dtype(np.float32)}
+
+
+def test_hyperp_mb_takes_the_mertens_fusion_of_all():
+    stack = stack_of(30, 80, 120, 160, 220)
+    example = examples.hyperp_mb(stack, np.random.default_rng(0), 24, "mertens")
+    for name, number in (("under", 0), ("over", 4)):
+        np.testing.assert_array_equal(example[name][..., 0], color.luminance(stack[number]))
+    fused = color.luminance(fusion.mertens(stack)).astype(int)
+    assert np.abs(example["target"][..., 0] - fused).max() <= 1  # OpenCV's fusion is not the same to the bit twice
 
 
 @pytest.mark.parametrize("levels", [(0, 0, 0), (255, 255, 255), (0, 128, 255)])

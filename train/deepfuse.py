@@ -45,17 +45,18 @@ class Config(TrainingConfig):
     log_every: int = 100  # steps between log rows and samples
     batch: int = 0  # pairs in a step: 50 or 8
     patch: int = 0  # side of a patch in pixels: 77 or 256
-    learning_rate: float = 0  # 1e-3 or 1e-4
+    learning_rate: float = 0  # of the first step: 1e-3 or 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"  # or rising over a fiftieth of the run and falling to a hundredth
+    weights: str = ""  # go on from the weights in this file
 
 
 def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
     import functools
 
-    import keras
     from keras import ops
 
-    from hdr_tf import losses, training
+    from hdr_tf import losses, training, weights
     from hdr_tf.image import examples
     from hdr_tf.models import build
     from tfrecords import dataset
@@ -81,8 +82,11 @@ def main(config: Config) -> None:
 
     name = f"deepfuse_{config.form}"
     network = build(name)
+    if config.weights:
+        weights.load_weights(network, config.weights)
     model = training.trainer(network, {"official": official, "sunnerli": sunnerli}[config.form])
-    model.compile(keras.optimizers.Adam(config.learning_rate, epsilon=1e-8), jit_compile=config.jit)
+    optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
+    model.compile(optimizer, jit_compile=config.jit)
     first = next(iter(data(0)))
     model.build({key: batch.shape for key, batch in first.items()})
 

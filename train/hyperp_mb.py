@@ -4,7 +4,8 @@
     python train/hyperp_mb.py --data=data/trios --run=runs/hyperp_mb
 
 Records are of kind bracket with three exposures or more: those of DB/input1, DB/target and DB/input2, or made ones, of which
-the middle exposure is the target of its two neighbours. The run folder (hdr_tf/training.py) gets hyperp_mb.weights.h5.
+the middle exposure is the target of its two neighbours or, with --target=mertens, the fusion of all that of the first and the
+last. The run folder (hdr_tf/training.py) gets hyperp_mb.weights.h5.
 
 Loss: three tasks, each mean squared error + 1000 (1 - MS-SSIM): the fused picture against the target, and, weighted by how far
 their gammas are from the target's, against the under- and the over-exposed picture under masks (`losses.multi_task`). Adam at
@@ -21,6 +22,7 @@ written.
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 from hdr_tf import cli
 from hdr_tf.training import PixelTrainingConfig
@@ -35,6 +37,7 @@ class Config(PixelTrainingConfig):
     steps: int = 18_400  # at which the run ends
     log_every: int = 460  # steps between log rows and samples
     ssim_weight: float = 1_000  # of 1 - MS-SSIM
+    target: Literal["middle", "mertens"] = "middle"  # the exposure between the other two, or the Mertens fusion of all
 
 
 def main(config: Config) -> None:
@@ -53,7 +56,7 @@ def main(config: Config) -> None:
     training.prepare(config)
 
     def data(step):
-        example = functools.partial(examples.hyperp_mb, patch=config.patch)
+        example = functools.partial(examples.hyperp_mb, patch=config.patch, target=config.target)
         return dataset.example_dataset(pathlib.Path(config.data), example, 1, 3, config.seed, step)
 
     def loss(batch, outputs):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hdr_tf.image import color, tone
+from hdr_tf.image import color, fusion, tone
 
 
 def deepfuse(stack: np.ndarray, rng: np.random.Generator, patch: int, form: Literal["official", "sunnerli"]) -> dict:
@@ -45,11 +45,12 @@ def densefuse(stack: np.ndarray, rng: np.random.Generator, patch: int, channels:
     return {"picture": np.float32(color.luminance(picture)[..., None] if channels == 1 else picture)}
 
 
-def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int) -> dict:
+def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int, target: Literal["middle", "mertens"] = "middle") -> dict:
     """Returns what HyperP_MB trains with (Changi-Im/HyperP_MB 9f676f6, train.py, utils.py, AGC.py, blur.py).
 
-    The middle picture of the stack is the target, the one before it the under-, the one behind it the over-exposed one; of each
-    the gray square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
+    The middle picture of the stack is the target, the one before it the under-, the one behind it the over-exposed one; or the
+    target is the Mertens fusion of all, and the first and the last are the under- and the over-exposed one. Of each the gray
+    square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
 
     Returns:
         "under", "target", "over": [patch, patch, 1], 0..255.
@@ -58,12 +59,12 @@ def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int) -> dict:
         "low_lambda", "high_lambda": scalars, 0..2, see `lambdas`.
     """
     middle = len(stack) // 2
-    trio = random_crop(stack[middle - 1 : middle + 2], patch, rng)
-    under, target, over = (color.luminance(picture) for picture in trio)
-    low, high = lambdas(*np.float32([under, over, target]))
+    trio = stack[middle - 1 : middle + 2] if target == "middle" else np.stack([stack[0], fusion.mertens(stack), stack[-1]])
+    under, wanted, over = (color.luminance(picture) for picture in random_crop(trio, patch, rng))
+    low, high = lambdas(*np.float32([under, over, wanted]))
     planes = {
         "under": under,
-        "target": target,
+        "target": wanted,
         "over": over,
         "low_mask": blur_mask(np.float32(under), 50),
         "high_mask": 1 - blur_mask(np.float32(over), 50),

@@ -1,9 +1,10 @@
-"""Classical fusion of two exposures: a virtual exposure between them, and a pyramid fusion of the three.
+"""Classical fusion of two exposures: a virtual exposure between them, and a pyramid fusion of the three; and of any number.
 
     intensity_table     which level of one picture is as bright as a level of the other, by their histograms
     virtual_exposure    the middle exposure, estimated from both
     three_fusion        pyramid fusion of under, over and virtual; PairFusion does it for many virtual exposures of one pair
     fusion_virtual      both steps: what the editor (hdr_tf/image/editing.py) starts from
+    mertens             exposure fusion of any number of pictures, OpenCV's
     contrast, saturation, well_exposedness, gaussian_pyramid, laplacian_pyramid, reconstruct, GuidedFilter     their parts
 
 From bigmms/reinforcement_learning_hdr (375578f, utils_file/utils_fusion.py), the program of Yin, Chen, Peng, Hwang, "Automatic
@@ -27,6 +28,7 @@ Pictures of 16 bit, unknown there, are fused as they are, with the virtual expos
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -103,6 +105,13 @@ def fusion_virtual(under: np.ndarray, over: np.ndarray) -> np.ndarray:
 def three_fusion(under: np.ndarray, over: np.ndarray, virtual: np.ndarray) -> np.ndarray:
     """Fuses three pictures [H, W, 3]; see `PairFusion`."""
     return PairFusion(under, over)(virtual)
+
+
+def mertens(exposures: Sequence[np.ndarray]) -> np.ndarray:
+    """Fuses exposures, uint8 [N, H, W, 3] RGB, with OpenCV's exposure fusion (Mertens et al. 2007), contrast, saturation and
+    well-exposedness weighted alike; returns uint8 [H, W, 3]."""
+    fused = cv2.createMergeMertens(1, 1, 1).process([np.ascontiguousarray(exposure[..., ::-1]) for exposure in exposures])
+    return np.uint8(np.clip(fused[..., ::-1] * 255 + 0.5, 0, 255))
 
 
 class PairFusion:

@@ -1,13 +1,12 @@
 """Pairs of exposures for the editor at 224 x 224, with the picture that their fusion should resemble.
 
-    made_pair, MadePairs    from radiance: both ends of nine exposures, whose Mertens fusion is the reference
+    made_pair, MadePairs    from radiance: both ends of nine exposures, whose fusion by `fusion.mertens` is the reference
     split_files             radiance files for training, and those that training leaves out
     read_pairs              from a folder of brackets (hdr_tf/image/brackets.py): the darkest and the brightest picture of each;
                             the reference is the Mertens fusion of all, if they are three or more. Pictures that hold two
                             exposures as their halves are such brackets too, without a reference
-    mertens                 the reference: contrast, saturation and well-exposedness weighted alike
 
-Mertens et al., "Exposure fusion", Pacific Graphics 2007. What the editor's authors trained with, they do not say.
+What the editor's authors trained with, they do not say.
 """
 
 import dataclasses
@@ -15,10 +14,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
-from hdr_tf.image import brackets, editing, sources, synthesis
+from hdr_tf.image import brackets, editing, fusion, sources, synthesis
 
 EXPOSURES = 9
 
@@ -31,12 +29,6 @@ class Pair:
     under: np.ndarray
     over: np.ndarray
     reference: np.ndarray | None = None
-
-
-def mertens(exposures: Sequence[np.ndarray]) -> np.ndarray:
-    """Fuses exposures, uint8 [N, H, W, 3] RGB, with OpenCV's exposure fusion, all weights 1; returns uint8 [H, W, 3]."""
-    fused = cv2.createMergeMertens(1, 1, 1).process([np.ascontiguousarray(exposure[..., ::-1]) for exposure in exposures])
-    return np.uint8(np.clip(fused[..., ::-1] * 255 + 0.5, 0, 255))
 
 
 def made_pair(name: str, radiance: np.ndarray, rng: np.random.Generator) -> Pair:
@@ -53,7 +45,7 @@ def made_pair(name: str, radiance: np.ndarray, rng: np.random.Generator) -> Pair
     square = synthesis.vary(square, rng)
     ev = np.linspace(*synthesis.exposure_values(square, 2, rng), EXPOSURES)
     exposures = synthesis.bracket(square, ev, rng, synthesis.random_response(rng))
-    return Pair(name, exposures[0], exposures[-1], mertens(exposures))
+    return Pair(name, exposures[0], exposures[-1], fusion.mertens(exposures))
 
 
 class MadePairs(Sequence):
@@ -112,7 +104,7 @@ def read_pairs(folder: str | os.PathLike, references: bool = True) -> tuple[list
             )
             continue
         pictures.sort(key=np.mean)
-        reference = mertens(pictures) if len(pictures) > 2 else None
+        reference = fusion.mertens(pictures) if len(pictures) > 2 else None
         pairs.append(Pair(bracket.name, pictures[0], pictures[-1], reference))
     if not pairs:
         raise ValueError(lines[0])
