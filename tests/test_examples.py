@@ -97,11 +97,17 @@ def test_hyperp_mb_takes_the_middle_picture_and_its_neighbours():
 
 def test_hyperp_mb_takes_the_mertens_fusion_of_all():
     stack = stack_of(30, 80, 120, 160, 220)
-    example = examples.hyperp_mb(stack, np.random.default_rng(0), 24, "mertens")
-    for name, number in (("under", 0), ("over", 4)):
-        np.testing.assert_array_equal(example[name][..., 0], color.luminance(stack[number]))
-    fused = color.luminance(fusion.mertens(stack)).astype(int)
-    assert np.abs(example["target"][..., 0] - fused).max() <= 1  # OpenCV's fusion is not the same to the bit twice
+    fused, drawn = color.luminance(fusion.mertens(stack)).astype(int), []
+    for seed in range(12):
+        example = examples.hyperp_mb(stack, np.random.default_rng(seed), 24, "mertens")
+        drawn.append(
+            [
+                [np.array_equal(example[name][..., 0], color.luminance(x)) for x in stack].index(True)
+                for name in ("under", "over")
+            ]
+        )
+        assert np.abs(example["target"][..., 0] - fused).max() <= 1  # OpenCV's fusion is not the same to the bit twice
+    assert {tuple(pair) for pair in drawn} == {(0, 3), (0, 4), (1, 3), (1, 4)}
 
 
 @pytest.mark.parametrize("levels", [(0, 0, 0), (255, 255, 255), (0, 128, 255)])

@@ -4,8 +4,8 @@
     python train/hyperp_mb.py --data=data/trios --run=runs/hyperp_mb
 
 Records are of kind bracket with three exposures or more: those of DB/input1, DB/target and DB/input2, or made ones, of which
-the middle exposure is the target of its two neighbours or, with --target=mertens, the fusion of all that of the first and the
-last. The run folder (hdr_tf/training.py) gets hyperp_mb.weights.h5.
+the middle exposure is the target of its two neighbours or, with --target=mertens, the fusion of all that of one before and one
+behind the middle. The run folder (hdr_tf/training.py) gets hyperp_mb.weights.h5.
 
 Loss: three tasks, each mean squared error + 1000 (1 - MS-SSIM): the fused picture against the target, and, weighted by how far
 their gammas are from the target's, against the under- and the over-exposed picture under masks (`losses.multi_task`). Adam at

@@ -49,8 +49,8 @@ def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int, target: L
     """Returns what HyperP_MB trains with (Changi-Im/HyperP_MB 9f676f6, train.py, utils.py, AGC.py, blur.py).
 
     The middle picture of the stack is the target, the one before it the under-, the one behind it the over-exposed one; or the
-    target is the Mertens fusion of all, and the first and the last are the under- and the over-exposed one. Of each the gray
-    square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
+    target is the Mertens fusion of all, and the other two are drawn from those before and those behind the middle. Of each the
+    gray square as Pillow's L. (The original trains with L and fuses Lab's lightness.)
 
     Returns:
         "under", "target", "over": [patch, patch, 1], 0..255.
@@ -59,7 +59,11 @@ def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int, target: L
         "low_lambda", "high_lambda": scalars, 0..2, see `lambdas`.
     """
     middle = len(stack) // 2
-    trio = stack[middle - 1 : middle + 2] if target == "middle" else np.stack([stack[0], fusion.mertens(stack), stack[-1]])
+    if target == "middle":
+        trio = stack[middle - 1 : middle + 2]
+    else:
+        before, behind = rng.integers(middle, size=2)
+        trio = np.stack([stack[before], fusion.mertens(stack), stack[-1 - behind]])
     under, wanted, over = (color.luminance(picture) for picture in random_crop(trio, patch, rng))
     low, high = lambdas(*np.float32([under, over, wanted]))
     planes = {
