@@ -28,6 +28,7 @@ import dataclasses
 import json
 import pathlib
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -454,12 +455,16 @@ def _restore(model, run):
     found = checkpoints(run)
     if not found:
         return 0
+    try:
+        with np.load(found[-1]) as file:
+            stored = dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{found[-1]}: is damaged; remove it, and the run goes on from the checkpoint before") from error
     variables = _variables(model)
-    with np.load(found[-1]) as stored:
-        if different := sorted(set(stored.files) ^ set(variables)):
-            raise ValueError(f"{found[-1]}: expected the variables of this model, found differences in {', '.join(different)}")
-        for path, variable in variables.items():
-            variable.assign(stored[path])
+    if different := sorted(stored.keys() ^ variables.keys()):
+        raise ValueError(f"{found[-1]}: expected the variables of this model, found differences in {', '.join(different)}")
+    for path, variable in variables.items():
+        variable.assign(stored[path])
     return int(found[-1].stem)
 
 

@@ -42,3 +42,24 @@ def reference():
     if not folder:
         pytest.skip("HDR_TF_REFERENCE is not set: the authors' weights and pictures are not part of this repository")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Random weights of every network, {name: file}; in the published ones every kernel averages, so that pictures come out."""
+    import keras
+
+    from hdr_tf import fusing
+    from hdr_tf.models import build
+    from hdr_tf.weights import save_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {name: folder / f"{name}.weights.h5" for name in fusing.SYSTEMS}
+    for name, path in paths.items():
+        keras.utils.set_random_seed(1)
+        network = build(name)
+        for kernel in network.weights if name != "pyramid" else ():
+            if len(kernel.shape) == 4:
+                kernel.assign(abs(kernel.numpy()) / abs(kernel.numpy()).sum(axis=(0, 1, 2)))
+        save_weights(network, path)
+    return paths

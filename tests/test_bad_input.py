@@ -95,21 +95,6 @@ def test_a_stray_word_is_refused(tmp_path):
     assert result.stderr == "error: unexpected word 'pyramid': values belong to flags, as in --flag=value; --help lists them\n"
 
 
-def test_a_bad_bracket_does_not_stop_the_others(folder, tmp_path, pyramid_weights):
-    for bracket, names in {"bad": ("a.png", "text.png"), "good": ("a.png", "b.png"), "single": ("a.png",)}.items():
-        (tmp_path / "brackets" / bracket).mkdir(parents=True)
-        for name in names:
-            (tmp_path / "brackets" / bracket / name).write_bytes((folder / name).read_bytes())
-    result = run(tmp_path, f"--brackets=brackets --output=fused --weights={pyramid_weights} --keep_order")
-    assert result.returncode == 1
-    errors = result.stderr.splitlines()
-    assert len(errors) == 2
-    assert errors[0].startswith("error: bad: ") and "text.png" in errors[0]
-    assert errors[1].startswith("error: single: ") and "expected at least 2 pictures, found 1" in errors[1]
-    assert result.stdout.splitlines() == ["fused: fused/good.png (20 x 16, 8 bit)", "1 of 3 brackets fused into fused"]
-    assert [path.name for path in (tmp_path / "fused").iterdir()] == ["good.png"]
-
-
 @pytest.fixture
 def brackets(folder, tmp_path):
     """Two brackets of files with the same names."""

@@ -255,26 +255,6 @@ def tiff_header(width, height, tile=()):
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
 
 
-@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (15_000, 15_000)], ids=["above limit", "above file"])
-def test_headers_that_lie_about_the_size_cost_no_memory(save, tmp_path, width, height):
-    jpeg = encoded("JPEG")
-    at = jpeg.index(b"\xff\xc0") + 5
-    lies = {
-        save("a.png", png(width, height, 8, 2, [b"\0" * 300])): files.read_picture,
-        save("b.png", png(width, height, 16, 2, [b"\0" * 300])): files.read_picture,
-        save("a.jpg", jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]): files.read_picture,
-        save("a.tif", tiff_header(width, height)): files.read_picture,
-        save("tile.tif", tiff_header(64, 64, tile=(width, height))): files.read_picture,
-        exr(tmp_path / "a.exr", {"Y": SMOOTH[..., 0].astype(np.float32)}, (0, 0, width - 1, height - 1)): files.read_radiance,
-        save("a.hdr", f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {height} +X {width}\n".encode()): files.read_radiance,
-    }
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for path, read in lies.items():
-        message = refused(path, read)
-        assert f"{width} x {height}" in message, message
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_max_pixels(save, kind):
     path = save("a", encoded(kind))
@@ -290,56 +270,6 @@ def test_pillows_own_limit_does_not_count(tmp_path, monkeypatch, orientation):
     upright = RGB8 if orientation == 1 else np.rot90(RGB8, -1)
     np.testing.assert_array_equal(files.read_picture(tmp_path / "a.tif").pixels, upright)
     assert Image.MAX_IMAGE_PIXELS == 100
-
-
-CASES = {
-    "png": encoded("PNG"),
-    "jpeg": encoded("JPEG"),
-    "progressive jpeg": encoded("JPEG", progressive=True),
-    "tiff": encoded("TIFF"),
-    "tiff lzw": encoded("TIFF", compression="tiff_lzw"),
-    "16-bit png": cv2.imencode(".png", RGB16)[1].tobytes(),
-    "16-bit tiff": cv2.imencode(".tif", RGB16)[1].tobytes(),
-}
-
-
-@pytest.mark.parametrize("kind", CASES)
-def test_truncated_file_is_an_error_or_whole(save, kind):
-    data = CASES[kind]
-    whole = files.read_picture(save("whole", data)).pixels
-    generator = np.random.default_rng(1)
-    for length in [*generator.integers(0, len(data), 30), len(data) // 2, len(data) - 1, len(data) - 20]:
-        path = save("cut", data[:length])
-        try:
-            found = files.read_picture(path).pixels
-        except ValueError as error:
-            assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
-        else:  # only what no pixel depends on is missing
-            np.testing.assert_array_equal(found, whole)
-            assert length > 0.9 * len(data)
-
-
-@pytest.mark.parametrize("kind", CASES)
-def test_flipped_bits_end_in_an_error_or_a_picture(save, kind, capsys, caplog):
-    generator = np.random.default_rng(2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for trial in range(40):
-        data = bytearray(CASES[kind])
-        for _ in range(generator.integers(1, 6)):  # half of the trials in the header
-            data[generator.integers(0, len(data) if trial % 2 else 200)] ^= 1 << generator.integers(0, 8)
-        path = save("flipped", data)
-        start = time.monotonic()
-        for read in (files.read_picture, files.read_radiance):
-            try:
-                found = read(path)
-            except ValueError as error:
-                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-            else:
-                assert found.pixels.ndim in (2, 3)
-        assert time.monotonic() - start < 10
-    assert capsys.readouterr() == ("", "") and not caplog.records
-    # At most 10,000 pixels for each of 30,000 bytes pass the check, of 4 channels and 2 bytes, twice; usually far less.
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 6_000_000  # KB
 
 
 # === Radiance ===
@@ -397,31 +327,6 @@ def test_exr_without_colour_names_what_it_holds(tmp_path):
     for channels in ({"Z": plane}, {"Y": plane, "RY": plane, "BY": plane}, {"left.R": plane, "left.G": plane}):
         message = refused(exr(tmp_path / "a.exr", channels), files.read_radiance)
         assert "expected channels R, G, B or Y" in message and max(channels) in message
-
-
-@pytest.mark.parametrize("name", ["a.exr", "a.hdr"])
-def test_damaged_radiance(tmp_path, capfd, name):
-    files.write_radiance(tmp_path / name, np.abs(SMOOTH.astype(np.float32)))
-    data, path = (tmp_path / name).read_bytes(), tmp_path / f"damaged_{name}"
-    generator = np.random.default_rng(4)
-    for trial in range(60):
-        damaged = bytearray(data)
-        if trial % 3 == 0:
-            damaged = damaged[: generator.integers(0, len(data) - 1)]
-        else:
-            for _ in range(generator.integers(1, 4)):
-                damaged[generator.integers(0, len(data) if trial % 3 == 1 else 350)] ^= 1 << generator.integers(0, 8)
-        path.write_bytes(damaged)
-        start = time.monotonic()
-        if trial % 3 == 0:
-            refused(path, files.read_radiance)
-        else:
-            try:
-                assert files.read_radiance(path).shape[2] == 3
-            except ValueError as error:
-                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-        assert time.monotonic() - start < 10
-    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("number", range(1, 17))

@@ -390,7 +390,6 @@ def test_an_interrupted_set_is_completed_or_refused(folder, scene_dir):
     partial = complete | {"shards": {key: entry for key, entry in complete["shards"].items() if key != name}}
     (folder / "manifest.json").write_text(json.dumps(partial))
     (folder / name).unlink()
-    (folder / f".0123.{name}").write_bytes(b"left by a killed process")
     with pytest.raises(ValueError, match="1 of 3 shards are unfinished"):
         dataset.patch_dataset(folder, 4, ["ldr_low"], SIDE)
     with pytest.raises(ValueError, match="holds a set of records already, and resume is off"):

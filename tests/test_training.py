@@ -66,24 +66,6 @@ def test_a_run_leaves_its_folder(config, tmp_path):
     assert list((folder / "logs").rglob("events.out.tfevents.*"))
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """The folder of a run without a break, and its variables."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    return folder, values(run(training.TrainingConfig(run=str(folder), steps=20, log_every=5)))
-
-
-@pytest.mark.parametrize("kill_at", [1, 2, 4])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(config, tmp_path, unbroken, kill_at):
-    with pytest.raises(Killed):
-        run(config, kill_at)
-    resumed = run(config)
-    for expected, found in zip(unbroken[1], values(resumed), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    logs = [list(csv.DictReader((folder / "log.csv").open())) for folder in (unbroken[0], tmp_path / "run")]
-    assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
-
-
 def test_a_longer_run_goes_on_from_a_finished_one(config):
     run(config)
     longer = run(dataclasses.replace(config, steps=30))

@@ -70,8 +70,6 @@ def write(
     }
     manifest = {**plan, "shards": _finished(folder, plan)}
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".*{suffix}"):  # by a process that was killed
-        left.unlink()
     _save(folder, manifest)
     names = [f"{kind}-{shard:05d}-of-{shards:05d}{suffix}" for shard in range(shards)]
     jobs = [

@@ -12,15 +12,19 @@ Pixel values are those of the file: no colour profile, no gamma is applied.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import logging
 import math
 import os
 import pathlib
 import re
+import shutil
+import socket
 import struct
 import uuid
 import warnings
+import zlib
 from collections.abc import Iterator
 
 import cv2
@@ -221,20 +225,52 @@ def list_pictures(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a temporary name beside `path`, with its ending; renames the file at the end, or removes it on an error.
+    """Yields a temporary name beside `path`, with its ending; renames the file or folder at the end, or removes it on an error.
+
+    What a killed process has left under such names goes when the next one first writes into the folder.
 
     Raises:
-        OSError: the file cannot be written; one line that begins with the path.
+        OSError: it cannot be written; one line that begins with the path.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    _sweep(path.absolute().parent)
+    temporary = path.with_name(f".{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or str(error).rpartition(": ")[2]  # of a file within a folder, without its own name
+        raise type(error)(f"{path}: cannot be written: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+# Processes of another machine that writes into the same folder cannot be asked for; its name may be too long for a file's.
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+@functools.cache
+def _sweep(folder):
+    for path in folder.glob(f".{_MACHINE}-*"):
+        found = re.match(r"\.\w{8}-(\d{1,9})-\w{8}\.", path.name)
+        if found and not _is_running(int(found[1])):
+            with contextlib.suppress(OSError):  # another process has just removed it, or it is another user's
+                _remove(path)
+
+
+def _is_running(process):
+    try:
+        os.kill(process, 0)  # asks only
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # another user's process
+    return True
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _kind(path):

@@ -155,9 +155,6 @@ def _begin(folder, note, arguments, names):
     """The manifest of a folder that is made, or goes on."""
     manifest = {"note": note, "arguments": arguments, "scenes": _finished(folder, arguments, names)}
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".????????.*"):
-        if left.name[10:] in names:  # by a process that was killed
-            shutil.rmtree(left)
     _save(folder, manifest)
     return manifest
 

@@ -27,8 +27,6 @@ the loaders look into Test, Scenes or dataset, these are what `list_scenes` is g
 import dataclasses
 import os
 import pathlib
-import shutil
-import uuid
 
 import numpy as np
 from absl import logging
@@ -134,20 +132,13 @@ def write_scene(folder: str | os.PathLike, ldr: np.ndarray, stops: np.ndarray, h
     _check(folder, scene)
     if folder.exists() or folder.is_symlink():
         raise ValueError(f"{folder}: expected a folder that is not there yet, found one")
-    temporary = folder.with_name(f".{uuid.uuid4().hex[:8]}.{folder.name}")
-    try:
+    with files.atomic(folder) as temporary:
         temporary.mkdir(parents=True)
         for number, pixels in enumerate(scene.ldr, 1):
             files.write_picture(temporary / f"{number}.tif", pixels)
         (temporary / _KALANTARI).write_text("".join(f"{float(stop)!r}\n" for stop in scene.stops))
         if hdr is not None:
             files.write_radiance(temporary / HDR_NAME, hdr)
-        temporary.rename(folder)
-    except OSError as error:
-        reason = error.strerror or str(error).rpartition(": ")[2]
-        raise type(error)(f"{folder}: cannot be written: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _parts(folder):

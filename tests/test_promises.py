@@ -1,0 +1,472 @@
+"""Ten promises of what holds when things go wrong; what else is tested of each stands in the file named here.
+
+1  damaged pictures end in an error that names the file, or in pixels          test_files.py
+2  headers that lie about a size are refused before memory is taken
+3  bad brackets do not harm the others                                         test_bad_input.py
+4  a kill leaves complete files, and what it left half written goes            test_make_scenes.py, test_tfrecords.py
+5  damage to a record is raised or counted                                     test_scene_records.py
+6  a run that goes on ends as an unbroken one                                  test_esbn_training.py, test_rl_agent.py, ...
+7  what is exported equals what was trained                                    test_scripts.py, test_selfhdr.py, ...
+8  the exported network keeps the contract of its signatures                   test_serving.py
+9  tiles equal the whole                                                       test_reconstruction.py, test_selfhdr.py
+10 the same input gives the same bytes, and any input finite pictures in range test_models.py
+"""
+
+import collections
+import csv
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import time
+
+import cv2
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+import test_files
+import test_selfhdr
+import test_tfrecords
+import test_training
+
+import hdr_tf
+from hdr_tf import fusing, models, reconstruction, selfhdr, serving, training
+from hdr_tf.image import files, scenes, tiles
+from hdr_tf.weights import load_weights, save_weights
+from tfrecords import dataset, writer
+from tools import fuse
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A process apart, which a crash ends (another takes its place) and a hang does not stop."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
+# === 1: damaged pictures ===
+
+PICTURES = {
+    "png": test_files.encoded("PNG"),
+    "jpeg": test_files.encoded("JPEG"),
+    "progressive jpeg": test_files.encoded("JPEG", progressive=True),
+    "tiff": test_files.encoded("TIFF"),
+    "tiff lzw": test_files.encoded("TIFF", compression="tiff_lzw"),
+    "16-bit png": cv2.imencode(".png", test_files.RGB16)[1].tobytes(),
+    "16-bit tiff": cv2.imencode(".tif", test_files.RGB16)[1].tobytes(),
+    "exr": ".exr",
+    "hdr": ".hdr",
+}
+
+
+@pytest.fixture(params=PICTURES)
+def picture(request, tmp_path):
+    """Bytes of a file and what reads it."""
+    data = PICTURES[request.param]
+    if isinstance(data, bytes):
+        return data, files.read_picture
+    files.write_radiance(tmp_path / f"a{data}", test_files.SMOOTH.astype(np.float32))
+    return (tmp_path / f"a{data}").read_bytes(), files.read_radiance
+
+
+def read(reader, function, path):
+    """Pixels, or the message of the error that names the file; fails after 10 s, and at another error."""
+    try:
+        found = reader.apply_async(function, (path,)).get(timeout=10)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        return str(error)
+    except multiprocessing.TimeoutError:
+        pytest.fail(f"{function.__name__} of {path} has crashed or hangs")
+    return found.pixels if isinstance(found, files.Picture) else found
+
+
+def test_1_truncated_pictures_are_an_error_or_whole(picture, reader, tmp_path):
+    (data, function), path = picture, tmp_path / "cut"
+    path.write_bytes(data)
+    whole = read(reader, function, path)
+    generator = np.random.default_rng(1)
+    for length in [*generator.integers(0, len(data), 9), len(data) // 2, len(data) - 1, len(data) - 20]:
+        path.write_bytes(data[:length])
+        found = read(reader, function, path)
+        if not isinstance(found, str):  # only what no pixel depends on is missing
+            np.testing.assert_array_equal(found, whole)
+            assert length > 0.9 * len(data)
+
+
+def test_1_flipped_bits_end_in_an_error_or_a_picture(picture, reader, tmp_path, capfd):
+    data, path = picture[0], tmp_path / "flipped"
+    generator = np.random.default_rng(2)
+    for trial in range(16):
+        damaged = bytearray(data)
+        for _ in range(generator.integers(1, 6)):  # half of the trials in the header
+            damaged[generator.integers(0, len(data) if trial % 2 else 200)] ^= 1 << generator.integers(0, 8)
+        path.write_bytes(damaged)
+        for each in (files.read_picture, files.read_radiance):
+            found = read(reader, each, path)
+            assert isinstance(found, str) or found.ndim in (2, 3)
+    assert capfd.readouterr().out == ""
+
+
+# === 2: size bombs ===
+
+
+def peak(reader):
+    """Bytes that the reader has held at most."""
+    return reader.apply(resource.getrusage, (resource.RUSAGE_SELF,)).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (15_000, 15_000)], ids=["above limit", "above file"])
+def test_2_headers_that_lie_about_the_size_cost_no_memory(reader, tmp_path, width, height):
+    jpeg = test_files.encoded("JPEG")
+    at = jpeg.index(b"\xff\xc0") + 5
+    lies = {
+        "a.png": test_files.png(width, height, 8, 2, [b"\0" * 300]),
+        "b.png": test_files.png(width, height, 16, 2, [b"\0" * 300]),
+        "a.jpg": jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :],
+        "a.tif": test_files.tiff_header(width, height),
+        "tile.tif": test_files.tiff_header(64, 64, tile=(width, height)),
+        "a.hdr": f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {height} +X {width}\n".encode(),
+    }
+    for name, data in lies.items():
+        (tmp_path / name).write_bytes(data)
+    window = (0, 0, width - 1, height - 1)
+    test_files.exr(tmp_path / "a.exr", {"Y": test_files.SMOOTH[..., 0].astype(np.float32)}, window)
+    read(reader, files.read_picture, tmp_path / "a.png")  # what is imported late is not counted
+    before = peak(reader)
+    for path in tmp_path.iterdir():
+        function = files.read_radiance if path.suffix in (".exr", ".hdr") else files.read_picture
+        message = read(reader, function, path)
+        assert f"{width} x {height}" in message, message
+    assert peak(reader) - before < 50e6
+
+
+# === 3: bad brackets ===
+
+
+def test_3_three_bad_brackets_of_twenty_leave_seventeen_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        for name, level in (("a.png", 60), ("b.png", 250)):
+            (tmp_path / "in" / f"{number:02d}").mkdir(parents=True, exist_ok=True)
+            files.write_picture(tmp_path / "in" / f"{number:02d}" / name, rng.integers(0, level, (16, 20, 3), np.uint8))
+    shutil.copytree(tmp_path / "in", tmp_path / "good")
+    bad = ("03", "08", "19")
+    data = (tmp_path / "in/03/b.png").read_bytes()
+    (tmp_path / "in/03/b.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "in/08/a.png").unlink()
+    files.write_picture(tmp_path / "in/19/b.png", rng.integers(0, 256, (16, 21, 3), np.uint8))
+    for number in bad:
+        shutil.rmtree(tmp_path / "good" / number)
+
+    command = [sys.executable, str(REPOSITORY / "tools" / "fuse.py"), "--brackets=in", "--output=out"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1] == "17 of 20 brackets fused into out"
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in errors] == list(bad)
+    for line, words in zip(errors, ("in/03/b.png", "expected at least 2 pictures, found 1", "21 x 16"), strict=True):
+        assert words in line
+    assert fuse.main(fuse.Config(brackets=str(tmp_path / "good"), output=str(tmp_path / "clean"))) == 0
+    found, expected = ({path.name: path.read_bytes() for path in (tmp_path / x).glob("*.png")} for x in ("out", "clean"))
+    assert found == expected and len(found) == 17
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+# === 4: kills ===
+
+NOISE = np.random.default_rng(0).integers(0, 60_000, (128, 160, 3), np.uint16)
+
+
+def small_model():
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(512, name="wide")], name="net")
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def write_for_ever(folder):
+    """Writes what tells the number of the round: pictures, radiance, weights, checkpoints, scenes."""
+    model = small_model()
+    for step in itertools.count(1):
+        pixels = NOISE + np.uint16(step)
+        files.write_picture(folder / "fused.png", pixels)
+        files.write_picture(folder / "fused.tif", pixels)
+        files.write_radiance(folder / "radiance.exr", pixels.astype(np.float32))
+        for variable in (*model.variables, *model.optimizer.variables):
+            variable.assign(np.full(variable.shape, step))
+        training._save(model, folder, step)
+        save_weights(model, folder / "net.weights.h5")
+        shutil.rmtree(folder / "scene", ignore_errors=True)
+        scenes.write_scene(folder / "scene", np.stack([pixels] * 3), [0, 2, 4])
+
+
+def left_over(folder):
+    return [path for path in folder.rglob(".*") if path.parent in (folder, folder / "checkpoints")]
+
+
+@pytest.mark.slow
+def test_4_a_kill_at_any_moment_leaves_complete_files(tmp_path):
+    context = multiprocessing.get_context("forkserver")  # a copy of a process with Keras in it: quick to start
+    context.set_forkserver_preload(["keras", "tensorflow"])
+    (tmp_path / "checkpoints").mkdir()
+    generator, model, left = np.random.default_rng(0), small_model(), 0
+    picture = tmp_path / "fused.png"
+    for _ in range(50):
+        before = picture.stat().st_mtime_ns if picture.exists() else 0
+        process = context.Process(target=write_for_ever, args=(tmp_path,))
+        process.start()
+        while not picture.exists() or picture.stat().st_mtime_ns == before:
+            time.sleep(0.01)
+            assert process.is_alive()
+        time.sleep(generator.uniform(0, 0.3))
+        process.kill()
+        process.join()
+        found = left_over(tmp_path)
+        assert len(found) <= 2  # a folder's and that of a file in it: those of the kill before are gone
+        left += len(found)
+
+        for name in ("fused.png", "fused.tif"):
+            if (tmp_path / name).exists():
+                assert np.ptp(files.read_picture(tmp_path / name).pixels - NOISE) == 0
+        if (tmp_path / "radiance.exr").exists():
+            assert np.ptp(files.read_radiance(tmp_path / "radiance.exr") - NOISE) == 0
+        if training.checkpoints(tmp_path):
+            step = training._restore(model, tmp_path)
+            assert all((np.asarray(variable) == step).all() for variable in (*model.variables, *model.optimizer.variables))
+        if (tmp_path / "net.weights.h5").exists():
+            load_weights(model, tmp_path / "net.weights.h5")
+            assert len({value for array in model.get_weights() for value in np.unique(array)}) == 1
+        if (tmp_path / "scene").exists():
+            assert np.ptp(scenes.read_scene(tmp_path / "scene").ldr - NOISE) == 0
+    assert left > 10
+    files.write_picture(picture, NOISE)
+    training._save(model, tmp_path, 1)
+    assert not left_over(tmp_path)
+
+
+def test_4_what_a_living_process_is_writing_stays(tmp_path):
+    program = f"from hdr_tf.image import files\nwith files.atomic({str(tmp_path / 'b')!r}) as path: path.touch()"
+    with files.atomic(tmp_path / "a") as path:
+        path.touch()
+        subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=120)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_4_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "00000005.npz"
+    np.savez(path, kernel=np.arange(100.0))
+    data = path.read_bytes()
+    for damaged in (b"", data[:1], data[:500], data[:-1], data[:400] + bytes([data[400] ^ 1]) + data[401:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="00000005.npz: is damaged; remove it"):
+            training._restore(None, tmp_path)
+
+
+# === 5: damaged records ===
+
+
+def arrays(folder, **options):
+    return [{name: value.numpy() for name, value in record.items()} for record in dataset.load(folder, **options)]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Sets of 12 records in 2 shards: compressed as a whole, and not."""
+
+    def make(folder, kind, example):
+        writer.write(folder, kind, example, 12, shards=2, workers=1)
+        return folder, arrays(folder)
+
+    scene = test_tfrecords.example(0)["exposures"].astype(np.uint16)
+
+    def whole_scene(index):
+        rng = np.random.default_rng(index)
+        hdr = rng.random((16, 24, 3), np.float32)
+        return {"ldr": scene + np.uint16(index), "depth": np.int32(16), "stops": rng.random(3), "hdr": hdr, "name": str(index)}
+
+    folder = tmp_path_factory.mktemp("records")
+    return {
+        "bracket": make(folder / "bracket", "bracket", test_tfrecords.example),
+        "kalantari": make(folder / "kalantari", "kalantari", whole_scene),
+    }
+
+
+@pytest.mark.parametrize("kind", ["bracket", "kalantari"])
+def test_5_a_flipped_bit_or_a_cut_tail_is_raised_and_counted(kind, records, tmp_path, caplog):
+    folder, whole = records[kind]
+    generator = np.random.default_rng(0)
+    for trial in range(16):
+        damaged = shutil.copytree(folder, tmp_path / str(trial))
+        path = sorted(damaged.glob("*tfrecord*"))[trial % 2]
+        content = bytearray(path.read_bytes())
+        if trial < 8:
+            content[generator.integers(len(content))] ^= 1 << generator.integers(8)
+        else:
+            del content[generator.integers(1, len(content)) :]
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path.name}: damaged"):
+            dataset.load(damaged)
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            left = [
+                {name: value.numpy() for name, value in record.items()} for record in dataset.load(damaged, skip_damaged=True)
+            ]
+        assert f"{12 - len(left)} of 6 records lost" in caplog.text
+        intact = iter(whole)  # those left are whole ones, in their order
+        assert all(any(_equal(record, other) for other in intact) for record in left)
+
+
+def _equal(record, other):
+    return all(np.array_equal(value, other[name]) for name, value in record.items())
+
+
+# === 6: resume ===
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The folder of a run without a break, and its variables, those of the optimizer among them."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, test_training.values(test_training.run(training.TrainingConfig(run=str(folder), steps=20, log_every=5)))
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 4])
+def test_6_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, unbroken, kill_at):
+    """The learning rate is a function of the optimizer's step, and the weights tell the order of the data. No run keeps a best
+    score: what it would be of is in the log."""
+    config = training.TrainingConfig(run=str(tmp_path / "run"), steps=20, log_every=5)
+    with pytest.raises(test_training.Killed):
+        test_training.run(config, kill_at)
+    resumed = test_training.run(config)
+    for expected, found in zip(unbroken[1], test_training.values(resumed), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    logs = [list(csv.DictReader((folder / "log.csv").open())) for folder in (unbroken[0], tmp_path / "run")]
+    assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
+
+
+# === 7: export ===
+
+
+def test_7_exported_equals_trained(tmp_path):
+    """Of a network with batch norm, whose averages move while it is trained."""
+    config = training.TrainingConfig(run=str(tmp_path / "run"), steps=4, log_every=2)
+    training.prepare(config)
+    network = models.build("deepfuse_sunnerli")
+    start = [np.array(variable) for variable in network.weights]
+    model = training.trainer(network, lambda batch, outputs: {"loss": keras.ops.mean((outputs["fused"] - 0.3) ** 2)})
+    model.compile(keras.optimizers.Adam(1e-3))
+    batch = {x.name: np.random.default_rng(0).random((2, 16, 24, 1), np.float32) for x in network.inputs}
+    training.fit(model, lambda step: tf.data.Dataset.from_tensors(batch).repeat(), config, lambda: test_training.PICTURE)
+    assert all((np.asarray(variable) != before).any() for variable, before in zip(network.weights, start, strict=True))
+    training.save_weights(network, "deepfuse_sunnerli", config)
+    serving.export("deepfuse_sunnerli", tmp_path / "exported", tmp_path / "run" / "deepfuse_sunnerli.weights.h5")
+    folder = next((tmp_path / "exported").rglob("saved_model.pb")).parent
+    served = tf.saved_model.load(folder).signatures["serving_default"]
+    expected = network(batch, training=False)["fused"]
+    # The same operations in another graph: sums in another order.
+    np.testing.assert_allclose(served(**{name: tf.constant(x) for name, x in batch.items()})["fused"], expected, atol=1e-5)
+
+
+# === 9: tiles ===
+
+
+@pytest.mark.parametrize(("tile", "halo"), [(16, 4), (7, 4), (64, 4), (5, 9)])
+def test_9_tiles_equal_the_whole(tile, halo):
+    pictures = np.random.default_rng(0).random((2, 37, 53, 3), np.float32)
+
+    def mean(seen):  # of 9 x 9 pixels, fewer at the borders
+        ones = np.ones(seen.shape[1:3], np.float32)
+        total = [cv2.boxFilter(x, -1, (9, 9), normalize=False, borderType=cv2.BORDER_CONSTANT) for x in (*seen, ones)]
+        return (total[0] + total[1]) / total[2][..., None]
+
+    np.testing.assert_allclose(tiles.in_tiles(mean, pictures, tile, halo), mean(pictures), rtol=1e-5)  # running sums
+
+
+# === 10: same input, same bytes; any input ===
+
+SHAPE = (24, 31, 3)
+LEVELS = {"black": (0, 0, 0), "white": (1, 1, 1), "flat": (0.2, 0.5, 0.9), "noise": None}
+
+
+def bracket(kind, dtype=np.uint16):
+    """Three exposures, [3, H, W, 3]."""
+    noise = np.random.default_rng(0).random((3, *SHAPE))
+    values = noise if kind == "noise" else np.reshape(LEVELS[kind], (3, 1, 1, 1)) * np.ones(SHAPE)
+    return (values * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("model", fusing.MODELS)
+@pytest.mark.filterwarnings("error:invalid value", "error:divide by zero")  # as of a cast of what is not finite
+def test_10_any_bracket_gives_a_finite_picture(model, weights):
+    for kind, dtype in itertools.product(LEVELS, (np.uint8, np.uint16)):
+        pictures = bracket(kind, dtype)[:2]
+        fused = hdr_tf.fuse(pictures, model, weights.get(model))
+        assert (fused.shape[:2], fused.dtype) == (SHAPE[:2], dtype)
+        if model == "pyramid" and kind in ("black", "white"):
+            np.testing.assert_allclose(fused, pictures[0, ..., 0], atol=np.iinfo(dtype).max // 255)
+
+
+@pytest.mark.parametrize("model", reconstruction.MODELS)
+@pytest.mark.filterwarnings("error:invalid value", "error:divide by zero")
+def test_10_any_bracket_gives_finite_radiance(model):
+    if model == "esbn":
+        system = reconstruction.load(model)
+    else:
+        system = selfhdr.SelfHdr(model, models.build(model, **test_selfhdr.SMALL[model]))
+    for kind in LEVELS:
+        _, radiance = reconstruction.reconstruct(system, bracket(kind), (1, 4, 16))
+        assert radiance.shape == SHAPE and radiance.min() >= 0 and radiance.max() <= 1, kind
+
+
+PROGRAM = """
+import json, sys
+import cv2, numpy as np, tensorflow as tf
+from hdr_tf import fusing
+threads, folder, weights = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+cv2.setNumThreads(threads)
+tf.config.threading.set_intra_op_parallelism_threads(threads)
+tf.config.threading.set_inter_op_parallelism_threads(threads)
+y, x = np.mgrid[0:1:200j, 0:1:301j]
+scene = np.stack([(1 + np.sin(40 * x + 30 * y + i) * np.cos(50 * y - i * x)) / 2 for i in range(3)], -1)
+pictures = [np.clip(scene * gain * 255, 0, 255).astype(np.uint8) for gain in (0.4, 1.7)]
+for name, path in weights.items():
+    fusing.fuse_files(pictures, f"{folder}/{name}_{threads}.png", model=name, weights=path, depth=16, align="mtb")
+"""
+
+
+@pytest.mark.slow
+def test_10_one_or_two_threads_give_the_same_bytes(weights, tmp_path):
+    files_of = json.dumps({name: str(path) for name, path in weights.items()} | {fusing.EDITOR: None})
+    for threads in "12":
+        command = [sys.executable, "-c", PROGRAM, threads, str(tmp_path), files_of]
+        subprocess.run(command, cwd=REPOSITORY, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": threads})
+    found = collections.defaultdict(set)
+    for path in tmp_path.glob("*.png"):
+        found[path.stem[:-2]].add(path.read_bytes())
+    assert found.keys() == set(fusing.MODELS)
+    assert not {name for name, versions in found.items() if len(versions) > 1}
+
+
+def test_10_order_by_exif_does_not_depend_on_that_of_the_arguments(tmp_path):
+    paths = []
+    for number, seconds in enumerate((0.5, 0.01, 0.08)):  # the first is the darkest, by its pixels
+        exif = PIL.Image.Exif()
+        exif.get_ifd(0x8769)[0x829A] = seconds  # ExposureTime
+        paths.append(tmp_path / f"{number}.jpg")
+        pixels = bracket("noise", np.uint8)[number] // (4 - number)
+        PIL.Image.fromarray(pixels).save(paths[-1], exif=exif)
+    expected = hdr_tf.fuse([paths[1], paths[2], paths[0]], keep_order=True)
+    for order in itertools.permutations(paths):
+        np.testing.assert_array_equal(hdr_tf.fuse(order), expected)
