@@ -295,7 +295,10 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
     before the first line is logged."""
     halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
     check_model(model, weights, 2 if halves else len(images))
-    pictures = _read_halves(images[0]) if halves else [_read(x, number, max_pixels) for number, x in enumerate(images, start=1)]
+    if halves:
+        pictures = _read_halves(images[0], max_pixels)
+    else:
+        pictures = [_read(image, number, max_pixels) for number, image in enumerate(images, start=1)]
     names = [str(picture.path or f"picture {number}") for number, picture in enumerate(pictures, start=1)]
     if halves:
         names = [f"{name}, half {number}" for number, name in enumerate(names, start=1)]
@@ -343,9 +346,9 @@ def check_model(model: str, weights: str | os.PathLike | None, count: int) -> No
         raise ValueError(f"{weights}: expected a .weights.h5 file, found none")
 
 
-def _read_halves(path):
+def _read_halves(path, max_pixels):
     try:
-        return bracket_files.read_bracket(bracket_files.Bracket("", (pathlib.Path(path),)))
+        return bracket_files.read_bracket(bracket_files.Bracket("", (pathlib.Path(path),)), max_pixels)
     except ValueError as error:
         raise ValueError(f"expected at least 2 pictures to fuse, found 1; {error}") from error
 

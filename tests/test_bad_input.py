@@ -67,6 +67,7 @@ def run(folder, line):
         ("a.png b.png -o file/out.png", ["file/out.png", "cannot be written"]),
         ("a.png b.png -o no_brackets.png/../no_brackets", ["expected an output ending in"]),
         ("a.png b.png -o out.png --max_pixels=100", ["a.png", "100", "20 x 16"]),
+        ("a.png -o out.png --max_pixels=100", ["a.png", "100", "20 x 16"]),  # two exposures as its halves
         ("a.png b.png -o out.png --save_aligned=aligned", ["save_aligned", "align"]),
         ("a.png b.png -o out.png --quality=best", ["--quality", "'best'"]),
         ("a.png b.png -o out.png --aling=mtb", ["'aling'", "--align"]),

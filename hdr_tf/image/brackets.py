@@ -80,14 +80,16 @@ def find_brackets(folder: str | os.PathLike) -> tuple[list[Bracket], list[str]]:
     return list(brackets.values()), lines
 
 
-def read_bracket(bracket: Bracket) -> list[files.Picture]:
+def read_bracket(bracket: Bracket, max_pixels: int = files.MAX_PIXELS) -> list[files.Picture]:
     """Reads the exposures of a bracket, in the order of their names; of halves the upper or left one first.
+
+    A file with more than `max_pixels` is refused before it is decoded.
 
     Raises:
         ValueError: pictures of several sizes, a damaged one, or one whose halves are no two exposures. One line.
         OSError: a file cannot be opened; one line.
     """
-    pictures = [files.read_picture(path) for path in bracket.paths]
+    pictures = [files.read_picture(path, max_pixels) for path in bracket.paths]
     if len(pictures) == 1:
         return [dataclasses.replace(pictures[0], pixels=half, exposure=None) for half in _halves(pictures[0])]
     for picture in pictures:
