@@ -7,6 +7,7 @@ from setuptools import setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "hdr_tf" / "__init__.py").read_text()).group(1)
+SERVING = "tensorflow-serving-api>=2.21"  # messages of TensorFlow Serving: export and tools/fuse.py --server
 
 setup(
     name="hdr_tf",
@@ -30,6 +31,7 @@ setup(
         "OpenEXR>=3.4.14",
         "pillow>=12.3",
         "tifffile>=2024.8",
+        "tifftools>=1.7",
         "absl-py>=2.1",
         "simple-parsing>=0.1.5",
         "rich>=13",
@@ -37,8 +39,12 @@ setup(
         "tensorboard>=2.20",
     ],
     extras_require={
+        "raw": ["rawpy>=0.27"],
         # TF-Agents pins typing-extensions 4.5.0, which rules out torch and others: training the editor only.
         "rl": ["tf-agents==0.19.0", "tf-keras>=2.21"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.8"],
+        "serve": [SERVING],
+        # Many machines. Wants protobuf below 7 and pillow below 13.
+        "beam": ["apache-beam>=2.77"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.8", SERVING, "openvino>=2025.4", "rawpy>=0.27"],
     },
 )

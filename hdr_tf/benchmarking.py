@@ -7,6 +7,8 @@ Machines differ and are noisy, so what counts is a ratio to something measured i
     measure_records          a scene written as one record, beside its patches written one by one as ESBN's own program does it
     measure_training         steps, beside the time that their input takes
     measure_reconstruction   three exposures aligned and merged
+    measure_large            a pair of large files, as tools/fuse.py fuses it
+    measure_folder           a folder of brackets, as tools/fuse.py fuses it, beside the same brackets one after another
 
 Each runs in a process of its own, whose peak memory above what it held before the first picture, libraries and weights loaded,
 is reported too. A published network gets random weights, on which its time does not depend.
@@ -233,6 +235,71 @@ def _reconstruct(size, align_filters, filters, rounds):
     }
 
 
+def measure_large(model: str, size: tuple[int, int]) -> dict:
+    """Fuses two JPEG files to a PNG.
+
+    Args:
+        model: a name in `fusing.MODELS`.
+        size: height and width of the pictures.
+
+    Returns:
+        model and size; `seconds` from the files to the file, with all that is loaded and compiled for it; `peak_mb`, all memory
+        that the process held at once, libraries included (2**20 bytes).
+    """
+    with tempfile.TemporaryDirectory() as name:
+        return _alone(_fuse_large, model, _write_pair(pathlib.Path(name), size)) | {"size": list(size)}
+
+
+def _fuse_large(model, paths):
+    start = time.perf_counter()
+    folder = paths[0].parent
+    fusing.fuse_files(paths, folder / "fused.png", model=model, weights=_weights(model, folder))
+    return {"model": model, "seconds": time.perf_counter() - start, "peak_mb": _peak_mb()}
+
+
+def measure_folder(model: str, size: tuple[int, int], count: int) -> dict:
+    """Fuses pairs of JPEG files to PNG files, in one process one after another, then as a folder.
+
+    Args:
+        model: a name in `fusing.MODELS`.
+        size: height and width of the pictures.
+        count: of the pairs.
+
+    Returns:
+        model, size and count; seconds of a pair: `single_s` one after another, `folder_s` where reading, fusing and writing
+        overlap; `gain`, the first over the second; `peak_mb`.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        paths = [_write_pair(folder / "brackets" / str(number), size) for number in range(count)]
+        return _alone(_fuse_folder, model, folder, paths) | {"size": list(size), "count": count}
+
+
+def _fuse_folder(model, folder, paths):
+    weights = _weights(model, folder)
+    fusing.fuse_files(paths[0], folder / "first.png", model=model, weights=weights)  # compiles
+    before, start = _peak_mb(), time.perf_counter()
+    for pair in paths:
+        fusing.fuse_files(pair, folder / "single" / f"{pair[0].parent.name}.png", model=model, weights=weights)
+    middle = time.perf_counter()
+    brackets = fusing.list_brackets(folder / "brackets")
+    failed = [x for _, x in fusing.fuse_brackets(brackets, folder / "out", model, weights) if isinstance(x, Exception)]
+    if failed:
+        raise failed[0]
+    single_s, folder_s = (seconds / len(paths) for seconds in (middle - start, time.perf_counter() - middle))
+    times = {"single_s": single_s, "folder_s": folder_s, "gain": single_s / folder_s}
+    return {"model": model, **times, "peak_mb": _peak_mb() - before}
+
+
+def _write_pair(folder, size):
+    folder.mkdir(parents=True, exist_ok=True)
+    exposures = synthesis.sample_bracket()
+    paths = [folder / "dark.jpg", folder / "bright.jpg"]
+    for path, pixels in zip(paths, (exposures[0], exposures[2]), strict=True):
+        files.write_picture(path, cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_CUBIC))
+    return paths
+
+
 def _alone(function, *arguments):
     """The function's result, from a fresh process."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -270,16 +337,22 @@ def _system(name, pictures, folder):
     """Returns two functions without arguments: `hdr_tf.fuse` of the pictures, and the network alone."""
     import tensorflow as tf
 
+    path = _weights(name, folder)
+    network = fusing.load_network(name, path, **fusing.SYSTEMS[name].arguments(2, *pictures[0].shape[:2]))
+    inputs = {x.name: tf.random.uniform([1, *pictures[0].shape[:2], x.shape[-1]], 0, 255) for x in network.inputs}
+    compiled = tf.function(lambda: network(inputs, training=False)["fused"])
+    return lambda: fusing.fuse(pictures, name, path), lambda: compiled().numpy()
+
+
+def _weights(name, folder):
+    """The file of a network's weights, of random ones where none come with the software."""
     from hdr_tf import models, weights
 
     path = weights.pretrained(name)
     if path is None:
         path = folder / f"{name}.weights.h5"
         weights.save_weights(models.build(name), path)
-    network = fusing.load_network(name, path, **fusing.SYSTEMS[name].arguments(2, *pictures[0].shape[:2]))
-    inputs = {x.name: tf.random.uniform([1, *pictures[0].shape[:2], x.shape[-1]], 0, 255) for x in network.inputs}
-    compiled = tf.function(lambda: network(inputs, training=False)["fused"])
-    return lambda: fusing.fuse(pictures, name, path), lambda: compiled().numpy()
+    return path
 
 
 def _times(rounds, *functions):

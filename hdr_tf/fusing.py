@@ -23,14 +23,17 @@ import cv2
 import numpy as np
 from absl import logging
 
+from hdr_tf import folders
 from hdr_tf.image import brackets as bracket_files
-from hdr_tf.image import color, files, synthesis
+from hdr_tf.image import color, files, metadata, synthesis, tiles
 from hdr_tf.image.align import align as align_pictures
 
 MIN_SIDE = 8  # pixels, of every network here
+WHOLE = 2**20  # pixels; a larger picture goes through its network in tiles
+TILE = 512  # pixels, a multiple of 4
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
-Align = Literal["none", "homography", "mtb"]
+Align = Literal["none", "auto", "homography", "mtb"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,11 @@ class System:
     """0..255 to uint8 as the original does: "stretch" is scipy.misc.bytescale, once more from minimum to maximum"""
     arguments: Callable[[int, int, int], dict] = lambda count, height, width: {"exposures": count}
     """arguments of the builder for a number of pictures and their size"""
+    parts: Callable = lambda network, **arguments: (network,)
+    """the network, with the arguments of its builder, to the networks that a large picture goes through: one in tiles; one that
+    takes the result as a whole; one in tiles again, of the pictures and of that. The last two may be missing"""
+    reach: tuple[int, ...] = ()
+    """pixels that a pixel sees far, of the result of each part in tiles"""
     keeps_colour: bool = True
     """one gray and one colour picture: fuse the luminances and keep the colour, rather than send both through as RGB"""
 
@@ -59,35 +67,55 @@ def _pyramid_arguments(count, height, width):
     return {"exposures": count, "levels": levels_for(height, width)}
 
 
+def _pyramid_parts(network, exposures, levels):
+    from hdr_tf.models.pyramid import in_parts
+
+    return in_parts(network, levels)
+
+
+def _deepfuse_official_parts(network, exposures):
+    from hdr_tf.models.deepfuse import in_parts
+
+    return in_parts(network)
+
+
 SYSTEMS = {
     "pyramid": System(
         encode=lambda values: values / 255,
         decode=lambda values: values * 255,
         to_8_bit="round",
         arguments=_pyramid_arguments,
+        parts=_pyramid_parts,
+        reach=(0, 8),
     ),
     "deepfuse_official": System(
         split=color.deepfuse_official_split,
         join=color.deepfuse_official_join,
+        parts=_deepfuse_official_parts,
+        reach=(13,),
         to_8_bit="stretch",
     ),
     "deepfuse_sunnerli": System(
         split=color.deepfuse_sunnerli_split,
         join=color.deepfuse_sunnerli_join,
+        reach=(12,),
         encode=lambda values: (values - 127.5) / 127.5,
         decode=lambda values: (values + 1) * 127.5,
     ),
     "densefuse_gray": System(
         split=color.densefuse_gray_split,
         join=color.densefuse_gray_join,
+        reach=(8,),
     ),
     "densefuse_rgb": System(
         encode=lambda values: values / 255 * 255,  # as ToTensor and test_image.py do: the last bit may change
+        reach=(8,),
         keeps_colour=False,  # the published program sends the infrared picture through as RGB too
     ),
     "hyperp_mb": System(
         split=color.hyperp_mb_split,
         join=color.hyperp_mb_join,
+        reach=(8,),
     ),
 }
 
@@ -103,6 +131,7 @@ def fuse(
     keep_order: bool = False,
     max_pixels: int = files.MAX_PIXELS,
     vgg_weights: str | None = None,
+    crop: bool = False,
 ) -> np.ndarray:
     """Fuses differently exposed pictures of one scene into one.
 
@@ -116,10 +145,12 @@ def fuse(
             be that of a picture that holds two exposures as its halves (hdr_tf/image/brackets.py).
         model: a name in `MODELS`; "dqn_editor" takes two pictures.
         weights: a .weights.h5 file; None takes those that come with the software.
-        align: "homography" or "mtb" brings the pictures onto the middle one (of two: onto the brighter one).
+        align: "homography" or "mtb" brings the pictures onto the middle one (of two: onto the brighter one); "auto" takes of
+            each what helps, see `hdr_tf.image.align.align`.
         keep_order: the pictures come dark to bright already.
         max_pixels: a file with more is refused before it is decoded.
         vgg_weights: a file of VGG16's weights for a policy of "dqn_editor" that sees its features; None downloads them.
+        crop: with `align`, cut the black borders: the result is the largest rectangle that every aligned picture reaches.
 
     Returns:
         The fused picture in the pictures' depth: [H, W, 3], or [H, W] if all pictures are gray.
@@ -128,7 +159,7 @@ def fuse(
         ValueError: pictures, model and weights do not go together; the message says what was expected and found.
         OSError: a file cannot be read.
     """
-    pictures, network = _prepare(_listed(images), model, weights, align, keep_order, max_pixels, vgg_weights)
+    pictures, network = _prepare(_listed(images), model, weights, align, keep_order, max_pixels, vgg_weights, crop)
     return _fuse(pictures, model, network)[0]
 
 
@@ -145,22 +176,28 @@ def fuse_files(
     max_pixels: int = files.MAX_PIXELS,
     vgg_weights: str | None = None,
     trace: str | os.PathLike | None = None,
+    client=None,
+    write: Callable = files.write_picture,
+    crop: bool = False,
 ) -> np.ndarray:
     """`fuse`, with the result written to a file; returns what was written.
 
     Args:
-        images: as of `fuse`.
-        output: .png, .tif or .jpg; its folder is made. None of the pictures may be written over.
+        images: as of `fuse`, or pictures that are read already.
+        output: .png, .tif or .jpg; its folder is made. None of the pictures may be written over. It carries the EXIF and the
+            colour profile of the middle picture (of two: the brighter one), see `hdr_tf.image.metadata`.
         depth: bits of the output; None keeps the pictures' depth, but for JPEG, which has 8.
         quality: of a JPEG, 1 to 100.
         save_aligned: folder for the sorted and aligned pictures, as 1_<name>.png, 2_<name>.png, ...
         trace: of "dqn_editor" a file for a picture of every step, with its Q values.
+        client: a `client.Client` of the model, whose server fuses with its own weights.
+        write: is called for every picture, the output last, with path, pixels and quality.
 
     For the other arguments and what is raised see `fuse`.
     """
     output, images = pathlib.Path(output), _listed(images)
     if save_aligned is not None and align == "none":
-        raise ValueError("save_aligned: there is nothing to save without align (homography or mtb)")
+        raise ValueError("save_aligned: there is nothing to save without align (auto, homography or mtb)")
     if not 1 <= quality <= 100:
         raise ValueError(f"{output}: expected a JPEG quality of 1 to 100, found {quality}")
     _check_output(output, depth, images)
@@ -168,7 +205,7 @@ def fuse_files(
         if model != EDITOR:
             raise ValueError(f"trace: expected the model {EDITOR}, which works in steps, found {model}")
         _check_output(trace := pathlib.Path(trace), None, [*images, output])
-    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
+    pictures, network = _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights, crop, client)
     aligned = {}
     for number, picture in enumerate(pictures if save_aligned is not None else (), start=1):
         stem = picture.path.stem if picture.path else "picture"
@@ -176,66 +213,118 @@ def fuse_files(
         _check_output(target, None, images)
         if target.resolve() == output.resolve():
             raise ValueError(f"{output}: would be the output and an aligned picture; choose another output")
-        aligned[target] = picture.pixels
-    fused, steps = _fuse(pictures, model, network)
+        aligned[target] = picture.pixels, picture.carried
+    fused, steps = (client.fuse([p.pixels for p in pictures]), ()) if client else _fuse(pictures, model, network)
     if trace is not None:
         from hdr_tf.editor import sheet
 
-        aligned[trace] = sheet(steps)
+        aligned[trace] = sheet(steps), metadata.NOTHING
     fused = files.to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
-    for target, pixels in {**aligned, output: fused}.items():
+    for target, (pixels, carried) in {**aligned, output: (fused, carried_by(pictures))}.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        files.write_picture(target, pixels, quality)
+        write(target, pixels, quality, carried)
     return fused
 
 
-def list_brackets(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns the sub-folders of a folder, sorted, each a bracket. Raises ValueError if there is none."""
-    brackets = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_dir() and path.name[0] != ".")
-    if not brackets:
-        raise ValueError(f"{folder}: expected one sub-folder for each bracket, found none")
-    return brackets
+def list_brackets(folder: str | os.PathLike) -> list[pathlib.Path | bracket_files.Bracket]:
+    """Lists the brackets of a folder: its sub-folders, sorted, each one, then those that its own photographs make by time and
+    exposure (`brackets.group_photographs`). The log tells which photographs are in none.
+
+    Raises:
+        ValueError: there is no bracket.
+    """
+    found = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_dir() and path.name[0] != ".")
+    groups, alone = bracket_files.group_photographs(files.list_pictures(folder))
+    if not found and not groups:
+        told = f", only {len(alone)} pictures that no time and exposure in EXIF join to others" if alone else ""
+        raise ValueError(f"{folder}: expected a sub-folder or photographs with EXIF for each bracket, found none{told}")
+    if alone:
+        names = ", ".join(path.name for path in alone[:5]) + (", ..." if len(alone) > 5 else "")
+        logging.warning("pictures left out, which no time and exposure in EXIF join to others: %d (%s)", len(alone), names)
+    return found + groups
+
+
+def bracket_jobs(
+    brackets: Sequence[pathlib.Path | bracket_files.Bracket], output: pathlib.Path, suffix: str, least: int
+) -> list[folders.Job]:
+    """Makes a job of each bracket: `output`/<its name><suffix> from at least so many pictures. A second bracket of a name is
+    named as its first file with its ending.
+
+    Raises:
+        ValueError: the output lies among the brackets.
+    """
+
+    def inputs(place, paths):
+        paths = files.list_pictures(place) if paths is None else paths
+        if len(paths) < least:
+            raise ValueError(f"{place}: expected at least {least} pictures, found {len(paths)}")
+        return paths
+
+    jobs, places = {}, []
+    for bracket in brackets:
+        loose = isinstance(bracket, bracket_files.Bracket)
+        place, paths = (bracket.paths[0], bracket.paths) if loose else (bracket, None)
+        if loose and output.resolve() == place.parent.resolve():
+            raise ValueError(f"{output}: holds the photographs and would hold the results; choose a folder elsewhere")
+        name = place.name if bracket.name in jobs else bracket.name
+        jobs[name] = folders.Job(name, functools.partial(inputs, place, paths), output / f"{name}{suffix}")
+        places.append(place)
+    check_outside(output, places, "brackets")
+    return list(jobs.values())
 
 
 def fuse_brackets(
-    brackets: Sequence[pathlib.Path],
+    brackets: Sequence[pathlib.Path | bracket_files.Bracket],
     output: str | os.PathLike,
     model: str = "pyramid",
     weights: str | os.PathLike | None = None,
     save_aligned: str | os.PathLike | None = None,
     **arguments,
-) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
-    """Fuses each folder of pictures into `output`/<folder's name>.png; a bracket that fails does not stop the others.
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
+    """Fuses each bracket into `output`/<its name>.png, as `folders.run` does it: one that fails does not stop the others.
 
     Args:
-        brackets: folders, as from `list_brackets`.
-        output: folder of the results, not among the brackets; a picture of any bracket is never written over.
+        brackets: folders of pictures, or brackets, as from `list_brackets`.
+        output: folder of the results and of summary.json, not among the brackets; a picture of any bracket is never written
+            over.
         model: as of `fuse_files`.
         weights: as of `fuse_files`.
         save_aligned: folder for a folder of aligned pictures for each bracket.
         **arguments: as of `fuse_files`.
 
-    Yields:
-        The file and the fused picture, or the error that took its place.
+    Returns:
+        For each bracket the file and the fused picture, or the error in its place, or None if a run before made the file.
 
     Raises:
         ValueError: what is wrong with every bracket: there is no such model or file of weights, or the output is unfit.
     """
     output = pathlib.Path(output)
     check_model(model, weights, 2)
-    check_outside(output, brackets, "brackets")
-    everything = [path for bracket in brackets for path in bracket.glob("*")]  # skips a folder that may not be read
+    jobs = bracket_jobs(brackets, output, ".png", 2)
+    everything = set()
     for bracket in brackets:
-        target = output / f"{bracket.name}.png"
-        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / bracket.name
-        try:
-            _check_output(target, None, everything)
-            paths = files.list_pictures(bracket)
-            if len(paths) < 2:
-                raise ValueError(f"{bracket}: expected at least 2 pictures, found {len(paths)}")
-            yield target, fuse_files(paths, target, model=model, weights=weights, save_aligned=aligned, **arguments)
-        except Exception as error:  # such as too little memory for one large bracket
-            yield target, error
+        paths = bracket.paths if isinstance(bracket, bracket_files.Bracket) else bracket.glob("*")  # none if forbidden
+        everything.update(path.resolve() for path in paths)
+
+    def read(job, paths):
+        _check_output(job.output, arguments.get("depth"), everything & {job.output.resolve()})
+        return [files.read_picture(path, arguments.get("max_pixels", files.MAX_PIXELS)) for path in paths]
+
+    def fuse(job, pictures):
+        written = []
+        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
+        named = {"model": model, "weights": weights, "save_aligned": aligned}
+        fuse_files(pictures, job.output, write=lambda *words: written.append(words), **named, **arguments)
+        return written
+
+    def write(job, written):
+        for path, pixels, quality, carried in written:
+            files.write_picture(path, pixels, quality, carried)
+        return pixels
+
+    file = weights_file(model, weights)
+    settings = arguments | {"model": model, "weights": [file, folders.state(file)], "save_aligned": save_aligned}
+    return folders.run(jobs, read, fuse, write, output, settings)
 
 
 def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Path], np.ndarray]:
@@ -260,6 +349,11 @@ def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Pa
 def _check_output(output, depth, inputs):
     """Raises before the work begins what would otherwise be found out at its end."""
     suffix, known = output.suffix.lower(), files.PICTURE_SUFFIXES
+    if suffix in files.RADIANCE_SUFFIXES:
+        raise ValueError(
+            f"{output}: {suffix} holds radiance, and this model makes a picture for display: write .png or .tif "
+            "(--depth=16), or take a model of radiance, such as --model=esbn"
+        )
     if suffix not in known:
         raise ValueError(f"{output}: expected an output ending in {', '.join(known)}, found {suffix!r}")
     if depth == 16 and suffix in files.JPEG_SUFFIXES:
@@ -269,7 +363,8 @@ def _check_output(output, depth, inputs):
 
 def check_target(output: pathlib.Path, inputs: Sequence) -> None:
     """Raises ValueError if `output` cannot be written or is one of the input files (arrays are passed over)."""
-    if output.resolve() in {pathlib.Path(image).resolve() for image in inputs if not isinstance(image, np.ndarray)}:
+    paths = [image.path if isinstance(image, files.Picture) else image for image in inputs if not isinstance(image, np.ndarray)]
+    if output.resolve() in {pathlib.Path(path).resolve() for path in paths}:
         raise ValueError(f"{output}: is one of the pictures to fuse and would be overwritten; choose another output")
     if output.is_dir():
         raise ValueError(f"{output}: expected a file to write to, found a folder")
@@ -284,15 +379,26 @@ def check_outside(output: pathlib.Path, folders: Sequence[pathlib.Path], what: s
         raise ValueError(f"{output}: lies among the {what} and would be taken for one; choose a folder elsewhere")
 
 
+def carried_by(pictures: Sequence[files.Picture]) -> metadata.Metadata:
+    """Returns EXIF and colour profile for the result: those of the middle one of sorted pictures, of two the brighter one. The
+    log says so if other profiles are among them."""
+    middle = pictures[len(pictures) // 2]
+    if any(picture.carried.icc != middle.carried.icc for picture in pictures):
+        logging.warning("the pictures differ in their colour profiles; the result has that of %s", middle.path)
+    return middle.carried
+
+
 def _listed(images):
     if isinstance(images, (str, os.PathLike)):
         raise ValueError(f"expected a list of pictures, found the one path {os.fspath(images)!r}")
     return list(images)
 
 
-def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights):
-    """Reads, sorts and aligns the pictures; returns them, of one depth, and the network. All that can be wrong raises
-    before the first line is logged."""
+def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights, crop, client=None):
+    """Reads, sorts and aligns the pictures; returns them, of one depth, and the network, None if a client takes its place. All
+    that can be wrong raises before the first line is logged."""
+    if crop and align == "none":
+        raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb)")
     halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
     check_model(model, weights, 2 if halves else len(images))
     if halves:
@@ -313,7 +419,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{names[0]}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}")
     eight_bit = all(picture.pixels.dtype == np.uint8 for picture in pictures)
-    network = _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
+    network = None if client else _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
 
     for name, picture in zip(names, pictures, strict=True):
         for note in picture.notes:
@@ -328,8 +434,14 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights)
             logging.info("swapped: %s is the under-exposed picture, %s the over-exposed one", *names[::-1])
     if align != "none":
         # The middle one; of two the brighter one, onto which HyperP_MB warps the darker one.
-        aligned = align_pictures([picture.pixels for picture in pictures], align, reference=len(pictures) // 2)
+        aligned = align_pictures([picture.pixels for picture in pictures], align, len(pictures) // 2, crop)
         pictures = [dataclasses.replace(p, pixels=pixels) for p, pixels in zip(pictures, aligned, strict=True)]
+    if crop:
+        height, width = aligned[0].shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f"crop: expected to keep at least {MIN_SIDE} x {MIN_SIDE} pixels, kept {width} x {height}")
+        if not client:
+            network = _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
     return pictures, network
 
 
@@ -354,6 +466,8 @@ def _read_halves(path, max_pixels):
 
 
 def _read(image, number, max_pixels):
+    if isinstance(image, files.Picture):
+        return image
     if isinstance(image, (str, os.PathLike)):
         return files.read_picture(image, max_pixels)
     image = np.asarray(image)
@@ -394,11 +508,13 @@ def _fuse(pictures, model, network):
         return _edit(pictures, network)
     system = SYSTEMS[model]
     eight_bit = pictures[0].pixels.dtype == np.uint8
-    pixels = [picture.pixels if eight_bit else picture.pixels / np.float32(257) for picture in pictures]
+
+    def pixels():
+        return (picture.pixels if eight_bit else picture.pixels / np.float32(257) for picture in pictures)
 
     def fuse_planes(planes):
         shape = planes[0].shape
-        return network([plane.reshape(1, *shape[:2], -1) for plane in planes]).numpy().reshape(shape)
+        return network([plane.reshape(*shape[:2], -1) for plane in planes]).reshape(shape)
 
     def fuse_luminance(planes):
         if system.split is not None:
@@ -408,19 +524,23 @@ def _fuse(pictures, model, network):
     gray = [files.is_gray(picture.pixels) for picture in pictures]
     gray_and_colour = _is_gray_and_colour(pictures, gray)
     if all(gray):
-        fused = fuse_luminance([_gray(p) for p in pixels])
+        fused = fuse_luminance([_gray(p) for p in pixels()])
     elif system.split is None and not (system.keeps_colour and gray_and_colour):
-        fused = fuse_planes([_rgb(p) for p in pixels])
+        fused = fuse_planes([_rgb(p) for p in pixels()])
     else:
         split, join = system.split or color.densefuse_gray_split, system.join or color.densefuse_gray_join
-        luminances, *chroma = zip(*(split(_rgb(p)) for p in pixels), strict=True)
-        luminances = [luminance.astype(pixels[0].dtype) for luminance in luminances]
+        luminances, *chroma = zip(*(split(_rgb(p)) for p in pixels()), strict=True)
+        luminances = [luminance.astype(np.uint8 if eight_bit else np.float32) for luminance in luminances]
         chroma = list(zip(*chroma, strict=True))
         if gray_and_colour:
             logging.info("one gray and one colour picture: luminances fused, colour kept")
             chroma = [chroma[gray.index(False)]]
         fused = join(fuse_luminance(luminances), chroma)
-    return fused if eight_bit else np.round(np.clip(fused, 0, 255) * 257.0).astype(np.uint16), ()
+    if not eight_bit:
+        fused = np.clip(fused, 0, 255)
+        fused *= 257
+        fused = np.round(fused, out=fused).astype(np.uint16)
+    return fused, ()
 
 
 def _edit(pictures, policy):
@@ -481,8 +601,8 @@ def weights_file(model: str, weights: str | os.PathLike | None) -> str | os.Path
 
 
 def _compiled(model, weights, count, height, width, eight_bit, vgg_weights):
-    """Returns a function from a list of pictures [1, H, W, C] in 0..255, dark to bright, to the fused tensor, likewise; uint8
-    to uint8, or float32 to float32; of the editor its policy. Pictures of other sizes may share it."""
+    """Returns a function from a list of pictures [H, W, C] in 0..255, dark to bright, to the fused one, likewise; uint8 to
+    uint8, or float32 to float32; of the editor its policy. Pictures of other sizes may share it."""
     arguments = SYSTEMS[model].arguments(count, height, width) if model != EDITOR else {"vgg_weights": vgg_weights}
     arguments = tuple(arguments.items())
     if weights is None:
@@ -500,15 +620,9 @@ def _compile(model, weights, changed, arguments, eight_bit):
     import tensorflow as tf
 
     system = SYSTEMS[model]
-    dtype = tf.uint8 if eight_bit else tf.float32
-    # `network.input` keeps the order, dark to bright; `network.inputs` is sorted by name.
-    signature = [tf.TensorSpec([None, None, None, x.shape[-1]], dtype) for x in network.input.values()]
 
-    @tf.function(input_signature=[signature])
-    def fuse(pictures):
-        pictures = [system.encode(tf.cast(values, tf.float32)) for values in pictures]
-        inputs = dict(zip(network.input, pictures, strict=True))
-        fused = system.decode(network(inputs, training=False)["fused"])
+    def decoded(fused):
+        fused = system.decode(fused)
         if eight_bit and system.to_8_bit == "stretch":
             lowest, highest = tf.reduce_min(fused), tf.reduce_max(fused)
             fused = tf.math.divide_no_nan(255.0, highest - lowest) * (fused - lowest)
@@ -516,5 +630,41 @@ def _compile(model, weights, changed, arguments, eight_bit):
         if not eight_bit:
             return fused
         return tf.cast(fused if system.to_8_bit == "truncate" else fused + 0.5, tf.uint8)
+
+    def compiled(part, last=True):
+        """Returns a function from a list of arrays [H, W, C] to one: pictures to values, the last to pixels."""
+        # `input` keeps the order, dark to bright; `inputs` is sorted by name.
+        signature = [
+            tf.TensorSpec([None, None, None, x.shape[-1]], tf.uint8 if eight_bit and name in network.input else tf.float32)
+            for name, x in part.input.items()
+        ]
+
+        @functools.partial(tf.function, input_signature=[signature])
+        def run(arrays):
+            values = dict(zip(part.input, arrays, strict=True))
+            pictures = {name: system.encode(tf.cast(values[name], tf.float32)) for name in values if name in network.input}
+            (found,) = part(values | pictures, training=False).values()
+            return decoded(found) if last else found
+
+        return lambda arrays: run([array[None] for array in arrays]).numpy()[0]
+
+    @functools.cache
+    def parts():
+        *others, last = system.parts(network, **dict(arguments))
+        return [*(compiled(part, last=False) for part in others), compiled(last)]
+
+    whole = compiled(network)
+
+    def fuse(pictures):
+        height, width = pictures[0].shape[:2]
+        if height * width <= WHOLE:
+            return whole(pictures)
+        first, *others = parts()
+        fused = tiles.in_tiles(first, pictures, TILE, system.reach[0])
+        if others:
+            fused = others[0]([fused])
+        if len(others) > 1:
+            fused = tiles.in_tiles(others[1], [*pictures, fused], TILE, system.reach[1])
+        return fused
 
     return fuse

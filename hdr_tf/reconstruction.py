@@ -10,8 +10,8 @@ The networks give no radiance above 1, and they are trained on scenes where 1 is
 `fuse_radiance`, which takes anybody's photographs, counts exposures from the shortest and scales the radiance back;
 everything else takes exposures as they stand.
 
-ESBN aligns pictures as a whole. It merges them in tiles, with so much around each that the result is that of the whole picture,
-in a tenth of the memory.
+ESBN merges pictures in tiles, with so much around each that the result is that of the whole picture, in a tenth of the memory.
+It aligns large ones in tiles too, which makes twice the work, as its networks see far.
 """
 
 import os
@@ -22,7 +22,8 @@ from typing import Literal
 import numpy as np
 from absl import logging
 
-from hdr_tf import fusing, selfhdr
+from hdr_tf import folders, fusing, selfhdr
+from hdr_tf.image import brackets as bracket_files
 from hdr_tf.image import files, scenes, tiles, tone
 
 MODELS = ("esbn", *selfhdr.NETWORKS)
@@ -30,8 +31,10 @@ FILES = {side: f"esbn_{side}.weights.h5" for side in ("align_low", "align_high",
 MIN_SIDE = 8  # pixels
 TILE = 384  # pixels, a multiple of 8
 HALO = 16  # pixels around a tile, a multiple of 8: the nine 3x3 convolutions of the merging network see 9 pixels far
+ALIGN_WHOLE = 2**21  # pixels; a larger picture is aligned in tiles
+ALIGN_TILE = 768  # pixels, a multiple of 8
+ALIGN_HALO = 184  # likewise: at most 14 in the encoder, 8 in each of 18 convolutions of the residual blocks, 23 in the decoder
 USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the networks were trained on
-RADIANCE_SUFFIXES = (".exr", ".hdr")
 
 
 class Esbn:
@@ -80,8 +83,13 @@ class Esbn:
         Returns:
             [H, W, 3] float32 in 0..1.
         """
-        ldr, mid = np.float32(ldr)[None], np.float32(mid)[None]
-        return self._align[side](ldr, mid, np.float32([exposure]), np.float32([exposure_mid])).numpy()[0]
+        exposures = np.float32([exposure]), np.float32([exposure_mid])
+
+        def run(seen):
+            return self._align[side](*(np.float32(picture)[None] for picture in seen), *exposures).numpy()[0]
+
+        small = ldr.shape[0] * ldr.shape[1] <= ALIGN_WHOLE
+        return run([ldr, mid]) if small else tiles.in_tiles(run, [ldr, mid], ALIGN_TILE, ALIGN_HALO)
 
     def align_both(self, ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
         """Aligns low and high, [3, H, W, 3] float32 in 0..1, low to high; returns the same, its middle picture untouched."""
@@ -102,7 +110,7 @@ class Esbn:
         height, width = ldr.shape[1:3]
         ldr = np.pad(np.float32(ldr), ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")  # as the network
         exposures = np.float32([exposures])
-        radiance = tiles.in_tiles(lambda tile: self._merge(tile[:, None], exposures)[0].numpy(), ldr, TILE, HALO)
+        radiance = tiles.in_tiles(lambda seen: self._merge(np.stack(seen)[:, None], exposures)[0].numpy(), ldr, TILE, HALO)
         return radiance[:height, :width]
 
     def reconstruct_batch(self, inputs: dict) -> dict:
@@ -251,7 +259,7 @@ def fuse_radiance(
     """
     images, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
     preview = output.with_name(f"{output.stem}_preview.png")
-    if output.suffix.lower() not in RADIANCE_SUFFIXES:
+    if output.suffix.lower() not in files.RADIANCE_SUFFIXES:
         raise ValueError(f"{output}: expected an output ending in .exr or .hdr, which hold radiance, found {output.suffix!r}")
     if len(images) < 3:
         raise ValueError(f"radiance takes at least 3 exposures, found {len(images)}")
@@ -275,13 +283,13 @@ def fuse_radiance(
     if targets and not system.aligns:
         raise ValueError("save_aligned: there is nothing to save, the network takes the pictures as they are")
     aligned, radiance = reconstruct(system, ldr, 2 ** (stops - stops[0]))
-    for target, picture in zip(targets, aligned[: len(targets)], strict=True):
+    for target, picture, taken in zip(targets, aligned, pictures, strict=False):
         target.parent.mkdir(parents=True, exist_ok=True)
-        files.write_picture(target, np.rint(picture * np.iinfo(ldr.dtype).max).astype(ldr.dtype))
+        files.write_picture(target, np.rint(picture * np.iinfo(ldr.dtype).max).astype(ldr.dtype), carried=taken.carried)
     output.parent.mkdir(parents=True, exist_ok=True)
     scaled = radiance * np.float32(2 ** -stops[0])
     files.write_radiance(output, scaled)
-    files.write_picture(preview, np.rint(255 * tone.mu_law(radiance)).astype(np.uint8))
+    files.write_picture(preview, np.rint(255 * tone.mu_law(radiance)).astype(np.uint8), carried=fusing.carried_by(pictures))
     return scaled
 
 
@@ -303,42 +311,43 @@ def choose_exposures(stops: np.ndarray) -> tuple[int, int, int]:
 
 
 def fuse_radiance_brackets(
-    brackets: Sequence[pathlib.Path],
+    brackets: Sequence[pathlib.Path | bracket_files.Bracket],
     output: str | os.PathLike,
     model: Esbn | selfhdr.SelfHdr | str = "esbn",
     weights: str | os.PathLike | None = None,
     save_aligned: str | os.PathLike | None = None,
     **arguments,
-) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
-    """`fuse_radiance` of each folder of pictures into `output`/<folder's name>.exr; one that fails does not stop the others.
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
+    """`fuse_radiance` of each bracket into `output`/<its name>.exr, as `folders.run` does it: one that fails does not stop the
+    others.
 
     Args:
-        brackets: folders, as from `fusing.list_brackets`.
-        output: folder of the results, not among the brackets.
+        brackets: folders of pictures, or brackets, as from `fusing.list_brackets`.
+        output: folder of the results and of summary.json, not among the brackets.
         model: as of `fuse_radiance`.
         weights: likewise.
         save_aligned: folder for a folder of aligned pictures for each bracket.
         **arguments: as of `fuse_radiance`; stops are those of each bracket's pictures in the order of their names.
 
-    Yields:
-        The file and the radiance, or the error that took its place.
+    Returns:
+        For each bracket the file and the radiance, or the error that took its place, or None if a run before made the file.
 
     Raises:
         ValueError: the weights or the output are unfit for all.
     """
     output = pathlib.Path(output)
-    fusing.check_outside(output, brackets, "brackets")
+    jobs = fusing.bracket_jobs(brackets, output, ".exr", 3)
     system = load(model, weights) if isinstance(model, str) else model
-    for bracket in brackets:
-        target = output / f"{bracket.name}.exr"
-        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / bracket.name
-        try:
-            paths = files.list_pictures(bracket)
-            if len(paths) < 3:
-                raise ValueError(f"{bracket}: expected at least 3 pictures, found {len(paths)}")
-            yield target, fuse_radiance(paths, target, model=system, save_aligned=aligned, **arguments)
-        except Exception as error:  # such as too little memory for one large bracket
-            yield target, error
+
+    def fuse(job, paths):
+        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
+        return fuse_radiance(paths, job.output, model=system, save_aligned=aligned, **arguments)
+
+    from hdr_tf.weights import PRETRAINED
+
+    state = folders.state(PRETRAINED if weights is None else weights)
+    settings = arguments | {"model": model, "weights": [weights, state], "save_aligned": save_aligned}
+    return folders.run(jobs, lambda job, paths: paths, fuse, lambda job, radiance: radiance, output, settings)
 
 
 def align_scenes(

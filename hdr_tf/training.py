@@ -19,6 +19,9 @@ run, since scripts make their data as a function of seed and step, and `prepare`
 share of every batch, and the gradients are averaged. A batch norm sees its accelerator's share only, and the averages that
 are kept are those of the first. Without accelerators it runs on the CPU.
 
+`--strategy=multi_worker` trains on several machines (hdr_tf/workers.py, docs/machines.md): the same command on each, with
+TF_CONFIG in its environment and a run folder that all of them see.
+
 Keras is imported inside the functions: scripts take their flags from here, and their --help should not wait for it.
 """
 
@@ -35,6 +38,7 @@ from typing import Literal
 import numpy as np
 from absl import logging
 
+from hdr_tf import workers
 from hdr_tf.image import files
 
 KEPT_CHECKPOINTS = 2
@@ -55,7 +59,7 @@ class RunConfig:
 class TrainingConfig(RunConfig):
     """Flags of the training scripts that end in `fit`; a script's own Config extends it."""
 
-    strategy: Literal["none", "mirrored"] = "none"  # mirrored: share each batch among all accelerators
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"  # share each batch among accelerators, or machines
     jit: bool = False  # compile the step with XLA; a run that was killed then ends nearly, not exactly, as an unbroken one
     mixed_precision: bool = False  # half-width arithmetic: bfloat16 on a CPU, float16 on a GPU
 
@@ -121,12 +125,14 @@ def prepare(config: TrainingConfig) -> None:
     On a CPU mixed precision means bfloat16, since float16 is several times slower than float32 there.
 
     Raises:
-        ValueError: if the numbers of steps do not divide each other.
+        ValueError: if the numbers of steps do not divide each other, or the workers of `--strategy=multi_worker` are not told.
     """
     import keras
     import tensorflow as tf
 
     check_steps(config)
+    if config.strategy == "multi_worker":
+        workers.strategy()
     keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
     if not config.jit:  # Keras does without XLA where TensorFlow was asked for deterministic operations
@@ -146,8 +152,8 @@ def check_steps(config: RunConfig) -> None:
         raise ValueError(f"expected --checkpoint_every to be a multiple of --log_every, found {found}")
 
 
-def scope(config: PatchTrainingConfig) -> contextlib.AbstractContextManager:
-    """The context in which the model is made and compiled, for `config.strategy`.
+def scope(config: TrainingConfig) -> contextlib.AbstractContextManager:
+    """The context in which the model is made and compiled, for `config.strategy`; the flags have a `batch`.
 
     Raises:
         ValueError: if a batch cannot be shared evenly.
@@ -156,7 +162,9 @@ def scope(config: PatchTrainingConfig) -> contextlib.AbstractContextManager:
 
     if config.strategy == "none":
         return contextlib.nullcontext()
-    strategy = tf.distribute.MirroredStrategy()
+    if config.strategy == "multi_worker" and config.jit:
+        raise ValueError("--strategy=multi_worker: XLA does not compile a step of several machines; leave --jit out")
+    strategy = workers.strategy() if config.strategy == "multi_worker" else tf.distribute.MirroredStrategy()
     if config.batch % strategy.num_replicas_in_sync:
         count = strategy.num_replicas_in_sync
         raise ValueError(f"expected --batch to be a multiple of {count}, the number of accelerators, found {config.batch}")
@@ -276,7 +284,7 @@ def trainer(network, loss: Callable[[dict, dict], dict], terms: Sequence[str] = 
             values = {name: ops.cast(value, "float32") for name, value in loss(x, outputs).items()}
             for term in self.terms:
                 term.update_state(values[term.name])
-            return values["loss"]
+            return values["loss"] / self.distribute_strategy.num_replicas_in_sync  # whose gradients are added up
 
         @property
         def metrics(self):
@@ -329,46 +337,62 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
     import keras
     import tensorflow as tf
 
-    run, every = pathlib.Path(config.run), config.log_every
-    if config.strategy == "mirrored" and not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy):
-        raise ValueError("--strategy=mirrored: this network is trained on one accelerator; leave the flag out")
-    write_config(run, config)
-    for folder in ("checkpoints", "samples"):
-        (run / folder).mkdir(exist_ok=True)
+    run, every, chief = pathlib.Path(config.run), config.log_every, config.strategy != "multi_worker" or workers.is_chief()
+    kinds = {"mirrored": tf.distribute.MirroredStrategy, "multi_worker": tf.distribute.MultiWorkerMirroredStrategy}
+    if config.strategy != "none" and not isinstance(model.distribute_strategy, kinds[config.strategy]):
+        raise ValueError(f"--strategy={config.strategy}: this network is trained on one accelerator; leave the flag out")
+    write_config(run, config, chief)
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     start = _restore(model, run)
+    if config.strategy == "multi_worker" and workers.mean(start) != start:
+        raise ValueError(f"{run}: another worker does not go on from step {start}; expected a folder that all workers see")
     if start >= config.steps:
         return
     if start:
         logging.info("%s goes on from step %d", run, start)
-    cut_log(run / "log.csv", start // every)
-    pictures = tf.summary.create_file_writer(str(run / "logs" / "samples"))
+    writers = []
+    if chief:
+        for folder in ("checkpoints", "samples"):
+            (run / folder).mkdir(exist_ok=True)
+        cut_log(run / "log.csv", start // every)
+        pictures = tf.summary.create_file_writer(str(run / "logs" / "samples"))
+        writers = [
+            keras.callbacks.CSVLogger(run / "log.csv", append=True),
+            keras.callbacks.TensorBoard(run / "logs", write_graph=False),
+        ]
 
     def finish_epoch(epoch, logs):
         step = (epoch + 1) * every
         if not np.isfinite(logs["loss"]):
             raise ValueError(f"{run}: the loss is {logs['loss']} before step {step}; the last checkpoint is an earlier one")
-        picture = sample()
-        files.write_picture(run / "samples" / f"{step:08d}.png", picture)
-        with pictures.as_default():
-            tf.summary.image("sample", picture[None], step)
+        if chief:
+            picture = sample()
+            files.write_picture(run / "samples" / f"{step:08d}.png", picture)
+            with pictures.as_default():
+                tf.summary.image("sample", picture[None], step)
         if step % (config.checkpoint_every or every) == 0 or step == config.steps:
-            _save(model, run, step)
+            _save(model, run, step, chief)
 
+    if config.strategy == "multi_worker":
+        model.train_function = workers.step(model)
+    callbacks = [
+        _clock(model),  # before those that write what it measures
+        keras.callbacks.TerminateOnNaN(),
+        *writers,
+        keras.callbacks.LambdaCallback(on_epoch_end=finish_epoch),
+    ]
+    epochs = range(start // every, config.steps // every)
+    if config.strategy == "multi_worker":
+        workers.fit(model, data(start), epochs, every, callbacks)
+        return
     model.fit(
         data(start),
         shuffle=False,
-        initial_epoch=start // every,
-        epochs=config.steps // every,
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
         steps_per_epoch=every,
-        callbacks=[
-            _clock(model),  # before those that write what it measures
-            keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.CSVLogger(run / "log.csv", append=True),
-            keras.callbacks.TensorBoard(run / "logs", write_graph=False),
-            keras.callbacks.LambdaCallback(on_epoch_end=finish_epoch),
-        ],
+        callbacks=callbacks,
         verbose=2,
     )
 
@@ -377,9 +401,12 @@ def save_weights(network, name: str, config: TrainingConfig) -> None:
     """Writes the weights into the run folder as NAME.weights.h5, and says so."""
     from hdr_tf import weights
 
-    path = pathlib.Path(config.run) / f"{name}.weights.h5"
-    weights.save_weights(network, path)
-    print(f"{path}: {config.steps} steps")
+    if config.strategy != "multi_worker" or workers.is_chief():
+        path = pathlib.Path(config.run) / f"{name}.weights.h5"
+        weights.save_weights(network, path)
+        print(f"{path}: {config.steps} steps")
+    if config.strategy == "multi_worker":
+        workers.mean(0)  # one that ends before the others is taken for lost
 
 
 def _clock(model):
@@ -406,6 +433,11 @@ def _clock(model):
         def on_epoch_end(self, epoch, logs=None):
             seconds = time.perf_counter() - self.start
             logs |= {"steps_per_second": self.params["steps"] / seconds, "input_share": waited / seconds}
+            if waited > seconds / 2:
+                logging.warning(
+                    "%d %% of the time went into waiting for data: a faster disk, more CPUs or a larger network would use it",
+                    100 * waited / seconds,
+                )
 
     model.make_train_function()
     step = model.train_function
@@ -413,8 +445,8 @@ def _clock(model):
     return Clock()
 
 
-def write_config(run: pathlib.Path, config: RunConfig) -> None:
-    """Writes config.json into the run folder, or compares it: only the end of a run may change when it goes on.
+def write_config(run: pathlib.Path, config: RunConfig, write: bool = True) -> None:
+    """Writes config.json into the run folder if asked to, and compares it: only the end of a run may change when it goes on.
 
     Raises:
         ValueError: the folder holds a run with other flags.
@@ -425,6 +457,8 @@ def write_config(run: pathlib.Path, config: RunConfig) -> None:
         changed = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key != "steps")
         if changed:
             raise ValueError(f"{path}: the run was started with other values of {', '.join(changed)}; choose another --run")
+    if not write:
+        return
     run.mkdir(parents=True, exist_ok=True)
     with files.atomic(path) as temporary:
         temporary.write_text(json.dumps(ours, indent=2) + "\n")
@@ -437,8 +471,11 @@ def _variables(model):
     return named
 
 
-def _save(model, run, step):
+def _save(model, run, step, chief=True):
+    # Every worker reads, for together they have what a metric has counted.
     arrays = {path: np.asarray(variable) for path, variable in _variables(model).items()}
+    if not chief:
+        return
     with files.atomic(run / "checkpoints" / f"{step:08d}.npz") as temporary:
         np.savez(temporary, **arrays)
     for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:

@@ -1,5 +1,6 @@
 """Alignment: the original's own pair, known movements, and pictures that give nothing to hold on to."""
 
+import itertools
 import json
 
 import cv2
@@ -144,8 +145,110 @@ def test_large_pictures_are_matched_smaller(monkeypatch):
 
 
 def test_unknown_method():
-    with pytest.raises(ValueError, match="expected the alignment homography or mtb, found 'flow'"):
+    with pytest.raises(ValueError, match="expected the alignment auto, homography or mtb, found 'flow'"):
         align.align([scene(), scene()], "flow", 0)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_auto_takes_what_helps(depth, warnings, caplog):
+    middle = scene()
+    turned = cv2.warpPerspective(darker(middle), np.float64(MOVES["rotation"]), (400, 300))
+    pictures = [files.to_depth(picture, depth) for picture in (turned, darker(middle), middle, scene(seed=1))]
+    with caplog.at_level("INFO", "absl"):
+        aligned = align.align(pictures, "auto", reference=2)
+    line = caplog.messages[-1]
+    assert line.startswith(
+        "aligned onto picture 3 of 4: picture 1 by homography (agreement of edges 0.06 as it came, homography"
+    )
+    assert "; picture 2 stays (agreement of edges 1.00 as" in line and "; picture 4 stays (agreement of edges 0.00 as" in line
+    for index in (1, 2, 3):
+        assert aligned[index] is pictures[index]
+    np.testing.assert_array_equal(aligned[0], align.align(pictures, "homography", 2)[0])
+    assert not warnings[1:]  # that of "homography" for the picture of another scene
+
+
+def test_auto_takes_a_shift_that_is_better(caplog, monkeypatch):
+    middle, moved = scene(), np.roll(darker(scene()), (4, 9), (0, 1))
+    wrong = np.float64(MOVES["zoom"])
+    for found in ((None, "too few matches"), (wrong, None)):
+        monkeypatch.setattr(align, "_find_homography", lambda source, target, found=found: found)
+        with caplog.at_level("INFO", "absl"):
+            aligned = align.align([moved, middle], "auto", 1)
+        assert "onto picture 2 of 2: picture 1 by mtb (agreement" in caplog.messages[-1]
+        assert caplog.messages[-1].endswith(", mtb 1.00)")
+        np.testing.assert_array_equal(aligned[0][20:-20, 20:-20], darker(middle)[20:-20, 20:-20])
+
+
+@pytest.mark.parametrize("method", ["auto", "homography", "mtb"])
+def test_auto_and_crop_of_flat_pictures(method):
+    flat = [np.full((40, 50), level, np.uint8) for level in (0, 90, 255)]
+    for picture, given in zip(align.align(flat, method, 1, crop=True), flat, strict=True):
+        np.testing.assert_array_equal(picture, given)
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_crop_leaves_no_border(move, caplog):
+    """White pictures, so that every black or darkened pixel comes from beyond a border."""
+    middle, matrix = scene(), np.float64(MOVES[move])
+    found = [cv2.warpPerspective(middle, m, (400, 300)) for m in (matrix, np.linalg.inv(matrix))]
+    white = [np.maximum(picture, 250) for picture in (found[0], middle, found[1])]
+
+    def finds(source, target):
+        return (matrix, None) if source is white[0] else (np.linalg.inv(matrix), None)
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("INFO", "absl"):
+        patch.setattr(align, "_find_homography", finds)
+        whole, cropped = (align.align(white, "homography", 1, crop=crop) for crop in (False, True))
+    assert min(picture.min() for picture in whole) == 0
+    assert min(picture.min() for picture in cropped) >= 249
+    height, width = cropped[1].shape[:2]
+    assert all(picture.shape == (height, width, 3) for picture in cropped) and height * width > 0.6 * 300 * 400
+    (line,) = caplog.messages
+    assert line.startswith(f"cropped to {width} x {height} of 400 x 300, from column ")
+    column, row = int(line.split()[-4]), int(line.split()[-1])
+    np.testing.assert_array_equal(cropped[1], white[1][row : row + height, column : column + width])
+    for a, b in zip(whole, cropped, strict=True):
+        np.testing.assert_array_equal(a[row : row + height, column : column + width], b)
+
+
+def test_crop_of_a_shift_is_exact():
+    middle = scene()
+    aligned = align.align(
+        [np.roll(darker(middle), (4, 9), (0, 1)), middle, np.roll(middle, (-6, 3), (0, 1))], "mtb", 1, crop=True
+    )
+    # 9 columns at the right are missing; 4 rows at the bottom of the one and 6 at the top of the other.
+    for picture, expected in zip(aligned, (darker(middle), middle, middle), strict=True):
+        np.testing.assert_array_equal(picture, expected[6:-4, :-9])
+
+
+def test_largest_rectangle_equals_a_search():
+    generator = np.random.default_rng(0)
+    for _ in range(8):
+        mask = np.zeros((12, 15), np.uint8)
+        cv2.fillConvexPoly(mask, cv2.convexHull(generator.integers(-2, 16, (5, 1, 2)).astype(np.int32)), 1)
+        rows, columns = align._largest_rectangle(mask > 0)
+        assert mask[rows, columns].all()
+        corners = itertools.product(range(12), range(1, 13), range(15), range(1, 16))
+        areas = [(b - t) * (r - left) for t, b, left, r in corners if t < b and left < r and mask[t:b, left:r].all()]
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) == max(areas)
+    with pytest.raises(ValueError, match="no pixel that every aligned picture reaches"):
+        align._largest_rectangle(np.zeros((3, 4), bool))
+
+
+@pytest.mark.parametrize("pair", ["ArchSequence", "Balloons", "Chair"])
+def test_auto_on_real_pairs(reference, pair):
+    """As they stand, nothing moves them; turned by 1.5 degrees they come back, or stay where little is to be seen in both."""
+    dark, bright = sorted((files.read_picture(p).pixels for p in (reference / "mefb_dev" / pair).iterdir()), key=np.mean)
+    scale = 400 / dark.shape[1]
+    dark, bright = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (dark, bright))
+    assert align.align([dark, bright], "auto", 1)[0] is dark
+    height, width = dark.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 1.5, 1)
+    turned = cv2.warpAffine(dark, turn, (width, height), flags=cv2.INTER_CUBIC)
+    (aligned, _) = align.align([turned, bright], "auto", 1)
+    inner = np.s_[20:-20, 20:-20]
+    errors = [np.abs(picture[inner] / 1.0 - dark[inner]).mean() for picture in (aligned, turned)]
+    assert aligned is turned or errors[0] < 0.7 * errors[1], errors
 
 
 EXPOSURES = (1.0, 4.0, 16.0)

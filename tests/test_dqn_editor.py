@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import hdr_tf
-from hdr_tf import editor, models, weights
+from hdr_tf import editor, models, serving, weights
 from hdr_tf.features import Features
 from hdr_tf.image import editing, files
 from hdr_tf.models.dqn_editor import FEATURES, dqn_editor, original_names
@@ -283,7 +283,7 @@ def test_export_is_the_policy(brighter, tmp_path, capsys):
     editor.save_policy(saved, tmp_path / "a.weights.h5")
     config = export.Config(model="dqn_editor", weights=str(tmp_path / "a.weights.h5"), output=str(tmp_path / "exported"))
     export.main(config)
-    serve = tf.saved_model.load(str(tmp_path / "exported")).signatures["serving_default"]
+    serve = tf.saved_model.load(str(tmp_path / "exported" / "1")).signatures["serving_default"]
     features = rng.normal(0, 0.03, (50, LENGTH)).astype("float32")
     served = serve(features=tf.constant(features))
     q_values = np.asarray(saved.network(features))
@@ -291,6 +291,26 @@ def test_export_is_the_policy(brighter, tmp_path, capsys):
     expected = [-1 if row.max() <= 0 else row.argmax() for row in served["q"].numpy()]
     np.testing.assert_array_equal(served["edit"], expected)
     assert {-1, 5} <= set(expected)
+
+
+def test_versions(brighter, tmp_path, monkeypatch, caplog, capsys):
+    """Here, as nothing is exported faster than a small policy."""
+    (tmp_path / "models.config").write_text(
+        'model_config_list { config { name: "other" base_path: "/elsewhere" model_platform: "tensorflow" } }'
+    )
+    config = export.Config(model="dqn_editor", weights=brighter, output=str(tmp_path / "policy"))
+    export.main(config)
+    assert capsys.readouterr().out == f"exported: {tmp_path / 'policy' / '1'} (dqn_editor)\n"
+    listed = (tmp_path / "models.config").read_text()
+    assert [word for word in ("other", "/elsewhere", "policy", "/models/policy") if f'"{word}"' not in listed] == []
+    monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: None)
+    export.main(config)
+    assert "policy/2: no warm-up requests and no models.config: they need pip install 'hdr_tf[serve]'" in caplog.text
+    assert (tmp_path / "models.config").read_text() == listed
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("policy/*/*.pb")) == [
+        f"policy/{version}/{name}.pb" for version in (1, 2) for name in ("fingerprint", "saved_model")
+    ]
+    assert [path.parent.parent.name for path in tmp_path.rglob("tf_serving_warmup_requests")] == ["1"]
 
 
 def test_fusing_needs_no_tf_agents(brighter):

@@ -8,9 +8,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import hdr_tf
-from hdr_tf import fusing
+from hdr_tf import fusing, serving
 from hdr_tf.image import align, color, files
 from tools import convert_checkpoint
 
@@ -111,6 +112,22 @@ def test_hyperp_mb_finds_its_alignment(reference, authors_weights):
     # Another OpenCV's SIFT moves the homography's 7th digit, which costs up to 5 levels in 184 values (4.14 against 5.0).
     assert difference.max() <= 5
     assert (difference > 1).mean() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["pyramid", *CHECKPOINTS])
+def test_encoded(model, reference, authors_weights, tmp_path, record_property):
+    """What is exported makes of the files' bytes what the library makes of the files."""
+    weights = authors_weights.get(model)
+    version = serving.export(model, tmp_path / model, weights, max_pixels=1_000_000)
+    encoded = tf.saved_model.load(str(version)).signatures[serving.ENCODED]
+    for name in ("Chair", "House"):  # JPEG and PNG
+        paths = files.list_pictures(reference / "mefb_dev" / name)
+        fused = encoded(**{f"exposure_{i}": tf.constant([path.read_bytes()]) for i, path in enumerate(paths, start=1)})
+        expected = hdr_tf.fuse(paths, model, weights, keep_order=True)
+        # Its last step spreads the luminance: where float32 decides a level, two of a colour may be decided.
+        levels = 2 if model == "deepfuse_official" else 1
+        assert_close(tf.io.decode_png(fused["fused_bytes"][0]).numpy(), expected, record_property, levels)
 
 
 def test_a_folder_of_brackets(reference, authors_weights, tmp_path):

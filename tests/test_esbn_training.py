@@ -1,10 +1,13 @@
 """The training scripts of ESBN from records to weights: run folder, exact resume, flags, several accelerators."""
 
+import contextlib
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -394,17 +397,37 @@ def in_a_process(script, devices, *runs):
     assert result.returncode == 0, result.stderr
 
 
+def as_two_workers(script, flags):
+    """Runs a script in two processes that are workers of each other."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        cluster = {"worker": [f"127.0.0.1:{found.getsockname()[1]}" for found in sockets]}
+    command = [sys.executable, "-c", PROGRAM, script, "0", json.dumps([TINY | flags])]
+    workers = []
+    for index in range(2):
+        told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        workers.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | told, stderr=subprocess.PIPE, text=True))
+    errors = [worker.communicate(timeout=600)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+
+
 @pytest.mark.slow
 def test_jit_compiles_with_xla(records, tmp_path):
     in_a_process("esbn_fusion", 0, {"data": records, "run": str(tmp_path / "run"), "growth": 2, "jit": True, "steps": 1})
     assert np.isfinite(float(rows(tmp_path / "run")[0]["loss"]))
 
 
-def test_two_accelerators_train_as_one(records, train, runs, tmp_path):
+@pytest.mark.parametrize("strategy", ["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+def test_two_train_as_one(strategy, records, train, runs, tmp_path):
     """The merging network has no batch norm: shares of a batch add up to the whole."""
     flags = {"growth": 2, "loss": "l2", "learning_rate": 1e-2, "batch": 4}
     flags["weights"] = str(runs("fusion") / "esbn_fusion.weights.h5")
-    in_a_process("esbn_fusion", 2, flags | {"data": records, "run": str(tmp_path / "two"), "strategy": "mirrored"})
+    two = flags | {"data": records, "run": str(tmp_path / "two"), "strategy": strategy}
+    if strategy == "mirrored":
+        in_a_process("esbn_fusion", 2, two)
+    else:
+        as_two_workers("esbn_fusion", two | {"steps": 2})
+        as_two_workers("esbn_fusion", two)
     one = train("fusion", tmp_path / "one", schedule="step", pixel_steps=0, **flags)
     for found, expected in zip(rows(tmp_path / "two"), rows(one), strict=True):
         assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)  # float32 sums, over four steps

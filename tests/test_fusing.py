@@ -5,6 +5,8 @@ import logging
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
+from PIL import ImageCms
 
 import hdr_tf
 from hdr_tf import fusing
@@ -170,6 +172,35 @@ def test_networks_are_compiled_once(weights):
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_tiles_equal_the_whole(model, weights, monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 65536, (3, 75, 93, 3)).astype(np.uint16)
+    whole = hdr_tf.fuse(pictures, model, weights[model], keep_order=True)
+    monkeypatch.setattr(fusing, "WHOLE", 0)
+    monkeypatch.setattr(fusing, "TILE", 32)
+    tiled = hdr_tf.fuse(pictures, model, weights[model], keep_order=True)
+    # Sums in another order; 1e-5 of the range is 0.66 levels, before rounding.
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+    assert (tiled != whole).mean() < 0.02
+
+
+@pytest.mark.parametrize("model", MODELS[1:])
+def test_reach_is_that_of_the_layers(model, weights):
+    """Where kernels and pictures are positive, the gradient of one pixel of the result is not 0 on just what it sees."""
+    network = fusing.load_network(model, weights[model])
+    part, reach = fusing.SYSTEMS[model].parts(network, exposures=2)[0], fusing.SYSTEMS[model].reach[0]
+    rng, side = np.random.default_rng(0), 2 * reach + 5
+    channels = next(iter(part.input.values())).shape[-1]
+    inputs = {name: tf.constant(rng.uniform(0.2, 0.8, (1, side, side, channels)), tf.float32) for name in part.input}
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        (found,) = part(inputs).values()
+        pixel = tf.reduce_sum(found[0, side // 2, side // 2])
+    for gradient in tape.gradient(pixel, inputs).values():
+        seen = np.argwhere(gradient[0].numpy().any(axis=-1))
+        assert (seen.min(axis=0).tolist(), seen.max(axis=0).tolist()) == ([2, 2], [side - 3, side - 3])
+
+
 @pytest.mark.parametrize("method", ["homography", "mtb"])
 def test_aligned_onto_the_middle_one(method, weights):
     big = bracket(gains=(0.4, 1.0, 1.8), height=120, width=140)
@@ -187,6 +218,38 @@ def test_aligned_onto_the_middle_one(method, weights):
     assert aligned < unaligned / 3  # not 0: a homography resamples
 
 
+def test_crop_cuts_what_not_all_pictures_reach(weights, tmp_path):
+    rng = np.random.default_rng(3)
+    texture = np.kron(rng.integers(0, 250, (6, 7, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    pictures = [np.roll(texture // 2, (0, 6), (0, 1)), texture]
+    arguments = {"weights": weights["pyramid"], "align": "mtb", "crop": True}
+    fused = fusing.fuse_files(pictures, tmp_path / "fused.png", save_aligned=tmp_path / "aligned", **arguments)
+    assert fused.shape == (120, 134, 3)
+    for path in (tmp_path / "fused.png", tmp_path / "aligned" / "1_picture.png", tmp_path / "aligned" / "2_picture.png"):
+        assert files.read_picture(path).pixels.shape[:2] == (120, 134)
+    np.testing.assert_array_equal(fused, hdr_tf.fuse([texture[:, :-6] // 2, texture[:, :-6]], weights=weights["pyramid"]))
+
+
+@pytest.mark.parametrize("name", ["fused.jpg", "fused.png", "fused.tif"])
+def test_exif_and_profile_of_the_middle_picture(name, weights, tmp_path, caplog):
+    profiles = [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() for _ in range(2)]
+    profiles[1] = profiles[1][:-1] + b"\1"  # padding
+    paths = [tmp_path / f"{seconds}.jpg" for seconds in (0.5, 0.01, 0.1)]
+    for path, picture in zip(paths, bracket(gains=(1.6, 0.3, 0.8)), strict=True):
+        exif = PIL.Image.Exif()
+        exif[274] = 6
+        exif.get_ifd(0x8769)[0x829A] = float(path.stem)
+        PIL.Image.fromarray(picture).save(path, exif=exif, icc_profile=profiles[path.stem == "0.1"])
+    with caplog.at_level(logging.WARNING, "absl"):
+        fused = fusing.fuse_files(paths, tmp_path / name, weights=weights["pyramid"])
+    assert f"differ in their colour profiles; the result has that of {paths[2]}" in caplog.text
+    assert fused.shape == (53, 37, 3)  # upright
+    with PIL.Image.open(tmp_path / name) as image:
+        tags, icc = image.getexif(), image.info["icc_profile"]
+        assert image.size == (37, 53) and tags[274] == 1 and tags.get_ifd(0x8769)[0x829A] == 0.1
+    assert icc == profiles[1]
+
+
 def test_any_iterable_of_pictures(weights, tmp_path):
     dark, bright = bracket()
     fused = hdr_tf.fuse([dark, bright], weights=weights["pyramid"])
@@ -198,6 +261,8 @@ def test_any_iterable_of_pictures(weights, tmp_path):
     ("output", "arguments", "message"),
     [
         ("new/fused.jpg", {"quality": 0}, "fused.jpg: expected a JPEG quality of 1 to 100, found 0"),
+        ("new/fused.exr", {}, "fused.exr: .exr holds radiance, and this model makes a picture for display"),
+        ("new/fused.png", {"crop": True}, "crop: there is nothing to cut without align"),
         ("new/2_x.png", {"align": "mtb", "save_aligned": "new"}, "2_x.png: would be the output and an aligned picture"),
         ("new/fused.png", {"align": "mtb", "save_aligned": "."}, "2_x.png: is one of the pictures to fuse"),
     ],

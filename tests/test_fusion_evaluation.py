@@ -361,6 +361,32 @@ def test_reports_tell_the_same(classical):
     assert set(values) <= set(page.text.split())
 
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SEEN = """<script>addEventListener("load", () => { document.title = JSON.stringify({
+  pictures: [...document.images].map(image => [image.naturalWidth, image.width]),
+  wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  bars: [...document.querySelectorAll(".fill")].map(bar => bar.offsetWidth),
+  tables: [...document.querySelectorAll("table")].map(table => table.offsetHeight),
+}) })</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("width", [1500, 600])
+def test_report_in_a_browser(classical, tmp_path, width):
+    """Every picture is decoded and shown, nothing but tables is wider than the window, bars and tables have a size."""
+    output, found = classical
+    (tmp_path / "report.html").write_text((output / "report.html").read_text() + SEEN)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000", f"--user-data-dir={tmp_path}/user"]
+    command = [CHROMIUM, *flags, "--dump-dom", (tmp_path / "report.html").as_uri()]
+    page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    seen = json.loads(html.unescape(page.split("<title>")[1].split("</title>")[0]))
+    assert len(seen["pictures"]) == (3 + 2) + 2 * 3
+    assert all(natural > 0 and 0 < shown <= natural for natural, shown in seen["pictures"])
+    assert seen["wide"] == 0
+    assert max(seen["bars"]) > 50 and min(seen["tables"]) > 50
+
+
 def test_thumbnails_are_small_and_of_the_right_colours():
     red = np.zeros((300, 900, 3), np.uint8)
     red[..., 0] = 200

@@ -14,6 +14,8 @@ DIRECTED = {  # libraries that only some rooms may import; what is not named her
     "cv2",
     "skimage",
     "torch",
+    "grpc",
+    "tensorflow_serving",
 }
 
 # room -> (our modules that it may import, directed libraries that it may import, the same inside functions only)
@@ -25,7 +27,12 @@ TABLE = {
     "hdr_tf.image": ({"hdr_tf.image"}, IMAGING, set()),
     "hdr_tf.cli": (set(), set(), set()),
     "hdr_tf.weights": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
-    "hdr_tf.training": ({"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights"}, {"keras"}, {"tensorflow"}),
+    "hdr_tf.training": (
+        {"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights", "hdr_tf.workers"},
+        {"keras"},
+        {"tensorflow"},
+    ),
+    "hdr_tf.workers": (set(), {"keras"}, {"tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
     "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
     "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
@@ -37,11 +44,13 @@ TABLE = {
         {"keras", "tensorflow", "tf_agents"} | IMAGING,
         set(),
     ),
+    "hdr_tf.folders": ({"hdr_tf.cli", "hdr_tf.image.files"}, set(), set()),
     "hdr_tf.fusing": (
-        {"hdr_tf.editor", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
+        {"hdr_tf.editor", "hdr_tf.folders", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
         {"keras", "tensorflow", "cv2"},
         set(),
     ),
+    "hdr_tf.beam": ({"hdr_tf.fusing", "hdr_tf.image"}, set(), set()),
     "hdr_tf.benchmarking": (
         {
             *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.training"),
@@ -51,7 +60,7 @@ TABLE = {
         set(),
     ),
     "hdr_tf.reconstruction": (
-        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.selfhdr", "hdr_tf.weights"},
+        {"hdr_tf.folders", "hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.selfhdr", "hdr_tf.weights"},
         {"keras", "tensorflow"},
         set(),
     ),
@@ -68,10 +77,13 @@ TABLE = {
         set(),
     ),
     "hdr_tf.serving": (
-        {"hdr_tf.editor", "hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
-        {"keras", "tensorflow"},
-        set(),
+        {"hdr_tf.editor", "hdr_tf.encoded", "hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image"},
+        {"keras", "tensorflow", "cv2"},
+        {"tensorflow_serving"},
     ),
+    "hdr_tf.encoded": ({"hdr_tf.color_ops", "hdr_tf.fusing"}, {"keras", "tensorflow"}, set()),
+    "hdr_tf.color_ops": ({"hdr_tf.image.color"}, {"tensorflow"}, set()),
+    "hdr_tf.client": (set(), {"cv2"}, {"tensorflow", "tensorflow_serving", "grpc"}),
     "hdr_tf": ({"hdr_tf.fusing"}, set(), set()),
     "tfrecords": ({"tfrecords", "hdr_tf.image"}, {"tensorflow"}, set()),
     "train": ({"hdr_tf", "tfrecords"}, {"keras", "tensorflow"}, set()),

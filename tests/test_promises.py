@@ -415,7 +415,7 @@ def test_9_tiles_equal_the_whole(tile, halo):
     pictures = np.random.default_rng(0).random((2, 37, 53, 3), np.float32)
 
     def mean(seen):  # of 9 x 9 pixels, fewer at the borders
-        ones = np.ones(seen.shape[1:3], np.float32)
+        ones = np.ones(seen[0].shape[:2], np.float32)
         total = [cv2.boxFilter(x, -1, (9, 9), normalize=False, borderType=cv2.BORDER_CONSTANT) for x in (*seen, ones)]
         return (total[0] + total[1]) / total[2][..., None]
 

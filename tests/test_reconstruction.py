@@ -2,12 +2,14 @@
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
+import stand_in_server
 import tensorflow as tf
 from PIL import Image
 
-from hdr_tf import models, reconstruction, serving, weights
+from hdr_tf import client, models, reconstruction, serving, weights
 from hdr_tf.image import files, scenes, tone
 from hdr_tf.models import esbn as esbn_networks
 from tools import align_scenes, fuse
@@ -105,6 +107,34 @@ def test_tiles_equal_the_whole(esbn, monkeypatch):
     monkeypatch.setattr(reconstruction, "TILE", 96)
     whole = esbn.merge(ldr, (1, 4, 16))
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)  # sums in another order; a halo too small shows in 1e-3
+
+
+def test_alignment_in_tiles_equals_the_whole(esbn, monkeypatch):
+    ldr = _pictures(19, 413) / np.float32(65535)
+    whole = esbn.align("low", ldr[0], ldr[1], 1, 4)
+    monkeypatch.setattr(reconstruction, "ALIGN_WHOLE", 0)
+    monkeypatch.setattr(reconstruction, "ALIGN_TILE", 16)
+    np.testing.assert_allclose(esbn.align("low", ldr[0], ldr[1], 1, 4), whole, rtol=0, atol=1e-6)  # sums in another order
+    monkeypatch.setattr(reconstruction, "ALIGN_HALO", 16)
+    assert np.abs(esbn.align("low", ldr[0], ldr[1], 1, 4) - whole).max() > 1e-5
+
+
+def test_alignment_sees_as_far_as_its_halo(monkeypatch):
+    """Where kernels and pictures are positive, the gradient of eight columns of the result is 0 but for what they see."""
+    monkeypatch.setattr(esbn_networks, "BLOCKS", 9)
+    network = models.build("esbn_align", filters=1)
+    for variable in network.weights:
+        if variable.name == "kernel":
+            variable.assign(tf.fill(variable.shape, 0.2))
+    network = keras.Model(network.input, network.get_layer("decoder_output").output)  # tanh has no gradient so far out
+    inputs = {name: tf.ones((1, 8, 440, 3)) for name in network.input}
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        columns = tf.reduce_sum(network(inputs)[:, :, 216:224])
+    for gradient in tape.gradient(columns, inputs).values():
+        seen = np.flatnonzero(gradient.numpy().any(axis=(0, 1, 3)))
+        far = max(216 - seen.min(), seen.max() - 223)
+        assert reconstruction.ALIGN_HALO - 16 < far <= reconstruction.ALIGN_HALO
 
 
 def test_sizes_share_a_trace(esbn):
@@ -302,7 +332,7 @@ def test_brackets(folder, tmp_path, capsys):
     told = capsys.readouterr()
     assert "error: night: " in told.err and "EXIF tells none" in told.err
     assert told.out.endswith(f"1 of 2 brackets fused into {tmp_path / 'fused'}\n")
-    assert sorted(path.name for path in (tmp_path / "fused").iterdir()) == ["church.exr", "church_preview.png"]
+    assert sorted(path.name for path in (tmp_path / "fused").iterdir()) == ["church.exr", "church_preview.png", "summary.json"]
     with pytest.raises(ValueError, match="lies among the brackets"):
         fuse.main(fuse.Config(output=str(tmp_path / "brackets" / "fused"), **config))
 
@@ -338,8 +368,8 @@ def test_align_scenes(esbn, folder, tmp_path, capsys):
 
 
 def test_export(esbn, folder, tmp_path):
-    serving.export("esbn", tmp_path / "saved", folder)
-    serve = tf.saved_model.load(str(tmp_path / "saved")).signatures[serving.SIGNATURE]
+    serving.export("esbn", tmp_path / "esbn", folder)
+    serve = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures[serving.SIGNATURE]
     for size in ((21, 30), (8, 9)):
         pictures = _pictures(*size) / np.float32(65535)
         inputs = {f"ldr_{side}": picture[None] for side, picture in zip(("low", "mid", "high"), pictures, strict=True)}
@@ -351,4 +381,22 @@ def test_export(esbn, folder, tmp_path):
             np.testing.assert_allclose(found[name][0], expected, rtol=0, atol=1e-6, err_msg=name)  # another compilation
     with pytest.raises(ValueError, match="esbn takes exactly 3 exposures, found 2"):
         serving.export("esbn", tmp_path / "other", folder, exposures=2)
-    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["esbn", "models.config"]
+
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, picture in zip(paths, _pictures(), strict=True):
+        files.write_picture(path, picture)
+    stops = (1, 3, 5)  # the shortest exposure is 2
+    expected = reconstruction.fuse_radiance(paths, tmp_path / "expected.exr", stops, esbn)
+    with stand_in_server.serving(tmp_path) as (address, _):
+        found = reconstruction.fuse_radiance(paths, tmp_path / "found.exr", stops, client.Client(address, "esbn"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    signature = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures[serving.ENCODED]
+    names = ("ldr_low", "ldr_mid", "ldr_high")
+    contents = {name: tf.constant([path.read_bytes()]) for name, path in zip(names, paths, strict=True)}
+    found = signature(**contents, exposures=tf.constant([[2.0, 8.0, 32.0]]))
+    np.testing.assert_allclose(tf.io.parse_tensor(found["hdr_bytes"][0], tf.float32), expected, rtol=0, atol=1e-6)
+    preview = tf.io.decode_png(found["preview_bytes"][0]).numpy().astype(int)
+    assert np.abs(preview - files.read_picture(tmp_path / "expected_preview.png").pixels).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="exposures: expected them above 0 and increasing"):
+        signature(**contents, exposures=tf.constant([[2.0, 8.0, 8.0]]))

@@ -5,13 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hdr_tf import fusing
 from hdr_tf.image import files
 from hdr_tf.models import build
 from hdr_tf.weights import load_weights, save_weights
-from tools import benchmark, convert_checkpoint, export, fuse, make_tfrecord
+from tools import benchmark, convert_checkpoint, fuse, make_tfrecord
 from train import pyramid as train_pyramid
 
 
@@ -77,43 +76,8 @@ def test_fuse_brackets(bracket, weights, tmp_path, capsys):
     (tmp_path / "brackets" / ".hidden").mkdir()
     output = tmp_path / "fused"
     assert fuse.main(fuse.Config(brackets=str(tmp_path / "brackets"), output=str(output), weights=weights)) == 0
-    assert sorted(path.name for path in output.iterdir()) == ["church.png", "night.png"]
+    assert sorted(path.name for path in output.iterdir()) == ["church.png", "night.png", "summary.json"]
     assert capsys.readouterr().out.splitlines()[-1] == f"2 of 2 brackets fused into {output}"
-
-
-@pytest.mark.parametrize("model", list(fusing.SYSTEMS))
-def test_export(model, tmp_path, capsys):
-    keras.utils.set_random_seed(1)
-    exposures = 3
-    weights = tmp_path / "random.weights.h5"
-    save_weights(build(model), weights)
-    output = tmp_path / "made" / "exported"
-    export.main(export.Config(model=model, weights=str(weights), exposures=exposures, output=str(output)))
-    assert str(output) in capsys.readouterr().out
-    assert [path.name for path in output.parent.iterdir()] == ["exported"]
-
-    served = tf.saved_model.load(output).signatures["serving_default"]
-    network = fusing.load_network(model, weights, **fusing.SYSTEMS[model].arguments(exposures, 1024, 1024))
-    rng = np.random.default_rng(0)
-    for height, width in ((24, 32), (37, 53)):  # neither is the size that the export was traced with: it has none
-        pictures = {x.name: rng.random((2, height, width, x.shape[-1]), np.float32) for x in network.inputs}
-        expected = keras.ops.convert_to_numpy(network(pictures)["fused"])
-        found = served(**{name: tf.constant(picture) for name, picture in pictures.items()})["fused"].numpy()
-        # The same operations, but float32 sums of a compiled graph may be taken in another order.
-        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def test_export_refuses_what_exists(tmp_path):
-    with pytest.raises(ValueError, match="expected a folder that is not there yet"):
-        export.main(export.Config(output=str(tmp_path)))
-    (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(ValueError, match="link: expected a folder that is not there yet"):
-        export.main(export.Config(output=str(tmp_path / "link")))
-
-
-def test_export_refuses_one_exposure(tmp_path):
-    with pytest.raises(ValueError, match="expected at least 2 pictures to fuse, found 1"):
-        export.main(export.Config(model="hyperp_mb", exposures=1, output=str(tmp_path / "exported")))
 
 
 def test_records_and_training(tmp_path, capsys, monkeypatch):
@@ -203,6 +167,17 @@ def test_benchmark_of_reconstruction(tmp_path, capsys):
     (row,) = rows_of(tmp_path, what="reconstruction", height=24, width=32, align_filters=4, filters=4, rounds=1)
     assert row["size"] == [24, 32] and 0 < row["seconds"] < row["first_s"] and row["peak_mb"] >= 0
     assert "32 x 24" in capsys.readouterr().out
+
+
+def test_benchmark_of_large_pictures(tmp_path):
+    (row,) = rows_of(tmp_path, what="large", model="densefuse_gray", height=1032, width=1040)
+    assert row["size"] == [1032, 1040] and row["seconds"] > 0 and row["peak_mb"] > 0
+
+
+def test_benchmark_of_a_folder(tmp_path):
+    (row,) = rows_of(tmp_path, what="folder", height=24, width=32, scenes=2)
+    assert (row["model"], row["count"]) == ("pyramid", 2)
+    assert row["gain"] == pytest.approx(row["single_s"] / row["folder_s"]) and row["peak_mb"] >= 0
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_brackets_and_aligned_pictures(folder, tmp_path, capsys):
     config["save_aligned"] = str(tmp_path / "aligned")
     assert fuse.main(fuse.Config(model="fshdr", **config)) == 1
     assert "error: empty: " in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["church.exr", "church_preview.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["church.exr", "church_preview.png", "summary.json"]
     assert sorted(path.name for path in (tmp_path / "aligned/church").iterdir()) == ["1_a.png", "2_b.png", "3_c.png"]
 
 
@@ -196,7 +196,7 @@ def test_flat_pictures_are_told(tmp_path, caplog):
 @pytest.mark.parametrize("name", ["fshdr", "hdr_transformer"])
 def test_export(networks, folder, tmp_path, name):
     export.main(export.Config(str(tmp_path / "saved"), name, str(folder / f"{name}.weights.h5")))
-    serve = tf.saved_model.load(str(tmp_path / "saved")).signatures[serving.SIGNATURE]
+    serve = tf.saved_model.load(str(tmp_path / "saved" / "1")).signatures[serving.SIGNATURE]
     for size in ((21, 30), (16, 9)):
         ldr = np.random.default_rng(0).random((3, *size, 3), np.float32)
         inputs = {f"ldr_{side}": tf.constant(np.stack([x, x[::-1]])) for side, x in zip(blocks.SIDES, ldr, strict=True)}

@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import json
 import pathlib
+import re
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -118,6 +120,28 @@ def test_checkpoints_may_be_rarer_than_samples(config, tmp_path):
 def test_checkpoints_fall_on_samples(config, steps):
     with pytest.raises(ValueError, match=f"--checkpoint_every to be a multiple of --log_every, found {steps} and 5"):
         training.prepare(dataclasses.replace(config, checkpoint_every=steps))
+
+
+@pytest.mark.parametrize("told", [None, "", "worker 0", "[]", '{"task": 0}', '{"cluster": {"worker": ["a:1"]}}'])
+def test_workers_are_told_which_they_are(config, told, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if told is not None:
+        monkeypatch.setenv("TF_CONFIG", told)
+    with pytest.raises(ValueError, match=f"--strategy=multi_worker: expected TF_CONFIG .*, found {re.escape(told or '')}"):
+        training.prepare(dataclasses.replace(config, strategy="multi_worker"))
+
+
+def test_waiting_for_data_is_told(monkeypatch, caplog):
+    model = types.SimpleNamespace(make_train_function=lambda: None, train_function=next)
+    clock, logs = training._clock(model), {}
+    clock.set_params({"steps": 1})
+    times = iter([0, 0, 3, 4])  # the epoch begins, the batch is asked for, it comes, the epoch ends
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
+    clock.on_epoch_begin(0)
+    model.train_function(iter(["batch"]))
+    clock.on_epoch_end(0, logs)
+    assert logs == {"steps_per_second": 0.25, "input_share": 0.75}
+    assert "75 % of the time went into waiting for data" in caplog.text
 
 
 def test_several_accelerators_need_a_model_made_for_them(config):

@@ -435,4 +435,4 @@ def test_missing_and_misnamed_weights(tmp_path):
 
 
 def test_some_networks_come_without_weights():
-    assert weights.pretrained("deepfuse_official") is None
+    assert weights.pretrained("deepfuse_sunnerli") is None

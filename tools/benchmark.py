@@ -5,10 +5,13 @@
     python tools/benchmark.py --what=records --hdr_dir=DIR[,DIR]
     python tools/benchmark.py --what=training --filters=16 --patch=128 --batch=4
     python tools/benchmark.py --what=reconstruction --align_filters=16 --filters=16
+    python tools/benchmark.py --what=large --model=pyramid,hyperp_mb
+    python tools/benchmark.py --what=folder --scenes=20
 
 fusion: every system beside OpenCV's Mertens fusion. records: ESBN's scenes written and read, beside the records of its own
 program. training: steps a second of its networks, with the time of the input apart. reconstruction: radiance from three
-exposures. hdr_tf/benchmarking.py says what exactly is measured.
+exposures. large: two files of 24 megapixels. folder: brackets as a folder, where reading, fusing and writing overlap, and one
+after another. hdr_tf/benchmarking.py says what exactly is measured.
 """
 
 import dataclasses
@@ -29,24 +32,24 @@ from hdr_tf.image import files
 class Config:
     """What to measure."""
 
-    what: Literal["fusion", "records", "training", "reconstruction"] = "fusion"
+    what: Literal["fusion", "records", "training", "reconstruction", "large", "folder"] = "fusion"
     """see above"""
     model: str = ""
-    """names with commas between them; all by default (fusion, training)"""
+    """names with commas between them; all by default, of folder the first (fusion, training, large, folder)"""
     size: int = 1024
     """height and width of the pictures in pixels (fusion)"""
     rounds: int = 0
     """how often each is done; by default 15 fusions, 100 batches read, 15 steps, 3 reconstructions"""
     output: str | None = None
     """a JSON file"""
-    height: int = 1000
-    """of a scene in pixels (records, reconstruction)"""
-    width: int = 1500
-    """of a scene in pixels (records, reconstruction)"""
+    height: int = 0
+    """of a scene in pixels; by default 1000, of large 4000, of folder 2000 (records, reconstruction, large, folder)"""
+    width: int = 0
+    """of a scene in pixels; by default 1500, of large 6000, of folder 3000 (records, reconstruction, large, folder)"""
     hdr_dir: str = ""
     """folders of .exr and .hdr files to make scenes of, with commas between them; sample photographs by default (records)"""
     scenes: int = 4
-    """how many are written (records)"""
+    """how many are written (records, folder)"""
     patches: int = 100
     """how many are written in the way of the original program, 4.1 MB each (records)"""
     workers: int = 0
@@ -95,9 +98,27 @@ COLUMNS = {
         ("seconds", "s", ".1f"),
         ("peak_mb", "peak MB", ".0f"),
     ),
+    "large": (
+        ("model", "model", ""),
+        ("seconds", "s", ".1f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
+    "folder": (
+        ("model", "model", ""),
+        ("single_s", "s/bracket singly", ".2f"),
+        ("folder_s", "s/bracket", ".2f"),
+        ("gain", "gain", ".2f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
 }
-MODELS = {"fusion": (benchmarking.MERTENS, *fusing.SYSTEMS), "training": ("esbn_align", "esbn_fusion")}
-ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3}
+MODELS = {
+    "fusion": (benchmarking.MERTENS, *fusing.SYSTEMS),
+    "training": ("esbn_align", "esbn_fusion"),
+    "large": fusing.MODELS,
+    "folder": fusing.MODELS[:1],
+}
+SIZES = {"large": (4000, 6000), "folder": (2000, 3000)}  # height and width
+ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3, "large": 1, "folder": 1}
 
 
 def main(config: Config) -> None:
@@ -105,20 +126,26 @@ def main(config: Config) -> None:
     if config.output:
         pathlib.Path(config.output).parent.mkdir(parents=True, exist_ok=True)  # to fail before the work, not after it
     names = cli.words(config.model) or MODELS.get(config.what, ())
-    rounds, size = config.rounds or ROUNDS[config.what], (config.height, config.width)
+    rounds, size = config.rounds or ROUNDS[config.what], _size(config)
     if config.what == "fusion":
         title = f"two exposures of {config.size} x {config.size}"
         rows = [benchmarking.measure(name, config.size, rounds) for name in names]
     elif config.what == "records":
-        title = f"{config.scenes} scenes of {config.width} x {config.height}, patches of {config.patch}"
+        title = f"{config.scenes} scenes of {size[1]} x {size[0]}, patches of {config.patch}"
         folders = cli.words(config.hdr_dir)
         numbers = (config.scenes, config.patch, config.patches, rounds, config.workers)
         rows = [benchmarking.measure_records(folders, size, *numbers)]
     elif config.what == "training":
         title = f"{config.filters} filters, batches of {config.batch} patches of {config.patch}"
         rows = [benchmarking.measure_training(name, config.filters, config.batch, config.patch, rounds) for name in names]
+    elif config.what == "large":
+        title = f"two exposures of {size[1]} x {size[0]}, 8 bit"
+        rows = [benchmarking.measure_large(name, size) for name in names]
+    elif config.what == "folder":
+        title = f"{config.scenes} brackets of two exposures of {size[1]} x {size[0]}, 8 bit"
+        rows = [benchmarking.measure_folder(name, size, config.scenes) for name in names]
     else:
-        title = f"three exposures of {config.width} x {config.height}"
+        title = f"three exposures of {size[1]} x {size[0]}"
         rows = [benchmarking.measure_reconstruction(size, config.align_filters, config.filters, rounds)]
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     table = rich.table.Table(title=f"{title}, {machine}")
@@ -132,15 +159,22 @@ def main(config: Config) -> None:
             temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
+def _size(config):
+    height, width = SIZES.get(config.what, (1000, 1500))
+    return config.height or height, config.width or width
+
+
 def _check(config):
     for name in cli.words(config.model):
         if config.what not in MODELS:
             raise ValueError(f"--model: --what={config.what} has none to choose from")
         if config.what == "fusion" and name != benchmarking.MERTENS:
             fusing.check_model(name, None, 2)
+        if config.what in ("large", "folder"):
+            fusing.check_model(name, None, 2)
         if config.what == "training" and name not in MODELS["training"]:
             raise ValueError(f"unknown model {name!r}: known are {', '.join(MODELS['training'])}")
-    if min(config.size, config.height, config.width) < 16 or config.rounds < 0:
+    if min(config.size, *_size(config)) < 16 or config.rounds < 0:
         found = f"{config.size}, {config.width} x {config.height} and {config.rounds}"
         raise ValueError(f"expected sizes of at least 16 and rounds of 0 or more, found {found}")
     for flag in ("scenes", "patches", "batch", "filters", "align_filters"):

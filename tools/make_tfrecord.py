@@ -77,6 +77,8 @@ class Config:
     shards: int = 8
     # Number of processes; 0 for one per CPU.
     workers: int = 0
+    # Options of Apache Beam, to work on many machines (hdr_tf/beam.py).
+    beam: str = ""
     # Complete the set that a killed run left; false refuses a folder with records.
     resume: bool = True
 
@@ -88,6 +90,10 @@ def main(config: Config) -> None:
         raise ValueError(f"unknown kind {config.kind!r}: known are {', '.join(kinds)}")
     if not config.output:
         raise ValueError("--output: expected a folder to write to, found nothing")
+    if config.beam:
+        from hdr_tf.beam import Cluster
+
+        config = dataclasses.replace(config, workers=Cluster(config.beam, pathlib.Path(config.output)))
     manifest, left_out = kinds[config.kind](config)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)

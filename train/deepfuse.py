@@ -81,14 +81,15 @@ def main(config: Config) -> None:
         return {"loss": losses.sunnerli(batch["under"], batch["over"], outputs["fused"])[0]}
 
     name = f"deepfuse_{config.form}"
-    network = build(name)
-    if config.weights:
-        weights.load_weights(network, config.weights)
-    model = training.trainer(network, {"official": official, "sunnerli": sunnerli}[config.form])
-    optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
-    model.compile(optimizer, jit_compile=config.jit)
     first = next(iter(data(0)))
-    model.build({key: batch.shape for key, batch in first.items()})
+    with training.scope(config):
+        network = build(name)
+        if config.weights:
+            weights.load_weights(network, config.weights)
+        model = training.trainer(network, {"official": official, "sunnerli": sunnerli}[config.form])
+        optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
+        model.compile(optimizer, jit_compile=config.jit)
+        model.build({key: batch.shape for key, batch in first.items()})
 
     def sample():
         """Under, over and fused, of sunnerli also the target; a row for each of up to four pairs."""

@@ -61,9 +61,10 @@ def main(config: Config) -> None:
         return {"loss": pixel + config.ssim_weight * ssim, "pixel": pixel, "ssim": ssim}
 
     first = next(iter(data(0)))
-    network = training.living(lambda: autoencoder(channels), first)
-    model = training.compiled(network, loss, ["pixel", "ssim"], config)
-    model.build({"picture": first["picture"].shape})
+    with training.scope(config):
+        network = training.living(lambda: autoencoder(channels), first)
+        model = training.compiled(network, loss, ["pixel", "ssim"], config)
+        model.build({"picture": first["picture"].shape})
 
     def sample():
         """A picture and what comes back; a row for each of up to four."""

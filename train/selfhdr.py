@@ -102,11 +102,12 @@ def main(config: Config) -> int | None:
 
     first = next(iter(data(0)))
     loss, terms = objective(config)
-    network = build(config)
-    trainer = training.trainer(network, loss, terms)
     rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, config.halve_every, 0.5, staircase=True)
-    trainer.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
-    trainer.build({name: array.shape for name, array in first.items()})
+    with training.scope(config):
+        network = build(config)
+        trainer = training.trainer(network, loss, terms)
+        trainer.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
+        trainer.build({name: array.shape for name, array in first.items()})
 
     def sample():
         """Low, middle and high above the label, the result and, if there is one, the structure label, else the label again."""

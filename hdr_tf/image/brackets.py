@@ -6,6 +6,9 @@
       cave_A.png  cave_B.png               two loose pictures
       T0001.JPG                            a loose picture that holds two exposures as its halves
 
+Photographs as a camera leaves them, hundreds in one folder, are another matter (`group_photographs`): what was taken within a
+few seconds, by one camera and with different exposures, is a bracket.
+
 _A and _B, either of which may be the darker, are the names of the MEFB benchmark (xingchenzhang/MEFB 82014f4), whose folders
 hold the same photographs a second time under other names. Capitals do not count in them.
 
@@ -19,8 +22,10 @@ What is not so is refused: a picture alone, halves that moved, a side of an odd 
 """
 
 import dataclasses
+import math
 import os
 import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -28,6 +33,9 @@ import numpy as np
 from hdr_tf.image import color, files
 
 _SIDE, _SHIFT, _PEAK = 256, 2.0, 0.2
+
+GAP = 4.0  # seconds from the end of one exposure to the beginning of the next of a bracket
+STEP = 0.25  # stops between two exposures of a bracket: cameras have steps of a third and more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,47 @@ def find_brackets(folder: str | os.PathLike) -> tuple[list[Bracket], list[str]]:
             lines[0] if lines else f"{folder}: expected scenes (folders of exposures, or pairs X_A, X_B), found none"
         )
     return list(brackets.values()), lines
+
+
+def group_photographs(paths: Sequence[pathlib.Path]) -> tuple[list[Bracket], list[pathlib.Path]]:
+    """Groups photographs into brackets by what EXIF tells of time and exposure; their pixels are not read.
+
+    In the order in which they were taken, a photograph begins a new bracket if it was taken more than `GAP` seconds after the
+    one before it ended (to which as much again is granted as that took, for the camera's dark frame), if an exposure less than
+    `STEP` stops from its own is in the bracket already, or if camera, size or orientation differ.
+
+    Args:
+        paths: JPEG, PNG or TIFF files.
+
+    Returns:
+        The brackets in the order in which they were taken, each named as its first file without the ending; and the files that
+        are in none: those alone, without EXIF, or unreadable.
+    """
+    captures, alone = [], []
+    for path in paths:
+        try:
+            capture = files.read_capture(path)
+        except (ValueError, OSError):
+            capture = None
+        if capture is None or capture.time is None or capture.exposure is None:
+            alone.append(path)
+        else:
+            captures.append(capture)
+    groups = []
+    for capture in sorted(captures, key=lambda capture: (capture.time, capture.path.name)):
+        if groups and _belongs(capture, groups[-1]):
+            groups[-1].append(capture)
+        else:
+            groups.append([capture])
+    alone += [group[0].path for group in groups if len(group) == 1]
+    paths = [tuple(capture.path for capture in group) for group in groups if len(group) > 1]
+    return [Bracket(bracket[0].stem, bracket) for bracket in paths], sorted(alone)
+
+
+def _belongs(capture, group):
+    last = group[-1]
+    apart = min(abs(math.log2(capture.exposure / other.exposure)) for other in group)
+    return capture.kind == last.kind and apart >= STEP and capture.time - last.time <= GAP + 2 * last.seconds
 
 
 def read_bracket(bracket: Bracket, max_pixels: int = files.MAX_PIXELS) -> list[files.Picture]:

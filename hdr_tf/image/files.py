@@ -7,15 +7,19 @@ Which library decodes what was chosen by trying: Pillow reads everything of 8 bi
 8 bit; OpenCV reads 16-bit PNG and TIFF exactly, but silently garbles planar 16-bit TIFF and does not invert
 white-is-zero ones (both are refused here), and refuses OpenEXR's DWA compression. OpenEXR's `File` survives damaged
 files once the size is checked (a false one made it allocate until it was killed); its older `InputFile` crashes on some.
-Pixel values are those of the file: no colour profile, no gamma is applied.
+Pixel values are those of the file: no colour profile, no gamma is applied. EXIF and profile go along as `Picture.carried`.
+
+A camera's RAW file (known by its ending, for most look like TIFF) is developed by LibRaw: black level, the camera's white
+balance, interpolation (AHD), sRGB of 16 bit. What LibRaw would do by each picture's content is switched off, for a bracket has
+to keep its brightness: the gain that brings one pixel in a hundred to white, and the white level from the brightest pixel.
 """
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import io
 import logging
-import math
 import os
 import pathlib
 import re
@@ -31,11 +35,16 @@ import cv2
 import numpy as np
 import OpenEXR
 import tifffile
+from absl import logging as absl_logging
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from hdr_tf.image import metadata
 
 MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
+RADIANCE_SUFFIXES = (".exr", ".hdr")
+RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
 
 # Deflate's best is 1032 bytes out of one, in 1-bit PNG 8256 pixels; a constant EXR reached 2000 pixels a byte (DWAB).
 _PIXELS_PER_BYTE = 10_000
@@ -75,10 +84,27 @@ class Picture:
     """time * ISO/100 / f-number**2, in seconds at ISO 100 and f/1; None where EXIF does not tell the time"""
     notes: tuple[str, ...] = ()
     """what was dropped on reading"""
+    carried: metadata.Metadata = metadata.NOTHING
+    """EXIF and colour profile"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Capture:
+    """When and how a photograph was taken, as its header tells."""
+
+    path: pathlib.Path
+    time: float | None
+    """seconds since an epoch of no meaning, by the camera's clock; None where EXIF does not tell"""
+    seconds: float
+    """exposure time, 0 where EXIF does not tell"""
+    exposure: float | None
+    """as of `Picture`"""
+    kind: tuple
+    """what all exposures of a scene share: camera, size and orientation"""
 
 
 def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page).
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
 
     Args:
         path: the file.
@@ -90,6 +116,9 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
     """
     path = pathlib.Path(path)
     kind = _kind(path)
+    if kind == "RAW":
+        with _decoding(path, kind):
+            return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
     with path.open("rb") as file, _decoding(path, kind):
@@ -97,23 +126,47 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
         file.seek(0)
         image = _PILLOW[kind](file)
         pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
-        try:
-            exif = image.getexif()
-            orientation, exposure = exif.get(ExifTags.Base.Orientation), _exposure(exif.get_ifd(ExifTags.IFD.Exif))
-        except Exception:  # damaged EXIF raises anything, and is no reason to lose the picture
-            orientation, exposure, notes = None, None, [*notes, "EXIF is damaged: ignored"]
+        orientation, exposure, carried, damaged = metadata.read(image)
     if kind != "TIFF":  # Pillow and OpenCV turn a TIFF themselves
         pixels = _upright(pixels, orientation)
-    return Picture(path, np.ascontiguousarray(pixels), exposure, tuple(notes))
+    return Picture(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), carried)
 
 
-def write_picture(path: str | os.PathLike, pixels: np.ndarray, quality: int = 95) -> None:
+def read_capture(path: str | os.PathLike) -> Capture:
+    """Reads the header of a JPEG, PNG or TIFF file, no pixels; raises as `read_picture`."""
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind not in _PILLOW:
+        found = "a RAW file: put those of each bracket into a folder of their own" if kind == "RAW" else f"radiance ({kind})"
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found {found}")
+    with path.open("rb") as file, _decoding(path, kind):
+        image = _PILLOW[kind](file)
+        try:
+            exif = image.getexif()
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+            date = f"{details[ExifTags.Base.DateTimeOriginal]}".strip("\0 ")
+            fraction = f"{details.get(ExifTags.Base.SubsecTimeOriginal, 0)}".strip("\0 ")
+            # As if in UTC: the camera's clock, whatever it shows, goes on evenly.
+            time = datetime.datetime.strptime(f"{date}+0000", "%Y:%m:%d %H:%M:%S%z").timestamp() + float(f"0.{fraction or 0}")
+            exposure = metadata.exposure(details)
+            seconds = 0.0 if exposure is None else float(details[ExifTags.Base.ExposureTime])
+            told = (exif.get(ExifTags.Base.Model), exif.get(ExifTags.Base.Orientation))
+        except Exception:  # damaged EXIF raises anything
+            time, seconds, exposure, told = None, 0.0, None, (None, None)
+        return Capture(path, time, seconds, exposure, (*told, image.size))
+
+
+def write_picture(
+    path: str | os.PathLike, pixels: np.ndarray, quality: int = 95, carried: metadata.Metadata = metadata.NOTHING
+) -> None:
     """Writes a picture as PNG, TIFF (LZW) or JPEG, by the name's ending; the file appears complete or not at all.
 
     Args:
         path: ends in one of `PICTURE_SUFFIXES`.
         pixels: [H, W, 3] RGB or [H, W], uint8 or uint16 (JPEG: uint8).
         quality: of a JPEG, 1 to 100.
+        carried: EXIF, fitted to the picture, and a colour profile. What the file cannot hold (a profile of three channels in a
+            gray picture, more than 64 KB in a JPEG) is left out, with a warning in the log.
 
     Raises:
         ValueError: an ending, array or quality other than that.
@@ -129,7 +182,7 @@ def write_picture(path: str | os.PathLike, pixels: np.ndarray, quality: int = 95
         raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
     if not 1 <= quality <= 100:
         raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
-    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [])
+    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], carried)
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -218,9 +271,11 @@ def is_gray(pixels: np.ndarray) -> bool:
 
 
 def list_pictures(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns the folder's JPEG, PNG and TIFF files by their endings, sorted by name, without hidden ones."""
-    paths = (path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
+    """Returns the folder's JPEG, PNG and TIFF files by their endings, sorted by name, without hidden ones. RAW files,
+    beside which cameras write JPEG files, count only if there is nothing else."""
+    paths = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES]
+    return pictures or [path for path in paths if path.suffix.lower() in RAW_SUFFIXES]
 
 
 @contextlib.contextmanager
@@ -284,6 +339,8 @@ def _kind(path):
         raise type(error)(f"{path}: expected a picture, cannot open it: {error.strerror}") from error
     if not head:
         raise ValueError(f"{path}: expected a picture, found an empty file")
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return "RAW"
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
@@ -402,6 +459,28 @@ def _opencv(path, dtype):
     return values
 
 
+def _read_raw(path, max_pixels):
+    try:
+        import rawpy
+    except ImportError as error:
+        raise ValueError(f"{path}: RAW files are read by rawpy, which is not installed: pip install 'hdr_tf[raw]'") from error
+    try:
+        with rawpy.imread(str(path)) as raw:
+            _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+            pixels = raw.postprocess(
+                use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
+            )
+            taken = raw.other
+    except rawpy.LibRawError as error:
+        raise _damaged(path, "RAW", error.args[0].decode()) from error
+    base = ExifTags.Base
+    tags = {base.ExposureTime: taken.shutter_speed, base.FNumber: taken.aperture, base.ISOSpeedRatings: taken.iso_speed}
+    exposure = metadata.exposure({tag: value for tag, value in tags.items() if value})
+    carried = metadata.read_raw(path)
+    notes = () if carried.exif else ("EXIF cannot be read, and is not carried",)
+    return Picture(path, np.ascontiguousarray(pixels), exposure, notes, carried)
+
+
 def _upright(pixels, orientation):
     """Turns a picture by EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
     if orientation in (5, 6, 7, 8):
@@ -411,21 +490,6 @@ def _upright(pixels, orientation):
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
-
-
-def _exposure(exif):
-    """Time * ISO/100 / f-number**2. Without aperture or ISO (old lenses, some scanners) all pictures are taken to share
-    them; zero or nonsense gives None."""
-    time = exif.get(ExifTags.Base.ExposureTime)
-    aperture = exif.get(ExifTags.Base.FNumber, 1)
-    iso = exif.get(ExifTags.Base.ISOSpeedRatings, 100)
-    try:
-        iso = iso[0] if isinstance(iso, tuple) else iso
-        exposure = float(time) * float(iso) / 100 / float(aperture) ** 2
-        sensible = min(float(time), float(iso), float(aperture)) > 0 and math.isfinite(exposure) and exposure > 0
-    except (TypeError, ValueError, ArithmeticError, IndexError):
-        return None
-    return exposure if sensible else None
 
 
 def _read_exr(path, max_pixels):
@@ -491,11 +555,25 @@ def _read_float(path):
     return np.dstack([values] * 3) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
-def _encode(path, pixels, parameters):
+def _encode(path, pixels, parameters, carried=metadata.NOTHING):
+    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
     with _quiet():
-        done, data = cv2.imencode(path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1], parameters)
+        given = metadata.fitted(carried, pixels.shape)
+        if suffix.startswith(".tif"):
+            done, data = cv2.imencode(suffix, bgr, parameters)
+            held, data = given, metadata.into_tiff(data.tobytes(), given) if done else None
+        else:
+            for held in (given, given._replace(icc=None), given._replace(exif=None), metadata.NOTHING):
+                chunks = {cv2.IMAGE_METADATA_EXIF: held.exif, cv2.IMAGE_METADATA_ICCP: held.icc}
+                chunks = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}
+                done, data = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
+                if done:  # it takes all or nothing
+                    break
     if not done:
         raise ValueError(f"{path}: {path.suffix} does not hold pictures as large as {_told(pixels)}")
+    for what, before, after in zip(("EXIF", "colour profile"), carried, held, strict=True):
+        if before and not after:
+            absl_logging.warning("%s: cannot hold the %s of %d bytes: left out", path, what, len(before))
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 

@@ -9,17 +9,21 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 
 
-def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | None = None) -> Iterator:
+def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | Callable | None = None) -> Iterator:
     """Yields `function(*job)` of every job, in any order; an error ends the whole, jobs not yet begun are dropped.
 
     Args:
         function: a function of a module, which other processes can import.
         jobs: arguments; they and the results must be picklable.
-        workers: processes; None or 0 for one per CPU, 1 stays in this one.
+        workers: processes; None or 0 for one per CPU, 1 stays in this one; or what does the jobs elsewhere, a function of these
+            two such as `hdr_tf.beam.Cluster`.
 
     Raises:
         OSError: a process was killed.
     """
+    if callable(workers):
+        yield from workers(function, jobs)
+        return
     if workers == 1:
         yield from (function(*job) for job in jobs)
         return

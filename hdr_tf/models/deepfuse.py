@@ -87,6 +87,13 @@ def deepfuse_official(exposures: int = 2) -> keras.Model:
     return keras.Model(inputs, {"fused": _stretch(branches[0])}, name="deepfuse_official")
 
 
+def in_parts(network: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts `deepfuse_official` before the minimum and maximum of the picture; each pixel before them sees 13 pixels far."""
+    raw = keras.Input((None, None, 1), name="raw")
+    before = keras.Model(network.input, {"raw": network.get_layer("conv6_activation").output})
+    return before, keras.Model({"raw": raw}, {"fused": _stretch(raw)})
+
+
 def deepfuse_sunnerli(exposures: int = 2) -> keras.Model:
     """Builds SunnerLi's network; arguments and errors as of `deepfuse_official`.
 

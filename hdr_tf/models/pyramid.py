@@ -24,6 +24,8 @@ weights sum to 1 and the boost vanishes where exposures agree; and no shape depe
 so that one set of weights serves every `pyramid(exposures, levels)`.
 """
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -77,27 +79,93 @@ def pyramid(
             return share.get_layer(name)
         return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="he_normal", name=name, **arguments)
 
-    inputs, pictures = blocks.picture_inputs([f"exposure_{i}" for i in range(1, exposures + 1)], 3)
-    gaussians = [_gaussian(x, levels) for x in pictures]
-    sizes = gaussians[0]  # of which the sizes are taken, level by level
-
+    inputs, pictures = _inputs(exposures)
+    gaussians = [_gaussian(x, QUARTER) for x in pictures]
     report = _stem(conv, pictures, filters, "stem")
+    maps, fused = _at_quarter(conv, report, [g[QUARTER] for g in gaussians], levels, filters)
+    return keras.Model(inputs, {"fused": _at_full_size(gaussians, maps, fused)}, name=name)
+
+
+def in_parts(network: keras.Model, levels: int) -> tuple[keras.Model, keras.Model, keras.Model]:
+    """Cuts a pyramid into three networks, of which the second alone sees the picture as a whole, at a quarter of its size.
+
+    Args:
+        network: as of `pyramid`.
+        levels: of it.
+
+    Returns:
+        Three models that together give what it gives, on sides rounded up and in float32:
+            {"exposure_1": [B, H, W, 3], ...} -> {"seen": [B, H / 4, W / 4, C]}, each pixel from 4 x 4 pixels;
+            {"seen"} -> {"decided": [B, H / 4, W / 4, D]};
+            {"exposure_1", ..., "decided"} -> {"fused": [B, H, W, 3]}, each pixel from those up to 5 pixels away.
+    """
+    exposures, width = len(network.input), network.get_layer("stem_conv2").filters
+    filters = 2 * width
+
+    def conv(filters, size, name, **arguments):
+        return network.get_layer(name)
+
+    inputs, pictures = _inputs(exposures)
+    quarters = [_gaussian(x, QUARTER)[QUARTER] for x in pictures]
+    look = keras.Model(inputs, {"seen": _joined(_stem(conv, pictures, filters, "stem") + quarters)})
+
+    seen = keras.Input((None, None, exposures * (width + 3)), name="seen")
+    parts = _cut(seen, [width] * exposures + [3] * exposures)
+    (finest, fine), fused = _at_quarter(conv, parts[:exposures], parts[exposures:], levels, filters)
+    decided = _joined([*finest, *fine, fused])
+    decide = keras.Model({"seen": seen}, {"decided": decided})
+
+    inputs, pictures = _inputs(exposures)
+    inputs["decided"] = keras.Input((None, None, decided.shape[-1]), name="decided")
+    *maps, fused = _cut(inputs["decided"], [1] * (2 * exposures - 1) + [3])
+    gaussians = [_gaussian(x, QUARTER) for x in pictures]
+    fused = _at_full_size(gaussians, (maps[: exposures - 1], maps[exposures - 1 :]), fused)
+    return look, decide, keras.Model(inputs, {"fused": fused})
+
+
+def _joined(parts):
+    return ops.concatenate(parts, axis=-1)
+
+
+def _cut(x, widths):
+    return ops.split(x, list(itertools.accumulate(widths))[:-1], axis=-1)
+
+
+def _inputs(exposures):
+    return blocks.picture_inputs([f"exposure_{i}" for i in range(1, exposures + 1)], 3)
+
+
+def _at_quarter(conv, report, quarters, levels, filters):
+    """What is done at a quarter of the size and below: the maps of levels 0 and 1, and the blend at level QUARTER."""
+    gaussians = [[None] * QUARTER + _gaussian(x, levels - QUARTER) for x in quarters]
+    sizes = gaussians[0]  # of which the sizes are taken, level by level
     context, context_level = _context(conv, report, levels, filters, "context")
-    weights = _fine_weights(conv, report, context, context_level, gaussians, filters // 2, "fine")
+    maps = _fine_maps(conv, report, context, context_level, quarters, sizes, filters // 2, "fine")
+    weights = [_to_level(maps[at], QUARTER, at, sizes) for at in range(QUARTER, FINE_LEVELS)]
     weights += _coarse_weights(conv, context, context_level, sizes, "coarse")
 
-    fused = _blend([g[levels] for g in gaussians], weights[levels])
-    for level in reversed(range(1, levels)):
-        details = [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
-        fused = _blend(details, weights[level]) + _up(fused, sizes[level])
+    fused = _blend([g[levels] for g in gaussians], weights[levels - QUARTER])
+    for level in reversed(range(QUARTER, levels)):
+        fused = _blend(_details(gaussians, level), weights[level - QUARTER]) + _up(fused, sizes[level])
+    return maps[:QUARTER], fused
+
+
+def _at_full_size(gaussians, maps, fused):
+    """Adds levels 1 and 0 to the blend at level QUARTER, with the maps of 0 and 1."""
+    sizes = gaussians[0]
+    weights = [_to_level(maps[at], QUARTER, at, sizes, repeat=3) for at in range(QUARTER)]
+    fused = _blend(_details(gaussians, 1), weights[1]) + _up(fused, sizes[1])
     fused = _drawn_into_range(fused, weights[1])
     # The finest weights are smooth, being enlarged four times, so that the detail of the blend is the blend of the details
     # but for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
     *others, last = (g[0] for g in gaussians)
     differences = [(picture - last) * weight for picture, weight in zip(others, weights[0], strict=True)]
     blend = keras.layers.Add(dtype="float32")([last, *differences])
-    fused = blend + _up(fused - _down(blend), blend)
-    return keras.Model(inputs, {"fused": fused}, name=name)
+    return blend + _up(fused - _down(blend), blend)
+
+
+def _details(gaussians, level):
+    return [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
 
 
 def _stem(conv, exposures, filters, name):
@@ -118,26 +186,23 @@ def _context(conv, report, levels, filters, name):
     return x, level
 
 
-def _fine_weights(conv, report, context, level, gaussians, filters, name):
-    """Weights of the levels below FINE_LEVELS: at each level a map for each exposure, boost included; at the finest one no
-    boost, and no map for the last exposure."""
-    sizes = gaussians[0]
+def _fine_maps(conv, report, context, level, quarters, sizes, filters, name):
+    """Weights of the levels below FINE_LEVELS, all at level QUARTER: for each a map for each exposure, boost included; of the
+    finest one no boost, and no map for the last exposure."""
     context = _against_mean(conv, context, filters, f"{name}_context", size=1)
     x = _against_mean(conv, report, filters, f"{name}_report")
     x = [ops.relu(a + b) for a, b in zip(x, _to_level(context, level, QUARTER, sizes), strict=True)]
     head = conv(2 * FINE_LEVELS - 1, 3, f"{name}_head")
     votes = [head(features) for features in x]  # channels: a logit for each level, a vote for the boost of each but the finest
 
-    quarter = [g[QUARTER] for g in gaussians]
-    spread = keras.layers.Maximum(dtype="float32")(quarter) - keras.layers.Minimum(dtype="float32")(quarter)
+    spread = keras.layers.Maximum(dtype="float32")(quarters) - keras.layers.Minimum(dtype="float32")(quarters)
     spread = ops.mean(spread, axis=-1, keepdims=True)
     boost = ops.sigmoid(keras.layers.Average(dtype="float32")([v[..., FINE_LEVELS:] for v in votes]) - 2)
     boost = 1 + spread / (spread + BOOST_SPREAD) * boost
     weights = _softmax([v[..., :FINE_LEVELS] for v in votes])
     maps = [[weight[..., :1] for weight in weights[:-1]]]
     boosted = [weight[..., 1:] * boost for weight in weights]
-    maps += [[weight[..., at : at + 1] for weight in boosted] for at in range(FINE_LEVELS - 1)]
-    return [_to_level(level_maps, QUARTER, at, sizes, repeat=3) for at, level_maps in enumerate(maps)]
+    return maps + [[weight[..., at : at + 1] for weight in boosted] for at in range(FINE_LEVELS - 1)]
 
 
 def _coarse_weights(conv, context, level, sizes, name):
@@ -231,7 +296,7 @@ class Upsample2x(keras.layers.Layer):
     def _kernel(self, channels):
         """[1, 3, C, 2 * C * repeat]: the left and the right pixel of a pair from the three around it."""
         taps = ops.convert_to_tensor([[0.25, 0.0], [0.75, 0.75], [0.0, 0.25]], self.compute_dtype)
-        copies = ops.repeat(ops.eye(channels, dtype=self.compute_dtype), self.repeat, axis=1)
+        copies = ops.repeat(ops.one_hot(ops.arange(channels), channels, dtype=self.compute_dtype), self.repeat, axis=1)
         kernel = ops.reshape(taps, (3, 1, 2, 1)) * ops.expand_dims(ops.expand_dims(copies, 1), 0)
         return ops.reshape(kernel, (1, 3, channels, 2 * channels * self.repeat))
 
