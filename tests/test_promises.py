@@ -163,6 +163,7 @@ def test_2_headers_that_lie_about_the_size_cost_no_memory(tmp_path, width, heigh
 # === 3: bad brackets ===
 
 
+@pytest.mark.slow
 def test_3_three_bad_brackets_of_twenty_leave_seventeen_as_they_are(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(20):
@@ -435,6 +436,7 @@ def bracket(kind, dtype=np.uint16):
     return (values * np.iinfo(dtype).max).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", fusing.MODELS)
 @pytest.mark.filterwarnings("error:invalid value", "error:divide by zero")  # as of a cast of what is not finite
 def test_10_any_bracket_gives_a_finite_picture(model, weights):
@@ -446,6 +448,7 @@ def test_10_any_bracket_gives_a_finite_picture(model, weights):
             np.testing.assert_allclose(fused, pictures[0, ..., 0], atol=np.iinfo(dtype).max // 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", reconstruction.MODELS)
 @pytest.mark.filterwarnings("error:invalid value", "error:divide by zero")
 def test_10_any_bracket_gives_finite_radiance(model):

@@ -295,6 +295,7 @@ def write_photographs(folder, dtype=np.uint8):
     return sorted(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_client(dtype, server, tmp_path, capsys):
     paths = write_photographs(tmp_path / "brackets" / "church", dtype)
