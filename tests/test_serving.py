@@ -227,6 +227,7 @@ def _cmyk():
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
@@ -319,6 +320,7 @@ def test_documented_request(server, tmp_path, monkeypatch):
     assert_within_a_level(found, hdr_tf.fuse(["dark.jpg", "bright.jpg"], keep_order=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
