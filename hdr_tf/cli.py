@@ -97,6 +97,14 @@ def words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
+def span(text: str, flag: str) -> tuple[int, int]:
+    """Returns the two numbers in "3,5", or the one in "4" twice; ValueError, with the flag, for anything else."""
+    numbers = words(text)
+    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"{flag}: expected a number or two as in 3,5, found {text!r}")
+    return int(numbers[0]), int(numbers[-1])
+
+
 def one_line(error: Exception) -> str:
     """Returns an error's message without line breaks; for errors of the operating system, the file first."""
     if isinstance(error, OSError) and error.filename is not None:

@@ -11,6 +11,7 @@ models, in 8 bit, a 16-bit picture reduced first, exposures dark to bright:
 Scores are taken of the 8-bit results, three channels each, a gray one three times the same.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -173,6 +174,20 @@ def evaluate(
     return told
 
 
+def available(weights: str | os.PathLike | None) -> list[str]:
+    """Returns those of `MODELS` that can run: networks that have weights, in the folder `weights` or with the software, enfuse
+    where it is installed, and the rest."""
+    found = []
+    for model in MODELS:
+        with contextlib.suppress(ValueError):
+            if model in fusing.MODELS:
+                _weights(model, weights)
+            if model == "enfuse":
+                _enfuse_program()
+            found.append(model)
+    return found
+
+
 def _check(folder, output, models, weights, references):
     if not models:
         raise ValueError(f"expected one model or more: {', '.join(MODELS)}")
@@ -282,13 +297,17 @@ def _fuser(model, weights):
     if model == "mean":
         return _mean
     if model == "enfuse":
-        program = shutil.which("enfuse")
-        if program is None:
-            raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")
-        return functools.partial(_enfuse, program)
+        return functools.partial(_enfuse, _enfuse_program())
     path = _weights(model, weights)
     fusing.load_network(model, path)  # to fail once, not at every scene
     return functools.partial(fusing.fuse, model=model, weights=path, keep_order=True)
+
+
+def _enfuse_program():
+    program = shutil.which("enfuse")
+    if program is None:
+        raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")
+    return program
 
 
 def _weights(model, folder):

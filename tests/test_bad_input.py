@@ -58,7 +58,7 @@ def run(folder, line):
         ("-o out.png", ["--brackets", "--sample"]),
         ("a.png b.png", ["--output"]),
         ("a.png b.png -o out.png --model=mertens", ["unknown model 'mertens'", "pyramid", "hyperp_mb"]),
-        ("a.png b.png -o out.png --model=hyperp_mb", ["convert_checkpoint.py", "--model=hyperp_mb"]),
+        ("a.png b.png -o out.png --model=deepfuse_sunnerli", ["convert_checkpoint.py", "--model=deepfuse_sunnerli"]),
         ("a.png b.png -o out.png --weights=wrong.weights.h5", ["wrong.weights.h5"]),
         ("a.png b.png -o out.png --weights=missing.weights.h5", ["missing.weights.h5"]),
         ("a.png b.png -o out.bmp", ["out.bmp", ".png", ".tif", ".jpg"]),

@@ -85,6 +85,13 @@ def test_refused_in_one_line(config_class, line, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_span_is_one_number_or_two():
+    assert cli.span("4", "--n") == (4, 4) and cli.span("3,5", "--n") == (3, 5)
+    for text in ("", "3,4,5", "-3", "3-5", "few"):
+        with pytest.raises(ValueError, match=f"--n: expected a number or two as in 3,5, found {text!r}"):
+            cli.span(text, "--n")
+
+
 SCRIPT = '''"""What the script does."""
 import dataclasses, os, warnings
 from absl import logging

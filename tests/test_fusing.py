@@ -288,7 +288,7 @@ def test_ten_pictures_are_refused(weights):
         ([], {}, "expected at least 2 pictures to fuse, found 0"),
         (bracket()[:1], {}, "expected at least 2 pictures to fuse, found 1"),
         (bracket(), {"model": "mertens"}, "unknown model 'mertens': expected one of pyramid, deepfuse_official"),
-        (bracket(), {"model": "hyperp_mb"}, "convert_checkpoint.py --model=hyperp_mb --checkpoint=FILE"),
+        (bracket(), {"model": "deepfuse_sunnerli"}, "convert_checkpoint.py --model=deepfuse_sunnerli --checkpoint=FILE"),
         (bracket(), {"weights": "missing.weights.h5"}, "missing.weights.h5: expected a .weights.h5 file, found none"),
         ("a.jpg", {}, "expected a list of pictures, found the one path 'a.jpg'"),
         ([scene(), scene()], {}, r"picture 1: expected .* found \[37, 53, 3\] of float64"),

@@ -265,13 +265,14 @@ def test_networks_run_as_for_users_and_weights_may_be_replaced(two, tmp_path):
 
 def test_models_that_cannot_run_have_a_line(two, tmp_path, monkeypatch):
     monkeypatch.setattr(fusion_evaluation.shutil, "which", lambda name: None)
-    models = ["enfuse", "hyperp_mb", "mean"]
+    models = ["enfuse", "deepfuse_sunnerli", "mean"]
     found = fusion_evaluation.evaluate(two, tmp_path / "out", models)
     assert list(found["means"]) == ["mean"] and found["errors"] == [
         "enfuse: expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse",
-        "hyperp_mb: expected --weights, a folder with hyperp_mb.weights.h5, which does not come with the software: "
-        "train/ has scripts that train networks, tools/convert_checkpoint.py converts their authors' weights",
+        "deepfuse_sunnerli: expected --weights, a folder with deepfuse_sunnerli.weights.h5, which does not come with the "
+        "software: train/ has scripts that train networks, tools/convert_checkpoint.py converts their authors' weights",
     ]
+    assert set(fusion_evaluation.MODELS) - set(fusion_evaluation.available(None)) == {"enfuse", "deepfuse_sunnerli"}
     with pytest.raises(ValueError, match="enfuse: expected the program"):
         fusion_evaluation.evaluate(two, tmp_path / "none", ["enfuse"])
     assert not (tmp_path / "none").exists()

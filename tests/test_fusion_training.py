@@ -120,6 +120,18 @@ def test_natural_gradients_go_on_from_weights(name, train, runs, monkeypatch):
     assert all(moved) and all(np.isfinite(float(row["loss"])) for row in rows(run))
 
 
+def test_hyperp_mb_begins_as_the_autoencoder_that_it_is_given(train, tmp_path):
+    autoencoder = build("densefuse_gray")
+    weights.save_weights(autoencoder, tmp_path / "densefuse_gray.weights.h5")
+    flags = {"autoencoder": str(tmp_path / "densefuse_gray.weights.h5"), "learning_rate": 0.0, "steps": 1}
+    run = train("hyperp_mb", "hyperp_mb_begun", **flags)
+    network = build("hyperp_mb")
+    weights.load_weights(network, run / "hyperp_mb.weights.h5")
+    under, over = np.float32(np.random.default_rng(0).uniform(0, 255, (2, 1, 20, 24, 1)))
+    expected = autoencoder({"exposure_1": under, "exposure_2": over})["fused"]
+    np.testing.assert_allclose(network({"under": under, "over": over})["fused"], expected, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_densefuse_in_colour_from_images_with_mixed_precision(sets, train):
     try:

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from hdr_tf.image import files, moving, scene_sets, scenes, sources, tone
+from hdr_tf.image import brackets, files, moving, scene_sets, scenes, sources, tone
+from hdr_tf.image.made_brackets import BracketMaker
 from tools import make_scenes
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -278,6 +279,33 @@ def test_the_tool(hdr_dir, tmp_path, capsys):
     for flags in ({"output": "x"}, {"hdr_dir": "x"}):
         with pytest.raises(ValueError, match="--(hdr_dir|output): expected a folder, found nothing"):
             make_scenes.main(make_scenes.Config(**flags))
+
+
+def test_the_tool_makes_brackets_that_can_be_scored(hdr_dir, tmp_path, capsys):
+    settings = {"kind": "bracket", "hdr_dir": str(hdr_dir), "size": 48, "exposures": "2,4", "workers": 1, "only": "street"}
+    for count in (2, 3):  # the second time makes the third
+        make_scenes.main(make_scenes.Config(output=str(tmp_path / "all"), count=count, **settings))
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'all'}: 3 brackets of 48 x 48"
+    facts = json.loads((tmp_path / "all" / "manifest.json").read_text())["scenes"]
+    maker = BracketMaker((hdr_dir / "street.exr",), (), 48, (2, 4), 0)
+    found, lines = brackets.find_brackets(tmp_path / "all")
+    assert [bracket.name for bracket in found] == ["001", "002", "003"] and not lines
+    for number, bracket in enumerate(found):
+        made = maker(number)
+        assert facts[bracket.name] == {"source": made["source"], "ev": made["ev"].tolist()}
+        pictures = np.stack([picture.pixels for picture in brackets.read_bracket(bracket)])
+        np.testing.assert_array_equal(pictures, made["exposures"])
+        assert (np.diff(pictures.mean(axis=(1, 2, 3))) > 0).all()
+    for wrong, told in (
+        ({"exposures": "1"}, "2 to 9"),
+        ({"exposures": "a"}, "--exposures"),
+        ({"size": 8}, "16"),
+        ({"count": 0}, "count"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make_scenes.main(make_scenes.Config(output=str(tmp_path / "other"), **{"count": 1} | settings | wrong))
+    with pytest.raises(ValueError, match="other size"):
+        make_scenes.main(make_scenes.Config(output=str(tmp_path / "all"), **settings | {"size": 64}))
 
 
 def test_the_tool_tells_an_error_in_one_line(tmp_path):

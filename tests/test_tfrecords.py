@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hdr_tf.image import files, synthesis
+from hdr_tf.image.made_brackets import BracketMaker
 from tfrecords import brackets, dataset, schema, writer
 
 tf = pytest.importorskip("tensorflow")
@@ -280,7 +281,7 @@ def test_the_tool_writes_brackets(hdr_dir, tmp_path):
         assert set(record["source"].numpy().decode().split("+")) <= {"one", "two"}
         assert 2 <= len(record["ev"]) <= 4 and record["exposures"].shape == (len(record["ev"]), 32, 32, 3)
     pictures = (hdr_dir / "one.exr", hdr_dir / "two.exr")
-    again = brackets.BracketMaker(pictures, (), 32, (2, 4), 5)(0)
+    again = BracketMaker(pictures, (), 32, (2, 4), 5)(0)
     np.testing.assert_array_equal(records[0]["exposures"], again["exposures"])
 
 
@@ -297,7 +298,7 @@ def test_workers_end_with_a_killed_tool(hdr_dir, tmp_path):
 
 
 def test_photographs_need_no_folder(tmp_path):
-    maker = brackets.BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
+    maker = BracketMaker((), synthesis.PHOTOS, 64, (3, 3), 0)
     records = [maker(index) for index in range(4)]
     assert len({record["source"] for record in records}) > 1
     for record in records:

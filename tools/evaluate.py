@@ -52,7 +52,8 @@ class Config:
     """a folder for the results"""
     model: str = "esbn"
     """of radiance one: esbn, its merging network alone (esbn_fusion), ahdrnet, fshdr, hdr_transformer, sctnet, or a classical
-    merge (medium, hat, snr, debevec or syn_hdr); of fused pictures one or more with commas between them, see above"""
+    merge (medium, hat, snr, debevec or syn_hdr); of fused pictures one or more with commas between them, see above, or "all"
+    for all that can run here"""
     weights: str | None = None
     """a folder with <model>.weights.h5 files, for esbn all three; for ahdrnet and the like the file will do; default: those
     that come with the software"""
@@ -68,7 +69,7 @@ class Config:
 def main(config: Config) -> int:
     if not config.scenes or not config.output:
         raise ValueError("expected --scenes, a folder of scenes, and --output, a folder for the results")
-    models = cli.words(config.model)
+    models = fusion_evaluation.available(config.weights) if config.model == "all" else cli.words(config.model)
     fusing = [name in fusion_evaluation.MODELS for name in models]
     if any(fusing) and not all(fusing):
         strange = models[fusing.index(False)]

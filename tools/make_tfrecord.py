@@ -140,15 +140,12 @@ def _brackets(config):
         return pictures.write_stacks(pathlib.Path(config.output), pathlib.Path(config.stacks), **_options(config))
     if config.trios:
         return pictures.write_trios(pathlib.Path(config.output), pathlib.Path(config.trios), config.size, **_options(config))
-    numbers = cli.words(config.exposures)
-    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers):
-        raise ValueError(f"--exposures: expected a number or two as in 3,5, found {config.exposures!r}")
     return brackets.write_brackets(
         pathlib.Path(config.output),
         [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)],
         config.count or 1000,
         config.size,
-        (int(numbers[0]), int(numbers[-1])),
+        cli.span(config.exposures, "--exposures"),
         cli.words(config.exclude),
         config.photos,
         config.seed,

@@ -12,6 +12,9 @@ their gammas are from the target's, against the under- and the over-exposed pict
 1e-4, one picture of 256 x 256 pixels in a step, 40 times through 460 (Changi-Im/HyperP_MB 9f676f6, train.py, args_fusion.py).
 Larger pictures are cropped at random.
 
+`--autoencoder` begins with the weights of a densefuse_gray (train/densefuse.py) in both encoders and the decoder, which is to
+fuse by the plain mean, in place of drawn ones.
+
 `--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py) from `--weights` on.
 
 The network ends in a ReLU, and many starts are zero everywhere, which nothing can change: such a start is drawn again.
@@ -37,6 +40,8 @@ class Config(PixelTrainingConfig):
     steps: int = 18_400  # at which the run ends
     log_every: int = 460  # steps between log rows and samples
     ssim_weight: float = 1_000  # of 1 - MS-SSIM
+    mask_weight: float = 1  # of the two tasks under masks, beside their lambdas
+    autoencoder: str = ""  # a file of weights of densefuse_gray to begin with
     target: Literal["middle", "mertens"] = "middle"  # the exposure between the other two, or the Mertens fusion of all
 
 
@@ -46,9 +51,9 @@ def main(config: Config) -> None:
 
     from keras import ops
 
-    from hdr_tf import losses, training
+    from hdr_tf import losses, training, weights
     from hdr_tf.image import examples
-    from hdr_tf.models import build
+    from hdr_tf.models import build, hyperp_mb
     from tfrecords import dataset
 
     if not config.data:
@@ -60,12 +65,18 @@ def main(config: Config) -> None:
         return dataset.example_dataset(pathlib.Path(config.data), example, 1, 3, config.seed, step)
 
     def loss(batch, outputs):
-        low, high = ([batch[f"{side}_mask"], batch[side], batch[f"{side}_lambda"]] for side in ("low", "high"))
+        low, high = (
+            [batch[f"{side}_mask"], batch[side], config.mask_weight * batch[f"{side}_lambda"]] for side in ("low", "high")
+        )
         values = losses.multi_task(outputs["fused"], batch["target"], low, high, config.ssim_weight)
         return dict(zip(("loss", "pixel", "ssim"), values, strict=True))
 
     first = next(iter(data(0)))
     network = training.living(lambda: build("hyperp_mb"), first)
+    if config.autoencoder:
+        autoencoder = build("densefuse_gray")
+        weights.load_weights(autoencoder, config.autoencoder)
+        hyperp_mb.begin_with(network, autoencoder)
     model = training.compiled(network, loss, ["pixel", "ssim"], config)
     model.build({name: batch.shape for name, batch in first.items()})
 

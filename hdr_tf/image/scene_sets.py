@@ -1,13 +1,13 @@
-"""Writes sets of scenes, in parallel: made ones, and aligned ones.
+"""Writes sets of scenes, in parallel: made ones, brackets among them, and aligned ones.
 
     folder/
       manifest.json      arguments; of every made scene source, tiles, enlargement, pieces, stops, scale, clipped part, of every
                          aligned one the part that is the reference's
-      001/ 002/ ...      scenes in Kalantari's layout, see scenes.py
+      001/ 002/ ...      scenes in Kalantari's layout, see scenes.py; of brackets 1.png, 2.png, ..., dark to bright
 
 A scene depends on nothing but the arguments and its number or source, so neither the number of processes nor that of the
 scenes changes it. A scene gets its name when it is complete, and the manifest lists it then: started again after an
-interruption, or with more scenes, `write_scenes` and `write_aligned` make what is missing.
+interruption, or with more scenes, `write_scenes`, `write_brackets` and `write_aligned` make what is missing.
 """
 
 import json
@@ -22,6 +22,7 @@ import rich.progress
 from absl import logging
 
 from hdr_tf.image import align, files, merging, scenes
+from hdr_tf.image.made_brackets import BracketMaker, check_numbers
 from hdr_tf.image.moving import SceneMaker
 from hdr_tf.image.processes import in_processes
 from hdr_tf.image.sources import radiance_files
@@ -32,6 +33,7 @@ _NOTE = (
     "source's times scale, clipped to 1. Sources are enlarged twice at most: with tiles [rows, columns] other than [1, 1], "
     "several views of the source stand side by side."
 )
+_BRACKET_NOTE = "Exposures of 8 bit from a simulated camera, dark to bright; ev is in stops above middle gray."
 _ALIGNED_NOTE = (
     "1.tif and 3.tif are brought onto 2.tif by optical flow; reference is the part of each that is taken from 2.tif instead, "
     "where the flow went wrong. HDRImg.hdr is the merge of the three (syn_hdr), not the true radiance."
@@ -82,14 +84,49 @@ def write_scenes(
         "full_well": full_well if math.isfinite(full_well) else None,
         "read_noise": read_noise,
     }
+    return _make(folder, _NOTE, arguments, count, _write, maker, workers), unreadable
+
+
+def write_brackets(
+    folder: str | os.PathLike,
+    hdr_dirs: Sequence[str | os.PathLike],
+    count: int,
+    size: int = 256,
+    exposures: tuple[int, int] = (2, 2),
+    seed: int = 0,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    workers: int | None = None,
+) -> tuple[dict, list[str]]:
+    """Writes brackets 001, 002, ... of nothing that moves, to fuse and to score; what is not told here is as of `write_scenes`.
+
+    Args:
+        size, exposures, seed: as of `made_brackets.BracketMaker`.
+    """
+    if count < 1:
+        raise ValueError(f"expected a count of 1 or more, found {count}")
+    check_numbers(size, exposures, seed)
+    pictures, unreadable = radiance_files(hdr_dirs, only, exclude)
+    maker = BracketMaker(tuple(pictures), (), size, tuple(exposures), seed)
+    arguments = {
+        "pictures": [path.name for path in pictures],
+        "size": size,
+        "exposures": list(exposures),
+        "seed": seed,
+    }
+    return _make(pathlib.Path(folder), _BRACKET_NOTE, arguments, count, _write_bracket, maker, workers), unreadable
+
+
+def _make(folder, note, arguments, count, write, maker, workers):
+    """Writes what is missing of so many scenes, and returns the manifest."""
     names = [f"{number:03d}" for number in range(1, count + 1)]
-    manifest = _begin(folder, _NOTE, arguments, names)
+    manifest = _begin(folder, note, arguments, names)
     jobs = [(folder / name, maker, index) for index, name in enumerate(names) if name not in manifest["scenes"]]
-    results = in_processes(_write, jobs, workers)
+    results = in_processes(write, jobs, workers)
     for name, facts in rich.progress.track(results, str(folder), total=len(jobs), disable=not jobs):
         manifest["scenes"][name] = facts
         _save(folder, manifest)
-    return manifest, unreadable
+    return manifest
 
 
 def _write(folder, maker, index):
@@ -98,6 +135,17 @@ def _write(folder, maker, index):
         shutil.rmtree(folder)
     scenes.write_scene(folder, ldr, stops, hdr)
     return folder.name, facts
+
+
+def _write_bracket(folder, maker, index):
+    made = maker(index)
+    if folder.exists():  # likewise
+        shutil.rmtree(folder)
+    with files.atomic(folder) as temporary:
+        temporary.mkdir()
+        for number, pixels in enumerate(made["exposures"], start=1):
+            files.write_picture(temporary / f"{number}.png", pixels)
+    return folder.name, {"source": made["source"], "ev": made["ev"].tolist()}
 
 
 def write_aligned(

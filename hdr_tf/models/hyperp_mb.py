@@ -60,6 +60,15 @@ def hyperp_mb(exposures: int = 2) -> keras.Model:
     return keras.Model(inputs, {"fused": fused}, name="hyperp_mb")
 
 
+def begin_with(network: keras.Model, autoencoder: keras.Model) -> None:
+    """Gives both encoders and the decoder of a `hyperp_mb` the weights of a `densefuse_gray`, which has one of each: it then
+    fuses as that does, by about the plain mean."""
+    copies = [("decoder", name, name) for name in DECODER]
+    copies += [("encoder", name, f"{side}_{name}") for side in EXPOSURES for name in ENCODER]
+    for part, name, ours in copies:
+        network.get_layer(ours).set_weights(autoencoder.get_layer(part).get_layer(name).get_weights())
+
+
 def original_names() -> dict[str, str]:
     """The original's parameter name for each variable path, such as "under_conv1/kernel": "conv1.conv2d.weight"."""
     originals = {name: f"{name}.conv2d" for name in DECODER}
