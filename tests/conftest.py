@@ -4,6 +4,7 @@
 folder with the authors' weights and pictures, which are not ours to copy: tests that need it skip where it is absent.
 """
 
+import gc
 import importlib.util
 import os
 import pathlib
@@ -13,6 +14,14 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parent
 GOLDEN = pathlib.Path(os.environ.get("HDR_TF_GOLDEN", TESTS / "golden"))
+
+
+def pytest_collection_finish():
+    """Tracing makes so many objects that looking for garbage takes a sixth of the time: looks for it less often, and not among
+    what was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def draw_kernels(model, generator):
