@@ -4,6 +4,7 @@
 folder with the authors' weights and pictures, which are not ours to copy: tests that need it skip where it is absent.
 """
 
+import functools
 import gc
 import importlib.util
 import os
@@ -36,6 +37,16 @@ def _golden():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once():
+    """Keeps more compiled networks than a program does: tests take turns with more of them, and compiling takes seconds."""
+    from hdr_tf import fusing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusing, "_compile", functools.lru_cache(maxsize=48)(fusing._compile.__wrapped__))
+        yield
 
 
 @pytest.fixture(scope="session")
