@@ -4,6 +4,8 @@
 folder with the authors' weights and pictures, which are not ours to copy: tests that need it skip where it is absent.
 """
 
+import functools
+import gc
 import importlib.util
 import os
 import pathlib
@@ -13,6 +15,14 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parent
 GOLDEN = pathlib.Path(os.environ.get("HDR_TF_GOLDEN", TESTS / "golden"))
+
+
+def pytest_collection_finish():
+    """Tracing makes so many objects that looking for garbage takes a sixth of the time: looks for it less often, and not among
+    what was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def draw_kernels(model, generator):
@@ -27,6 +37,16 @@ def _golden():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once():
+    """Keeps more compiled networks than a program does: tests take turns with more of them, and compiling takes seconds."""
+    from hdr_tf import fusing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusing, "_compile", functools.lru_cache(maxsize=48)(fusing._compile.__wrapped__))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """Bad input to tools/fuse.py, as a user gives it: one line on stderr, exit code 1, and nothing written."""
 
+import multiprocessing
+import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from hdr_tf import fusing
+from hdr_tf import cli, fusing
 from hdr_tf.image import files
 from tools import fuse
 
@@ -38,9 +41,37 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def run(folder, line):
-    command = [sys.executable, str(REPOSITORY / "tools" / "fuse.py"), *line.split()]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """run(folder, line) does what `python tools/fuse.py` does in a folder, in a copy of a process that has imported it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    streams = tmp_path_factory.mktemp("streams")
+    out, err = streams / "out", streams / "err"
+
+    def run(folder, line):
+        process = context.Process(target=_run, args=(folder, line.split(), out, err))
+        process.start()
+        process.join()
+        return types.SimpleNamespace(returncode=process.exitcode, stdout=out.read_text(), stderr=err.read_text())
+
+    return run
+
+
+def _run(folder, words, *streams):
+    for number, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(folder)
+    sys.argv = ["fuse.py", *words]
+    cli.run(fuse.main, fuse.Config)
+
+
+def test_the_copy_does_what_the_command_does(folder, run):
+    command = [sys.executable, str(REPOSITORY / "tools" / "fuse.py"), "a.png", "text.png", "-o", "out.png"]
+    expected = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    found = run(folder, "a.png text.png -o out.png")
+    assert (found.returncode, found.stdout, found.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+    assert found.returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -77,7 +108,7 @@ def run(folder, line):
         ("--brackets=missing --output=out", ["missing"]),
     ],
 )
-def test_one_line_and_nothing_written(folder, line, words):
+def test_one_line_and_nothing_written(folder, line, words, run):
     before = contents(folder)
     result = run(folder, line)
     assert result.returncode == 1
@@ -115,7 +146,7 @@ def brackets(folder, tmp_path):
         ("--output=brackets/night", "brackets/night: lies among the brackets"),
     ],
 )
-def test_what_is_wrong_with_every_bracket_is_said_once(line, message, brackets):
+def test_what_is_wrong_with_every_bracket_is_said_once(line, message, brackets, run):
     before = contents(brackets)
     result = run(brackets.parent, f"--brackets=brackets {line}")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)

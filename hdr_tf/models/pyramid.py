@@ -27,6 +27,7 @@ so that one set of weights serves every `pyramid(exposures, levels)`.
 import itertools
 
 import keras
+import numpy as np
 from keras import ops
 
 from hdr_tf.models import blocks
@@ -283,22 +284,22 @@ class Upsample2x(keras.layers.Layer):
 
     def call(self, pair):
         x, like = pair
+        _, height, width, channels = ops.shape(x)
+        _, like_height, like_width, _ = ops.shape(like)
         x = ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
         near, far = 0.75 * x[:, 1:-1], 0.25 * x
         x = ops.stack([near + far[:, :-2], near + far[:, 2:]], axis=2)
-        batch, height, _, width, channels = ops.shape(x)
-        x = ops.reshape(x, (batch, 2 * height, width, channels))
+        x = ops.reshape(x, (-1, 2 * height, width, channels))
         x = ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
         x = ops.conv(x, self._kernel(channels), padding="valid", data_format="channels_last")
-        x = ops.reshape(x, (batch, 2 * height, 2 * width, channels * self.repeat))
-        return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+        x = ops.reshape(x, (-1, 2 * height, 2 * width, channels * self.repeat))
+        return x[:, :like_height, :like_width]
 
     def _kernel(self, channels):
         """[1, 3, C, 2 * C * repeat]: the left and the right pixel of a pair from the three around it."""
-        taps = ops.convert_to_tensor([[0.25, 0.0], [0.75, 0.75], [0.0, 0.25]], self.compute_dtype)
-        copies = ops.repeat(ops.one_hot(ops.arange(channels), channels, dtype=self.compute_dtype), self.repeat, axis=1)
-        kernel = ops.reshape(taps, (3, 1, 2, 1)) * ops.expand_dims(ops.expand_dims(copies, 1), 0)
-        return ops.reshape(kernel, (1, 3, channels, 2 * channels * self.repeat))
+        copies = np.repeat(np.eye(channels), self.repeat, axis=1)
+        kernel = np.kron([[[0.25, 0]], [[0.75, 0.75]], [[0, 0.25]]], copies)
+        return ops.convert_to_tensor(kernel[None], self.compute_dtype)  # one constant: a graph has many enlargements
 
     def compute_output_shape(self, shapes):
         x, like = shapes
