@@ -9,15 +9,20 @@ Machines differ and are noisy, so what counts is a ratio to something measured i
     measure_reconstruction   three exposures aligned and merged
     measure_large            a pair of large files, as tools/fuse.py fuses it
     measure_folder           a folder of brackets, as tools/fuse.py fuses it, beside the same brackets one after another
+    measure_files            a pair of files to a file, by tools/fuse.py and enfuse with their start, and by a process that
+                             runs already, with `fuse_files` and with an exported model
 
 Each runs in a process of its own, whose peak memory above what it held before the first picture, libraries and weights loaded,
 is reported too. A published network gets random weights, on which its time does not depend.
 """
 
 import concurrent.futures
+import functools
 import multiprocessing
 import pathlib
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,8 +35,10 @@ from hdr_tf import fusing
 from hdr_tf.image import files, patches, scene_sets, synthesis
 from hdr_tf.image.scenes import HDR_NAME
 
-MERTENS = "mertens"
+MERTENS, ENFUSE = "mertens", "enfuse"
 WARM_UP = 3
+WHOLE = 2**21  # pixels; a larger picture is not sent through the whole network, which would take too much memory
+MATMUL = 2048  # rows and columns of the matrices whose product shows how fast the machine is
 PHOTOS = ("coffee", "motorcycle_left", "chelsea")  # sources of made scenes, where there are no better ones
 
 
@@ -39,14 +46,17 @@ def measure(system: str, size: int, rounds: int) -> dict:
     """Times one system in a fresh process.
 
     Args:
-        system: "mertens" or a name in `fusing.SYSTEMS`.
+        system: "mertens" or a name in `fusing.MODELS`.
         size: height and width of the pictures in pixels.
-        rounds: how often both fuse, after three rounds to warm up.
+        rounds: how often both fuse, after as many to warm up, at most three.
 
     Returns:
-        system and size; medians in milliseconds: `network_ms` of the compiled network alone, float32 in and out (None for
-        Mertens), `fuse_ms` of `hdr_tf.fuse` from uint8 arrays to the uint8 result, and `mertens_ms`; `ratio`, the median of
-        fuse over Mertens; `peak_mb`, memory in 2**20 bytes.
+        system and size; medians in milliseconds: `network_ms` of the compiled network alone, float32 in and out,
+        `fuse_ms` of `hdr_tf.fuse` from uint8 arrays to the uint8 result, and `mertens_ms`; `ratio`, the median of
+        fuse over Mertens; `gflop`, 10**9 operations of the network, of which a multiplication and an addition are two, and
+        `of_matmul`, how many of them it does in a second over how many the product of two large matrices does; `peak_mb`,
+        memory in 2**20 bytes. None is what Mertens and the editor have not, and all of a large picture's network, which is run
+        in tiles.
     """
     return _alone(_measure, system, size, rounds)
 
@@ -291,6 +301,85 @@ def _fuse_folder(model, folder, paths):
     return {"model": model, **times, "peak_mb": _peak_mb() - before}
 
 
+def measure_files(name: str, size: tuple[int, int], rounds: int) -> list[dict]:
+    """Fuses two JPEG files to a PNG file, in all ways that there are.
+
+    Args:
+        name: "enfuse", the program, or a name in `fusing.MODELS`.
+        size: height and width of the pictures.
+        rounds: how often, after the first time.
+
+    Returns:
+        A row for each way: "enfuse" and "tools/fuse.py", started anew each time; "fuse_files", in one process; "encoded", the
+        exported signature in one process, which dqn_editor has not. Each is model, way and size; `first_s` of the first time,
+        in one process with what is loaded and compiled for it; `seconds` of the others (median); `peak_mb`, all memory that the
+        process held at once, libraries included (2**20 bytes).
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = pathlib.Path(place)
+        paths = _write_pair(folder, size)
+        if name == ENFUSE:
+            functions = {ENFUSE: (_run_enfuse,)}
+        else:
+            weights = _alone(_weights, name, folder)
+            functions = {"tools/fuse.py": (_run_tool, name, weights), "fuse_files": (_run_fuse_files, name, weights)}
+            if name != fusing.EDITOR:
+                functions["encoded"] = _run_encoded, _alone(_export, name, weights, folder)
+        rows = []
+        for way, (function, *arguments) in functions.items():
+            row = {"model": None if name == ENFUSE else name, "way": way, "size": list(size)}
+            rows.append(row | _alone(_repeat, rounds, function, paths, folder / "fused.png", *arguments))
+        return rows
+
+
+def _repeat(rounds, make, paths, output, *arguments):
+    """Times a way from files to a file; `make` returns the function that goes it, and whether it starts a program."""
+    start = time.perf_counter()
+    run, program = make(paths, output, *arguments)
+    run()
+    first_s = time.perf_counter() - start
+    seconds = np.median(_times(rounds, run)) / 1e3
+    whose = resource.RUSAGE_CHILDREN if program else resource.RUSAGE_SELF
+    return {"first_s": first_s, "seconds": seconds, "peak_mb": _peak_mb(whose)}
+
+
+def _run_enfuse(paths, output):
+    return functools.partial(_call, ENFUSE, f"--output={output}", *paths), True
+
+
+def _run_tool(paths, output, model, weights):
+    tool = pathlib.Path(__file__).parents[1] / "tools" / "fuse.py"
+    return functools.partial(
+        _call, sys.executable, tool, *paths, f"--output={output}", f"--model={model}", f"--weights={weights}"
+    ), True
+
+
+def _call(*words):
+    subprocess.run(words, check=True, capture_output=True)
+
+
+def _run_fuse_files(paths, output, model, weights):
+    return lambda: fusing.fuse_files(paths, output, model=model, weights=weights), False
+
+
+def _run_encoded(paths, output, exported):
+    import tensorflow as tf
+
+    encoded = tf.saved_model.load(exported).signatures["encoded"]
+
+    def run():
+        pictures = {f"exposure_{number}": tf.constant([path.read_bytes()]) for number, path in enumerate(paths, start=1)}
+        output.write_bytes(encoded(**pictures)["fused_bytes"].numpy()[0])
+
+    return run, False
+
+
+def _export(model, weights, folder):
+    from hdr_tf import serving
+
+    return serving.export(model, folder / "exported" / model, weights)
+
+
 def _write_pair(folder, size):
     folder.mkdir(parents=True, exist_ok=True)
     exposures = synthesis.sample_bracket()
@@ -314,18 +403,18 @@ def _measure(system, size, rounds):
     def mertens():
         return cv2.convertScaleAbs(merger.process(pictures), alpha=255)
 
-    with tempfile.TemporaryDirectory() as folder:
-        fuse, network = (mertens, None) if system == MERTENS else _system(system, pictures, pathlib.Path(folder))
+    warm_up = min(WARM_UP, rounds)
+    with tempfile.TemporaryDirectory() as name:
+        fuse, network = (mertens, None) if system == MERTENS else _system(system, pictures, pathlib.Path(name))
         before = _peak_mb()
-        _times(WARM_UP, fuse)
+        _times(warm_up, fuse)
         peak = _peak_mb() - before
-        _times(WARM_UP, mertens)
+        _times(warm_up, mertens)
         times = _times(rounds, fuse, mertens)
-        network_ms = None if network is None else np.median(_times(WARM_UP + rounds, network)[WARM_UP:])
-    return {
+        row = _network_row(network, warm_up, rounds) if network else dict.fromkeys(("network_ms", "gflop", "of_matmul"))
+    return row | {
         "system": system,
         "size": size,
-        "network_ms": network_ms,
         "fuse_ms": np.median(times[:, 0]),
         "mertens_ms": np.median(times[:, 1]),
         "ratio": np.median(times[:, 0] / times[:, 1]),
@@ -333,15 +422,31 @@ def _measure(system, size, rounds):
     }
 
 
-def _system(name, pictures, folder):
-    """Returns two functions without arguments: `hdr_tf.fuse` of the pictures, and the network alone."""
+def _network_row(network, warm_up, rounds):
     import tensorflow as tf
 
-    path = _weights(name, folder)
-    network = fusing.load_network(name, path, **fusing.SYSTEMS[name].arguments(2, *pictures[0].shape[:2]))
-    inputs = {x.name: tf.random.uniform([1, *pictures[0].shape[:2], x.shape[-1]], 0, 255) for x in network.inputs}
-    compiled = tf.function(lambda: network(inputs, training=False)["fused"])
-    return lambda: fusing.fuse(pictures, name, path), lambda: compiled().numpy()
+    network = network.get_concrete_function()
+    network_ms = np.median(_times(warm_up + rounds, lambda: network().numpy())[warm_up:])
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
+    gflop = profiler.profile(network.graph, options=options).total_float_ops / 1e9
+
+    matrix = tf.random.uniform([MATMUL, MATMUL])
+    matmul_ms = np.median(_times(WARM_UP + 5, lambda: tf.matmul(matrix, matrix).numpy())[WARM_UP:])
+    of_matmul = gflop / network_ms / (2e-9 * MATMUL**3 / matmul_ms)
+    return {"network_ms": network_ms, "gflop": gflop, "of_matmul": of_matmul}
+
+
+def _system(name, pictures, folder):
+    """Returns two functions without arguments: `hdr_tf.fuse` of the pictures, and the network alone, None if it is not run."""
+    import tensorflow as tf
+
+    path, (height, width) = _weights(name, folder), pictures[0].shape[:2]
+    if name == fusing.EDITOR or height * width > WHOLE:
+        return lambda: fusing.fuse(pictures, name, path), None
+    network = fusing.load_network(name, path, **fusing.SYSTEMS[name].arguments(2, height, width))
+    inputs = {x.name: tf.random.uniform([1, height, width, x.shape[-1]], 0, 255) for x in network.inputs}
+    return lambda: fusing.fuse(pictures, name, path), tf.function(lambda: network(inputs, training=False)["fused"])
 
 
 def _weights(name, folder):
@@ -366,5 +471,5 @@ def _times(rounds, *functions):
     return times
 
 
-def _peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _peak_mb(whose=resource.RUSAGE_SELF):
+    return resource.getrusage(whose).ru_maxrss / 1024

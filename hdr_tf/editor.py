@@ -9,6 +9,7 @@ It stops when no Q value is positive, after 20 edits at the latest, as the test 
 (375578f, agent_test.py) does; hdr_tf/image/editing.py has the edits and what differs. train/dqn_editor.py trains policies.
 """
 
+import collections
 import os
 from collections.abc import Iterator, Sequence
 
@@ -110,9 +111,13 @@ def fuse(policy: Policy, under: np.ndarray, over: np.ndarray) -> tuple[np.ndarra
         The fused picture, in 8 bit truncated as there, in 16 bit rounded; and the steps, as `Policy.run` yields them.
     """
     steps = list(policy.run(editing.start(editing.shrink(under), editing.shrink(over))))
-    *_, state = editing.run(under, over, steps[-1][0].actions)
+    # Of the states, each of which holds a picture, one at a time is kept.
+    (state,) = collections.deque(editing.run(under, over, steps[-1][0].actions), maxlen=1)
     top = np.iinfo(under.dtype).max
-    return (state.fused * top + (0 if top == 255 else 0.5)).astype(under.dtype), steps
+    fused = state.fused * top
+    if top > 255:
+        fused += 0.5
+    return fused.astype(under.dtype), steps
 
 
 def sheet(steps: Steps, columns: int = 7) -> np.ndarray:

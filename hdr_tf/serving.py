@@ -82,7 +82,10 @@ def export(
     # tables in every layer, which takes longer than all the rest.
     archive = keras.export.ExportArchive()
     for name, (function, signature) in endpoints.items():
-        archive.add_endpoint(name, function, input_signature=[{spec.name: spec for spec in signature}])
+        signature = [{spec.name: spec for spec in signature}]
+        # Traced here, once: both the archive and the SavedModel trace what they are given again.
+        traced = tf.function(function, signature, autograph=False).get_concrete_function()
+        archive.add_endpoint(name, traced.__call__, signature)
     output.mkdir(parents=True, exist_ok=True)
     with files.atomic(version) as temporary:
         archive.write_out(temporary, verbose=False)

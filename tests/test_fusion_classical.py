@@ -162,6 +162,14 @@ def test_a_pair_is_fused_with_several_virtual_exposures_as_with_one():
     np.testing.assert_array_equal(fusion.three_fusion(under, over, virtual), first)
 
 
+def test_bands_of_rows_give_what_the_whole_gives(monkeypatch):
+    under, over = np.clip(noise(2, 75, 51, 3).astype(int) * [[[[1]]], [[[2]]]] // [[[[3]]], [[[1]]]], 0, 255).astype(np.uint8)
+    expected = fusion.fusion_virtual(under, over)
+    for rows in (1, 13):
+        monkeypatch.setattr(fusion, "BAND", 51 * rows)
+        compare(fusion.fusion_virtual(under, over), expected, 1e-6)
+
+
 @pytest.mark.parametrize(("first", "second"), [((9, 9, 3), (9, 10, 3)), ((7, 9, 3), (7, 9, 3)), ((9, 9), (9, 9))])
 def test_what_is_no_pair_is_refused(first, second):
     with pytest.raises(ValueError, match=r"expected two pictures \[H, W, 3\] of one size, at least 8 x 8, found"):

@@ -125,13 +125,17 @@ def test_convert_checkpoint_writes_nothing_that_does_not_fit(tmp_path):
 def test_benchmark(tmp_path, capsys):
     output = tmp_path / "new" / "benchmark.json"
     benchmark.main(benchmark.Config(model="mertens,densefuse_gray", size=64, rounds=1, output=str(output)))
-    rows = json.loads(output.read_text())["rows"]
+    (table,) = json.loads(output.read_text())["tables"]
+    rows = table["rows"]
     assert [row["system"] for row in rows] == ["mertens", "densefuse_gray"]
     for row in rows:
         # Both medians are of a single round here.
         assert row["fuse_ms"] > 0 and row["ratio"] == pytest.approx(row["fuse_ms"] / row["mertens_ms"])
         assert row["peak_mb"] >= 0 and (row["network_ms"] is None) == (row["system"] == "mertens")
-    assert "densefuse_gray" in capsys.readouterr().out
+    # Of a pixel the encoder takes, of each exposure, 9 * 16 * (1 + 16 + 32 + 48) products, the decoder 9 * 6672.
+    products = 64 * 64 * 9 * (2 * 16 * 97 + 6672)
+    assert rows[1]["gflop"] == pytest.approx(2 * products / 1e9, rel=0.05) and 0 < rows[1]["of_matmul"] < 2
+    assert "| densefuse_gray | " in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -148,7 +152,8 @@ def test_benchmark_refuses_an_unknown_model():
 def rows_of(tmp_path, **flags):
     output = tmp_path / "benchmark.json"
     benchmark.main(benchmark.Config(output=str(output), **flags))
-    return json.loads(output.read_text())["rows"]
+    (table,) = json.loads(output.read_text())["tables"]
+    return table["rows"]
 
 
 def test_benchmark_of_records(tmp_path, capsys, in_this_process):
@@ -186,9 +191,30 @@ def test_benchmark_of_a_folder(tmp_path, in_this_process):
     assert row["gain"] == pytest.approx(row["single_s"] / row["folder_s"]) and row["peak_mb"] >= 0
 
 
+@pytest.mark.slow
+def test_benchmark_of_files(tmp_path):
+    rows = rows_of(tmp_path, what="files", model="densefuse_gray", height=24, width=32, rounds=1)
+    assert [row["way"] for row in rows] == ["tools/fuse.py", "fuse_files", "encoded"]
+    assert all(min(row["first_s"], row["seconds"], row["peak_mb"]) > 0 for row in rows)
+
+
+def test_benchmark_of_everything(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "ALL", ({"what": "large", "model": "pyramid"}, {"what": "folder", "scenes": 2}))
+    monkeypatch.setattr(benchmarking, "measure_large", lambda *_: {"model": "pyramid", "seconds": 2.25, "peak_mb": None})
+    row = {"model": "pyramid", "single_s": 1, "folder_s": 0.5, "gain": 2, "peak_mb": 7}
+    monkeypatch.setattr(benchmarking, "measure_folder", lambda *_: row)
+    output = tmp_path / "benchmark.json"
+    benchmark.main(benchmark.Config(all=True, output=str(output)))
+    assert [table["what"] for table in json.loads(output.read_text())["tables"]] == ["large", "folder"]
+    _, large, folder = capsys.readouterr().out.split("## ")
+    assert large.splitlines()[2:5] == ["| model | s | peak MB |", "| --- | ---: | ---: |", "| pyramid | 2.2 |  |"]
+    assert folder.startswith("Folder: 2 brackets of two exposures of 3000 x 2000, 8 bit\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ({"all": True, "model": "pyramid"}, "--all has sizes and models of its own"),
         ({"what": "training", "model": "pyramid"}, "unknown model 'pyramid': known are esbn_align, esbn_fusion"),
         ({"what": "records", "model": "pyramid"}, "--model: --what=records has none to choose from"),
         ({"what": "records", "patches": 0}, "--patches: expected 1 or more, found 0"),

@@ -1,28 +1,31 @@
-"""Measures time and peak memory; prints a table and writes JSON.
+"""Measures time and peak memory; prints tables in Markdown and writes JSON.
 
-    python tools/benchmark.py --output=benchmark.json
+    python tools/benchmark.py --all --output=benchmark.json > docs/benchmarks.md
     python tools/benchmark.py --model=pyramid,densefuse_gray --size=2048
     python tools/benchmark.py --what=records --hdr_dir=DIR[,DIR]
     python tools/benchmark.py --what=training --filters=16 --patch=128 --batch=4
     python tools/benchmark.py --what=reconstruction --align_filters=16 --filters=16
     python tools/benchmark.py --what=large --model=pyramid,hyperp_mb
     python tools/benchmark.py --what=folder --scenes=20
+    python tools/benchmark.py --what=files --model=enfuse,pyramid
+
+--all makes every table of docs/benchmarks.md, in about 20 minutes on two cores.
 
 fusion: every system beside OpenCV's Mertens fusion. records: ESBN's scenes written and read, beside the records of its own
 program. training: steps a second of its networks, with the time of the input apart. reconstruction: radiance from three
 exposures. large: two files of 24 megapixels. folder: brackets as a folder, where reading, fusing and writing overlap, and one
-after another. hdr_tf/benchmarking.py says what exactly is measured.
+after another. files: two JPEG files to a PNG file, by programs with their start, and by a process that runs already, with
+`fuse_files` and with an exported model. hdr_tf/benchmarking.py says what exactly is measured.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import shutil
 from typing import Literal
-
-import rich.console
-import rich.table
 
 from hdr_tf import benchmarking, cli, fusing
 from hdr_tf.image import files
@@ -32,20 +35,23 @@ from hdr_tf.image import files
 class Config:
     """What to measure."""
 
-    what: Literal["fusion", "records", "training", "reconstruction", "large", "folder"] = "fusion"
+    what: Literal["fusion", "records", "training", "reconstruction", "large", "folder", "files"] = "fusion"
     """see above"""
+    all: bool = False
+    """every table of docs/benchmarks.md, with sizes and models of its own"""
     model: str = ""
-    """names with commas between them; all by default, of folder the first (fusion, training, large, folder)"""
+    """names with commas between them; all by default, of folder and files the first, and enfuse where the program is installed
+    (fusion, training, large, folder, files)"""
     size: int = 1024
     """height and width of the pictures in pixels (fusion)"""
     rounds: int = 0
-    """how often each is done; by default 15 fusions, 100 batches read, 15 steps, 3 reconstructions"""
+    """how often each is done; by default 15 fusions, 100 batches read, 15 steps, 3 reconstructions, 3 files"""
     output: str | None = None
     """a JSON file"""
     height: int = 0
-    """of a scene in pixels; by default 1000, of large 4000, of folder 2000 (records, reconstruction, large, folder)"""
+    """of a scene in pixels; by default 1000, of large 4000, of folder and files 2000 (all but fusion and training)"""
     width: int = 0
-    """of a scene in pixels; by default 1500, of large 6000, of folder 3000 (records, reconstruction, large, folder)"""
+    """of a scene in pixels; by default 1500, of large 6000, of folder and files 3000 (all but fusion and training)"""
     hdr_dir: str = ""
     """folders of .exr and .hdr files to make scenes of, with commas between them; sample photographs by default (records)"""
     scenes: int = 4
@@ -71,7 +77,9 @@ COLUMNS = {
         ("network_ms", "network ms", ".0f"),
         ("fuse_ms", "fuse ms", ".0f"),
         ("mertens_ms", "Mertens ms", ".0f"),
-        ("ratio", "ratio", ".2f"),
+        ("ratio", "/ Mertens", ".2f"),
+        ("gflop", "GFLOP", ".1f"),
+        ("of_matmul", "of a matmul's rate", ".0%"),
         ("peak_mb", "peak MB", ".0f"),
     ),
     "records": (
@@ -110,21 +118,60 @@ COLUMNS = {
         ("gain", "gain", ".2f"),
         ("peak_mb", "peak MB", ".0f"),
     ),
+    "files": (
+        ("model", "model", ""),
+        ("way", "way", ""),
+        ("first_s", "first s", ".1f"),
+        ("seconds", "s", ".2f"),
+        ("peak_mb", "peak MB", ".0f"),
+    ),
 }
 MODELS = {
-    "fusion": (benchmarking.MERTENS, *fusing.SYSTEMS),
+    "fusion": (benchmarking.MERTENS, *fusing.MODELS),
     "training": ("esbn_align", "esbn_fusion"),
     "large": fusing.MODELS,
     "folder": fusing.MODELS[:1],
+    "files": (*[benchmarking.ENFUSE] * (shutil.which(benchmarking.ENFUSE) is not None), fusing.MODELS[0]),
 }
-SIZES = {"large": (4000, 6000), "folder": (2000, 3000)}  # height and width
-ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3, "large": 1, "folder": 1}
+SIZES = {"large": (4000, 6000), "folder": (2000, 3000), "files": (2000, 3000)}  # height and width
+ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3, "large": 1, "folder": 1, "files": 3}
+ALL = (
+    {"what": "fusion", "rounds": 7},
+    {"what": "fusion", "size": 3464, "rounds": 1},
+    {"what": "large"},
+    {"what": "files"},
+    {"what": "folder", "scenes": 8},
+    {"what": "records"},
+    {"what": "training", "patch": 128, "rounds": 8},
+    {"what": "reconstruction", "align_filters": 16},
+)
 
 
 def main(config: Config) -> None:
-    _check(config)
+    configs = [dataclasses.replace(config, **flags) for flags in ALL] if config.all else [config]
+    if config.all and dataclasses.replace(config, output=None) != Config(all=True):
+        raise ValueError("--all has sizes and models of its own: of the other flags only --output goes with it")
+    for each in configs:
+        _check(each)
     if config.output:
         pathlib.Path(config.output).parent.mkdir(parents=True, exist_ok=True)  # to fail before the work, not after it
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "opencv-python-headless")
+    )
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
+    print(f"# Benchmarks\n\n`python tools/benchmark.py --all` on {machine}." if config.all else f"{machine}.")
+    tables = []
+    for each in configs:
+        title, rows = _measured(each)
+        print(f"\n## {each.what.capitalize()}: {title}\n\n{_markdown(COLUMNS[each.what], rows)}", flush=True)
+        tables.append({"what": each.what, "title": title, "rows": rows})
+    if config.output:
+        with files.atomic(config.output) as temporary:
+            temporary.write_text(json.dumps({"machine": machine, "tables": tables}, indent=2) + "\n")
+
+
+def _measured(config):
+    """The title of a table and its rows."""
     names = cli.words(config.model) or MODELS.get(config.what, ())
     rounds, size = config.rounds or ROUNDS[config.what], _size(config)
     if config.what == "fusion":
@@ -138,6 +185,9 @@ def main(config: Config) -> None:
     elif config.what == "training":
         title = f"{config.filters} filters, batches of {config.batch} patches of {config.patch}"
         rows = [benchmarking.measure_training(name, config.filters, config.batch, config.patch, rounds) for name in names]
+    elif config.what == "files":
+        title = f"two exposures of {size[1]} x {size[0]}, JPEG to PNG, 8 bit"
+        rows = [row for name in names for row in benchmarking.measure_files(name, size, rounds)]
     elif config.what == "large":
         title = f"two exposures of {size[1]} x {size[0]}, 8 bit"
         rows = [benchmarking.measure_large(name, size) for name in names]
@@ -147,16 +197,13 @@ def main(config: Config) -> None:
     else:
         title = f"three exposures of {size[1]} x {size[0]}"
         rows = [benchmarking.measure_reconstruction(size, config.align_filters, config.filters, rounds)]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    table = rich.table.Table(title=f"{title}, {machine}")
-    for key, heading, _ in COLUMNS[config.what]:
-        table.add_column(heading, justify="left" if key in ("system", "model") else "right")
-    for row in rows:
-        table.add_row(*("" if row[key] is None else format(row[key], form) for key, _, form in COLUMNS[config.what]))
-    rich.console.Console().print(table)
-    if config.output:
-        with files.atomic(config.output) as temporary:
-            temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    return title, rows
+
+
+def _markdown(columns, rows):
+    lines = [[heading for _, heading, _ in columns], ["---" if not form else "---:" for *_, form in columns]]
+    lines += [["" if row[key] is None else format(row[key], form) for key, _, form in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _size(config):
@@ -170,8 +217,10 @@ def _check(config):
             raise ValueError(f"--model: --what={config.what} has none to choose from")
         if config.what == "fusion" and name != benchmarking.MERTENS:
             fusing.check_model(name, None, 2)
-        if config.what in ("large", "folder"):
+        if config.what in ("large", "folder") or (config.what == "files" and name != benchmarking.ENFUSE):
             fusing.check_model(name, None, 2)
+        if config.what == "files" and name == benchmarking.ENFUSE and shutil.which(name) is None:
+            raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")
         if config.what == "training" and name not in MODELS["training"]:
             raise ValueError(f"unknown model {name!r}: known are {', '.join(MODELS['training'])}")
     if min(config.size, *_size(config)) < 16 or config.rounds < 0:

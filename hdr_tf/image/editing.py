@@ -43,13 +43,14 @@ def contrast(picture: np.ndarray, strength: float) -> np.ndarray:
     """
     value = picture.max(axis=2)
     target = strength * value + (1 - strength) * value.mean()
-    scale = np.divide(target, value, out=np.zeros_like(value), where=value > 0)[..., None]
-    return np.clip(np.where(value[..., None] > 0, picture * scale, target[..., None]), 0, 1)
+    result = picture * np.divide(target, value, out=np.zeros_like(value), where=value > 0)[..., None]
+    np.copyto(result, target[..., None], where=value[..., None] <= 0)
+    return _clipped(result)
 
 
 def brightness(picture: np.ndarray, strength: float) -> np.ndarray:
     """Returns the picture with V multiplied by the strength, clipped to 0..1; arguments as of `contrast`."""
-    return np.clip(picture * np.float32(strength), 0, 1)
+    return _clipped(picture * np.float32(strength))
 
 
 def saturation(picture: np.ndarray, strength: float) -> np.ndarray:
@@ -57,7 +58,12 @@ def saturation(picture: np.ndarray, strength: float) -> np.ndarray:
     `contrast`."""
     # A linear map: what Cb gains, Cr loses.
     gain = (1 - strength) / 2 * np.outer(color.STUDIO_INVERSE @ [0, 1, -1], [0, -1, 1] @ color.STUDIO)
-    return np.clip(cv2.transform(picture, (np.eye(3) + gain)[::-1, ::-1].astype(np.float32)), 0, 1)
+    return _clipped(cv2.transform(picture, (np.eye(3) + gain)[::-1, ::-1].astype(np.float32)))
+
+
+def _clipped(picture):
+    """In its place: a copy of a large picture takes much memory."""
+    return np.clip(picture, 0, 1, out=picture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Editing:
     @functools.cached_property
     def fused(self) -> np.ndarray:
         """The fused picture, [H, W, 3] float32 RGB, clipped to 0..1."""
-        return np.clip(self.fuse(self.virtual), 0, 1) if self.actions else self.virtual
+        return _clipped(self.fuse(self.virtual)) if self.actions else self.virtual
 
 
 def start(under: np.ndarray, over: np.ndarray) -> Editing:
@@ -118,7 +124,7 @@ def start(under: np.ndarray, over: np.ndarray) -> Editing:
         ValueError: two sizes, or too small.
     """
     fuse = fusion.PairFusion(under, over)
-    return Editing(fuse, np.clip(fuse(fusion.virtual_exposure(under, over)), 0, 1))
+    return Editing(fuse, _clipped(fuse(fusion.virtual_exposure(under, over))))
 
 
 def run(under: np.ndarray, over: np.ndarray, actions: Iterable[int]) -> Iterator[Editing]:

@@ -22,7 +22,8 @@ of it; a guide whose weights of red and blue are exchanged; the number of levels
 are computed as there, in float32 of BGR and the lower levels of the guide in float64: where the contrast is nothing but
 rounding, the rounding decides the weights, and results differ by a level of 255 in places.
 
-Changed: look-ups and array operations instead of loops over pixels, and colours in float32; results are within 1e-3. What
+Changed: look-ups and array operations instead of loops over pixels, in bands of rows, and colours and the weights of the pixels
+in float32; results are within 1e-3. What
 divides 0 by 0 there has a value here: a flat guide (the filter is then a mean) and three black pictures (equal weights).
 Pictures of 16 bit, unknown there, are fused as they are, with the virtual exposure of their 8-bit copies.
 """
@@ -36,6 +37,7 @@ import numpy as np
 from hdr_tf.image import files
 
 RADIUS, EPS = 4, 1 / 1024  # of the guided filter
+BAND = 2**18  # pixels that are worked on at a time, where each depends on those near it only: float64 takes much memory
 LEVELS = np.arange(256)
 
 
@@ -131,45 +133,101 @@ class PairFusion:
                 f"expected two pictures [H, W, 3] of one size, at least 8 x 8, found {list(under.shape)} and {list(over.shape)}"
             )
         self._pair = [_Source(picture) for picture in (under, over)]
+        self._qualities = [_quality(picture) for picture in (under, over)]
 
     def __call__(self, virtual: np.ndarray) -> np.ndarray:
         """Returns the fused picture, float32 [H, W, 3], about 0..1; not clipped."""
         sources = [*self._pair, _Source(virtual)]
-        weights = _normalised([source.quality + 1e-12 for source in sources])
-        weights = _normalised([weight * source.brightness for weight, source in zip(weights, sources, strict=True)])
-        levels = len(sources[0].details)
-        fused, total = [0.0] * levels, [0.0] * levels
-        for source, weight in zip(sources, weights, strict=True):
-            for level, plane in enumerate(gaussian_pyramid(weight, levels)):
-                plane = source.filters[level](plane) + 1e-12
-                fused[level] = fused[level] + np.float32(plane)[..., None] * source.details[level]
-                total[level] = total[level] + plane
-        return reconstruct([x / np.float32(y)[..., None] for x, y in zip(fused, total, strict=True)])
+        weights = _weights([*self._qualities, _quality(virtual)], [source.brightness for source in sources])
+        return reconstruct([_blend(sources, weights, level) for level in range(len(sources[0].pyramid))])
 
 
 class _Source:
-    """One of the three pictures: its quality [H, W], its mean brightness squared, its filters and details level by level."""
+    """One of the three pictures: its pyramid and a filter for each level, its mean brightness squared."""
 
     def __init__(self, picture):
-        picture = _unit(picture)
         levels = max(1, round(math.log2(min(picture.shape[:2]))) - 2)
-        guide = cv2.cvtColor(picture[..., ::-1], cv2.COLOR_RGB2YCrCb)[..., 0]  # BGR taken for RGB, as there
-        self.quality = contrast(picture) * saturation(picture) * well_exposedness(picture)
+        pixels = _unit(picture)
+        self.pyramid = [picture, *gaussian_pyramid(pixels, levels)[1:]]
+        guide = np.empty(picture.shape[:2], np.float32)
+        for rows, *_ in _bands(picture, 0):
+            guide[rows] = _guide(pixels[rows])
         self.brightness = float(guide.mean()) ** 2
-        self.filters = [GuidedFilter(plane) for plane in (guide, *gaussian_pyramid(np.float64(guide), levels)[1:])]
-        self.details = laplacian_pyramid(picture, levels)
+        guides = [_Guide(picture), *gaussian_pyramid(np.float64(guide), levels)[1:]]
+        self.filters = [GuidedFilter(guide) for guide in guides]
+
+
+class _Guide:
+    """The guide of a picture, computed wherever rows of it are taken: to keep it whole would take more memory than time."""
+
+    def __init__(self, picture):
+        self._picture, self.shape = picture, picture.shape[:2]
+
+    def __getitem__(self, rows):
+        return _guide(self._picture[rows])
+
+
+def _guide(picture):
+    return cv2.cvtColor(_unit(picture)[..., ::-1], cv2.COLOR_RGB2YCrCb)[..., 0]  # BGR taken for RGB, as there
+
+
+def _bands(plane, halo):
+    """Yields the rows of a plane in bands: a slice of rows, one with `halo` more on both sides, and the first in the second."""
+    height, width = plane.shape[:2]
+    step = max(1, BAND // width)
+    for top in range(0, height, step):
+        first, bottom = max(0, top - halo), min(top + step, height)
+        yield slice(top, bottom), slice(first, bottom + halo), slice(top - first, bottom - first)
 
 
 def _unit(picture):
     """To float32 in 0..1, each value the nearest to the quotient."""
     if picture.dtype.kind == "u":
-        return (picture / np.iinfo(picture.dtype).max).astype(np.float32)
+        return np.divide(picture, np.iinfo(picture.dtype).max, dtype=np.float32)
     return picture.astype(np.float32, copy=False)
+
+
+def _quality(picture):
+    quality = np.empty(picture.shape[:2], np.float32)
+    for rows, around, inside in _bands(picture, 1):
+        pixels = _unit(picture[around])
+        quality[rows] = (contrast(pixels) * saturation(pixels) * well_exposedness(pixels))[inside]
+    return quality
+
+
+def _weights(qualities, brightnesses):
+    """Weights of the pictures, float32 [H, W] each."""
+    weights = [np.empty_like(quality) for quality in qualities]
+    for rows, *_ in _bands(weights[0], 0):
+        shares = _normalised([np.float64(quality[rows]) + 1e-12 for quality in qualities])
+        shares = _normalised([share * brightness for share, brightness in zip(shares, brightnesses, strict=True)])
+        for weight, share in zip(weights, shares, strict=True):
+            weight[rows] = share
+    return weights
 
 
 def _normalised(weights):
     total = sum(weights)
     return [np.divide(weight, total, out=np.full_like(weight, 1 / len(weights)), where=total > 0) for weight in weights]
+
+
+def _blend(sources, weights, level):
+    """The pictures' details at a level of their pyramids, or the last level itself, blended with the filtered weights. What the
+    next level needs takes the place of the weights: of a large picture three less count."""
+    fused, total = None, np.zeros_like(weights[0])
+    for number, source in enumerate(sources):
+        picture, coarse = source.pyramid[level], source.pyramid[level + 1 :]
+        part = _enlarge(coarse[0], picture) if coarse else np.zeros(picture.shape, np.float32)
+        for rows, around, inside in _bands(picture, 2 * RADIUS):
+            weight = np.float64(weights[number][around])
+            plane = np.float32(source.filters[level].filter_rows(weight, around)[inside] + 1e-12)
+            part[rows] = cv2.merge([plane] * 3) * (_unit(picture[rows]) - part[rows])
+            total[rows] += plane
+        weights[number] = _halved(weights[number])
+        fused = part if fused is None else np.add(fused, part, out=fused)
+    for rows, *_ in _bands(fused, 0):
+        fused[rows] /= cv2.merge([total[rows]] * 3)
+    return fused
 
 
 def contrast(picture: np.ndarray) -> np.ndarray:
@@ -198,9 +256,13 @@ def gaussian_pyramid(picture: np.ndarray, levels: int) -> list[np.ndarray]:
     """
     pyramid = [picture]
     for _ in range(levels - 1):
-        blurred = cv2.GaussianBlur(pyramid[-1], (7, 7), 2 / 3, borderType=cv2.BORDER_REFLECT)
-        pyramid.append(cv2.resize(blurred, ((blurred.shape[1] + 1) // 2, (blurred.shape[0] + 1) // 2)))
+        pyramid.append(_halved(pyramid[-1]))
     return pyramid
+
+
+def _halved(picture):
+    blurred = cv2.GaussianBlur(picture, (7, 7), 2 / 3, borderType=cv2.BORDER_REFLECT)
+    return cv2.resize(blurred, ((blurred.shape[1] + 1) // 2, (blurred.shape[0] + 1) // 2))
 
 
 def laplacian_pyramid(picture: np.ndarray, levels: int) -> list[np.ndarray]:
@@ -213,7 +275,8 @@ def reconstruct(pyramid: list[np.ndarray]) -> np.ndarray:
     """Returns the picture of a Laplacian pyramid."""
     picture = pyramid[-1]
     for level in pyramid[-2::-1]:
-        picture = level + _enlarge(picture, level)
+        picture = _enlarge(picture, level)
+        picture += level
     return picture
 
 
@@ -224,27 +287,53 @@ def _enlarge(picture, like):
 class GuidedFilter:
     """Smooths planes along the edges of a guide (Kou et al. 2015): locally linear in it, the steeper the more it varies.
 
-    Local means are over 2 radius + 1 pixels, mirrored outside, the border itself not repeated.
+    Local means are over 2 radius + 1 pixels, mirrored outside, the border itself not repeated. What it knows of a large guide
+    is computed anew for each band of rows: kept, it would be several times as large as the guide.
     """
 
     def __init__(self, guide: np.ndarray, radius: int = RADIUS, eps: float = EPS):
         """Args: guide [H, W] float32 or float64, about 0..1; eps, of its variance, above which an edge is kept."""
-        self._guide, self._size = guide, 2 * radius + 1
-        self._mean, variance = _moments(guide, self._size)
-        edges = np.sqrt(_moments(guide, 3)[1] * variance)
-        # eps falls where the guide has more edges than on average; there the filter's slope is drawn to 1, elsewhere to 0.
-        inverse = 1 / (edges + 1e-6)
-        eps = eps * inverse / inverse.mean()
-        mean, least = edges.mean(), edges.min()
-        steepness = 4 / (mean - least) if mean > least else 0.0
-        self._pull = eps / (1 + np.exp(-steepness * (edges - mean)))
-        self._variance = variance + eps
+        self._guide, self._size, self._eps, self._kept = guide, 2 * radius + 1, eps, None
+        pixels, total, inverses, least = guide.shape[0] * guide.shape[1], 0.0, 0.0, math.inf
+        for _, around, inside in _bands(guide, radius):
+            some = guide[around]
+            moments = self._moments(some)
+            edges = moments[2][inside]
+            total, least = total + edges.sum(), min(least, edges.min())
+            inverses += (1 / (edges + 1e-6)).sum()
+        self._mean, self._inverse = total / pixels, inverses / pixels
+        self._steepness = 4 / (self._mean - least) if self._mean > least else 0.0
+        if len(some) == guide.shape[0]:
+            self._kept = self._lines(some, *moments)
 
     def __call__(self, source: np.ndarray) -> np.ndarray:
         """Filters a plane [H, W] of the guide's size; returns float64."""
+        filtered = np.empty(source.shape)
+        for rows, around, inside in _bands(source, self._size - 1):
+            filtered[rows] = self.filter_rows(source[around], around)[inside]
+        return filtered
+
+    def filter_rows(self, source: np.ndarray, rows: slice) -> np.ndarray:
+        """Filters rows of a plane as if there were no others: those within 2 radius of a cut come out as others do."""
+        if self._kept:
+            guide, guide_mean, pull, variance = self._kept
+        else:
+            guide = self._guide[rows]
+            guide, guide_mean, pull, variance = self._lines(guide, *self._moments(guide))
         mean = _box(source, self._size)
-        slope = (_box(self._guide * source, self._size) - self._mean * mean + self._pull) / self._variance
-        return _box(slope, self._size) * self._guide + _box(mean - slope * self._mean, self._size)
+        slope = (_box(guide * source, self._size) - guide_mean * mean + pull) / variance
+        return _box(slope, self._size) * guide + _box(mean - slope * guide_mean, self._size)
+
+    def _lines(self, guide, mean, variance, edges):
+        """The guide, its local mean, what is added to a covariance and what that is then divided by for a line's slope."""
+        # eps falls where the guide has more edges than on average; there the filter's slope is drawn to 1, elsewhere to 0.
+        eps = self._eps / (edges + 1e-6) / self._inverse
+        return guide, mean, eps / (1 + np.exp(-self._steepness * (edges - self._mean))), variance + eps
+
+    def _moments(self, guide):
+        """Local mean and variance, float64, and how much of an edge there is."""
+        mean, variance = _moments(guide, self._size)
+        return mean, variance, np.sqrt(_moments(guide, 3)[1] * variance)
 
 
 def _moments(plane, size):

@@ -166,7 +166,8 @@ def _at_full_size(gaussians, maps, fused):
 
 
 def _details(gaussians, level):
-    return [g[level] - _up(g[level + 1], g[level]) for g in gaussians]
+    enlarged = _up_all([g[level + 1] for g in gaussians], gaussians[0][level])
+    return [g[level] - x for g, x in zip(gaussians, enlarged, strict=True)]
 
 
 def _stem(conv, exposures, filters, name):
@@ -209,8 +210,12 @@ def _fine_maps(conv, report, context, level, quarters, sizes, filters, name):
 def _coarse_weights(conv, context, level, sizes, name):
     """Weights of the levels from FINE_LEVELS on: one map for each exposure, enlarged or averaged to each level."""
     logit = conv(1, 3, f"{name}_logit", use_bias=False)  # a bias that all exposures share does nothing to a softmax
-    weights = _softmax([logit(x) for x in context])
-    return [_to_level(weights, level, at, sizes) for at in range(FINE_LEVELS, len(sizes))]
+    weights = {level: _softmax([logit(x) for x in context])}
+    for at in range(level + 1, len(sizes)):
+        weights[at] = _to_level(weights[at - 1], at - 1, at, sizes)
+    for at in reversed(range(FINE_LEVELS, level)):
+        weights[at] = _to_level(weights[at + 1], at + 1, at, sizes)
+    return [weights[at] for at in range(FINE_LEVELS, len(sizes))]
 
 
 def _against_mean(conv, exposures, filters, name, size=3, dilation=1):
@@ -252,7 +257,7 @@ def _to_level(maps, source, target, sizes, repeat=1):
     for _ in range(source, target):
         maps = [_down(x) for x in maps]
     for level in reversed(range(target, source)):
-        maps = [_up(x, sizes[level], repeat if level == target else 1) for x in maps]
+        maps = _up_all(maps, sizes[level], repeat if level == target else 1)
     return maps
 
 
@@ -263,6 +268,11 @@ def _down(x):
 
 def _up(x, like, repeat=1):
     return Upsample2x(repeat, dtype="float32")([x, like])
+
+
+def _up_all(parts, like, repeat=1):
+    """Enlarges tensors of one shape as one batch: it takes many operations, and each is written into an exported graph."""
+    return ops.split(_up(ops.concatenate(parts, axis=0), like, repeat), len(parts), axis=0)
 
 
 @keras.saving.register_keras_serializable("hdr_tf")
@@ -284,16 +294,15 @@ class Upsample2x(keras.layers.Layer):
 
     def call(self, pair):
         x, like = pair
-        _, height, width, channels = ops.shape(x)
-        _, like_height, like_width, _ = ops.shape(like)
-        x = ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
-        near, far = 0.75 * x[:, 1:-1], 0.25 * x
+        batch, height, width, channels = ops.shape(x)
+        _, rows, columns, _ = ops.shape(like)
+        near, far = 0.75 * x, 0.25 * ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
         x = ops.stack([near + far[:, :-2], near + far[:, 2:]], axis=2)
-        x = ops.reshape(x, (-1, 2 * height, width, channels))
+        x = ops.reshape(x, (batch, 2 * height, width, channels))
         x = ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
         x = ops.conv(x, self._kernel(channels), padding="valid", data_format="channels_last")
-        x = ops.reshape(x, (-1, 2 * height, 2 * width, channels * self.repeat))
-        return x[:, :like_height, :like_width]
+        x = ops.reshape(x, (batch, 2 * height, 2 * width, channels * self.repeat))
+        return x[:, :rows, :columns]
 
     def _kernel(self, channels):
         """[1, 3, C, 2 * C * repeat]: the left and the right pixel of a pair from the three around it."""
