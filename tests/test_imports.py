@@ -33,6 +33,7 @@ TABLE = {
         {"tensorflow"},
     ),
     "hdr_tf.workers": (set(), {"keras"}, {"tensorflow"}),
+    "hdr_tf.pixels": (set(), set(), {"keras", "tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
     "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
     "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
