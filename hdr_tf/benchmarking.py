@@ -210,39 +210,42 @@ def _train(records, name, filters, batch, patch, rounds):
     return row | {"steps_per_s": 1e3 / times["both_ms"], "peak_mb": _peak_mb() - before}
 
 
-def measure_reconstruction(size: tuple[int, int], align_filters: int, filters: int, rounds: int) -> dict:
+def measure_reconstruction(model: str, size: tuple[int, int], align_filters: int, filters: int, rounds: int) -> dict:
     """Times `reconstruction.reconstruct` of three 16-bit exposures.
 
     Args:
+        model: a name in `reconstruction.MODELS`; of those that SelfHDR trains the network has its published width.
         size: height and width of the pictures.
-        align_filters: width of the alignment networks.
-        filters: width of the merging network, whose dense block adds half as many channels each time.
+        align_filters: width of ESBN's alignment networks.
+        filters: width of its merging network, whose dense block adds half as many channels each time.
         rounds: how often, after one to warm up.
 
     Returns:
-        size and widths; `first_s` of the first reconstruction, with what is compiled for it, `seconds` of the others (median);
-        `peak_mb`.
+        model and size; of esbn the widths; `merged`, "tiled" or "whole"; `first_s` of the first reconstruction, with what is
+        compiled for it, `seconds` of the others (median); `peak_mb`.
     """
-    return _alone(_reconstruct, size, align_filters, filters, rounds)
+    return _alone(_reconstruct, model, size, align_filters, filters, rounds)
 
 
-def _reconstruct(size, align_filters, filters, rounds):
-    from hdr_tf import reconstruction
+def _reconstruct(model, size, align_filters, filters, rounds):
+    from hdr_tf import models, reconstruction, selfhdr
     from hdr_tf.models import esbn
 
-    networks = [esbn.esbn_align(align_filters, name=f"esbn_align_{side}") for side in ("low", "high")]
-    system = reconstruction.Esbn(*networks, esbn.esbn_fusion(filters, max(1, filters // 2)))
+    row = {"model": model, "size": list(size), "merged": "tiled"}
+    if model == "esbn":
+        networks = [esbn.esbn_align(align_filters, name=f"esbn_align_{side}") for side in ("low", "high")]
+        system = reconstruction.Esbn(*networks, esbn.esbn_fusion(filters, max(1, filters // 2)))
+        row |= {"align_filters": align_filters, "filters": filters}
+    elif model in selfhdr.REACH:
+        system = selfhdr.SelfHdr(model, models.build(model))
+    else:
+        system = selfhdr.SelfHdr(model, models.build(model, test_padding=True))
+        row["merged"] = "whole"
     pictures = np.random.default_rng(0).integers(0, 65536, (3, *size, 3), np.uint16)
     before = _peak_mb()
     times = _times(1 + rounds, lambda: reconstruction.reconstruct(system, pictures, (1, 4, 16)))[:, 0] / 1e3
-    return {
-        "size": list(size),
-        "align_filters": align_filters,
-        "filters": filters,
-        "first_s": float(times[0]),
-        "seconds": float(np.median(times[1:])),
-        "peak_mb": _peak_mb() - before,
-    }
+    times = {"first_s": float(times[0]), "seconds": float(np.median(times[1:]))}
+    return row | times | {"peak_mb": _peak_mb() - before}
 
 
 def measure_large(model: str, size: tuple[int, int]) -> dict:

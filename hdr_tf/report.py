@@ -8,7 +8,9 @@ it asks for nothing from elsewhere and has no scripts; links lead to the full re
 import base64
 import csv
 import json
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -109,6 +111,32 @@ def chart(lines: dict[str, tuple[np.ndarray, np.ndarray]], x_name: str, y_name: 
         cv2.polylines(picture, [place(x, y).T.reshape(-1, 1, 2)], False, color, 2, cv2.LINE_AA)
         write(name, left + 10, top + 18 * (number + 1), color)
     return picture
+
+
+def learning_curves(runs: Sequence[str | os.PathLike], column: str) -> np.ndarray:
+    """Draws a column of the log.csv of training runs (hdr_tf/training.py) over the steps.
+
+    Args:
+        runs: their folders.
+        column: its name, such as "loss".
+
+    Returns:
+        As `chart`.
+
+    Raises:
+        ValueError: a log has no such column, or no row yet.
+        OSError: a folder is no run.
+    """
+    lines = {}
+    for run in map(pathlib.Path, runs):
+        with (run / "log.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or column not in rows[0]:
+            found = ", ".join(rows[0]) if rows else "no row"
+            raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {found}")
+        every = json.loads((run / "config.json").read_text())["log_every"]
+        lines[run.name] = np.float64([[every * (int(row["epoch"]) + 1), row[column]] for row in rows]).T
+    return chart(lines, "steps", column)
 
 
 def as_text(report: dict) -> str:

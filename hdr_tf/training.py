@@ -321,7 +321,13 @@ def compiled(network, loss: Callable[[dict, dict], dict], terms: Sequence[str], 
     return model
 
 
-def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Callable[[], np.ndarray]) -> None:
+def fit(
+    model,
+    data: Callable[[int], object],
+    config: TrainingConfig,
+    sample: Callable[[], np.ndarray],
+    validate: Callable[[], dict[str, float]] | None = None,
+) -> None:
     """Trains until `config.steps`, from the last checkpoint of the run if there is one.
 
     Args:
@@ -329,6 +335,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         data: from a step to an endless `tf.data.Dataset` of the batches from there on.
         config: the script's flags.
         sample: draws what the network does, uint8 [H, W, 3], for the run folder and TensorBoard.
+        validate: measures it, for the log.
 
     Raises:
         ValueError: if the folder holds a run with other flags, or a checkpoint that does not fit, or if the loss is not finite;
@@ -378,6 +385,7 @@ def fit(model, data: Callable[[int], object], config: TrainingConfig, sample: Ca
         model.train_function = workers.step(model)
     callbacks = [
         _clock(model),  # before those that write what it measures
+        *([keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(validate()))] if validate else []),
         keras.callbacks.TerminateOnNaN(),
         *writers,
         keras.callbacks.LambdaCallback(on_epoch_end=finish_epoch),

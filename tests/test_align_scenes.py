@@ -78,7 +78,7 @@ def test_the_tool(source, tmp_path, capsys):
     assert manifest["scenes"]["002"]["reference"][0] == round(float(1 - confidence[0].mean()), 4) > 0
 
 
-def test_started_again_it_goes_on(source, tmp_path):
+def test_started_again_it_goes_on(source, tmp_path, caplog):
     """What is there stays; half a scene, a scene that the manifest does not list and a mended one are done. Processes."""
     output = tmp_path / "aligned"
     run(source, output)
@@ -91,9 +91,11 @@ def test_started_again_it_goes_on(source, tmp_path):
     del manifest["scenes"]["stack"]
     (output / "manifest.json").write_text(json.dumps(manifest))
     (source / "003" / "exposure.txt").write_text("0\n2\n4\n")
+    shutil.copy(source / "003" / "3.tif", source / "003" / "4.tif")
     assert dict(scene_sets.write_aligned(scenes.list_scenes(source)[0], output, 2)) == {
         output / name: None for name in ("001", "002", "003", "stack")
     }
+    assert caplog.messages == [f"{source / '003'}: the first three of 4 .tif pictures are taken"]
     again = contents(output)
     assert again.keys() == whole.keys() | {path.relative_to(output) for path in (output / "003").iterdir()}
     assert all(again[path] == values for path, values in whole.items() if path.name != "manifest.json")

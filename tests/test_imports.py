@@ -33,6 +33,7 @@ TABLE = {
         {"tensorflow"},
     ),
     "hdr_tf.workers": (set(), {"keras"}, {"tensorflow"}),
+    "hdr_tf.pixels": (set(), set(), {"keras", "tensorflow"}),
     "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
     "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
     "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
@@ -54,7 +55,7 @@ TABLE = {
     "hdr_tf.benchmarking": (
         {
             *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.training"),
-            *("hdr_tf.weights", "tfrecords"),  # it measures all of them, and nobody but its tool imports it
+            *("hdr_tf.selfhdr", "hdr_tf.weights", "tfrecords"),  # it measures all, and nobody but its tool imports it
         },
         {"keras", "tensorflow", "cv2"},
         set(),

@@ -176,8 +176,14 @@ def test_benchmark_of_training(tmp_path, capsys, in_this_process):
 
 def test_benchmark_of_reconstruction(tmp_path, capsys, in_this_process):
     (row,) = rows_of(tmp_path, what="reconstruction", height=24, width=32, align_filters=4, filters=4, rounds=1)
-    assert row["size"] == [24, 32] and 0 < row["seconds"] < row["first_s"] and row["peak_mb"] >= 0
+    assert (row["model"], row["size"], row["merged"]) == ("esbn", [24, 32], "tiled")
+    assert 0 < row["seconds"] < row["first_s"] and row["peak_mb"] >= 0
     assert "32 x 24" in capsys.readouterr().out
+
+
+def test_benchmark_of_reconstruction_with_a_network_of_selfhdr(tmp_path, in_this_process):
+    (row,) = rows_of(tmp_path, what="reconstruction", model="hdr_transformer", height=16, width=24, rounds=1)
+    assert (row["model"], row["merged"]) == ("hdr_transformer", "whole") and 0 < row["seconds"] < row["first_s"]
 
 
 def test_benchmark_of_large_pictures(tmp_path, in_this_process):
@@ -216,6 +222,7 @@ def test_benchmark_of_everything(tmp_path, capsys, monkeypatch):
     [
         ({"all": True, "model": "pyramid"}, "--all has sizes and models of its own"),
         ({"what": "training", "model": "pyramid"}, "unknown model 'pyramid': known are esbn_align, esbn_fusion"),
+        ({"what": "reconstruction", "model": "pyramid"}, "unknown model 'pyramid': known are esbn, ahdrnet"),
         ({"what": "records", "model": "pyramid"}, "--model: --what=records has none to choose from"),
         ({"what": "records", "patches": 0}, "--patches: expected 1 or more, found 0"),
         ({"what": "training", "filters": 0}, "--filters: expected 1 or more, found 0"),

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
-from hdr_tf import losses, training, weights
+from hdr_tf import losses, metrics, pixels, reconstruction, training, weights
 from hdr_tf.image import files, scenes, tone
 from hdr_tf.models import ahdrnet, blocks, vgg
+from hdr_tf.selfhdr import SelfHdr
 from tfrecords import dataset
-from tools import make_tfrecord
+from tools import make_tfrecord, plot_runs
 from train import selfhdr
 
 PATCH = 16
@@ -226,6 +228,41 @@ def test_training_with_truth(folder, write, tmp_path):
     assert float(rows(run)[0]["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_drawn_pixels_make_a_start(folder, write, tmp_path):
+    start = train("pixels", tmp_path / "pixels") / "ahdrnet.weights.h5"
+    network = selfhdr.build(selfhdr.Config(filters=2))
+    weights.load_weights(network, start)
+    kernel = np.reshape(network.get_layer("block1_conv1").kernel, (9, -1))
+    assert kernel[4].any() and not np.delete(kernel, 4, 0).any()
+
+    data = write(tmp_path / "records", kind="kalantari", scenes=str(folder / "aligned"), labels="")
+    flags = {"data": data, "weights": str(start), "validation": str(folder / "aligned"), "learning_rate": 1e-9}
+    run = train("truth", tmp_path / "run", **flags)
+    system = SelfHdr("ahdrnet", network)
+    found = []
+    for scene in map(scenes.read_scene, scenes.list_scenes(folder / "aligned")[0]):
+        radiance = reconstruction.reconstruct(system, scene.ldr, scene.exposures)[1]
+        found.append(metrics.psnr(tone.mu_law(radiance), tone.mu_law(scene.hdr)))
+    assert [float(row["valid_psnr_mu"]) for row in rows(run)] == pytest.approx([np.mean(found)] * 2, rel=1e-4)
+
+    plot_runs.main(plot_runs.Config(runs=str(run), output=str(tmp_path / "curves.png"), column="valid_psnr_mu"))
+    assert files.read_picture(tmp_path / "curves.png").pixels.shape == (480, 720, 3)
+    with pytest.raises(ValueError, match="log.csv: expected a column 'valid', found epoch, .*valid_psnr_mu"):
+        plot_runs.main(plot_runs.Config(runs=str(run), output=str(tmp_path / "none.png"), column="valid"))
+
+
+@pytest.mark.parametrize("shares", [0.0, 0.25])
+def test_drawn_pixels_that_moved(shares):
+    values, exposures, radiance = (keras.tree.map_structure(np.asarray, found) for found in pixels.draw([0, 1], shares))
+    np.testing.assert_array_equal(np.unique(exposures["high"]), [16, 64])
+    for side, expected in (("low", shares), ("mid", 0), ("high", shares)):
+        shown = np.clip(radiance * exposures[side], 0, 1)
+        noise = np.sqrt(shown / 10_000 + 5e-4**2)
+        other = (abs(values[side] - shown) > 6 * noise).any(axis=-1)
+        exposed = ((shown > 0.02) & (shown < 0.9)).all(axis=-1)
+        assert other[exposed].mean() == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
@@ -251,6 +288,8 @@ def test_width_of_the_networks():
 @pytest.mark.parametrize(
     ("stage", "flags", "message"),
     [
+        ("pixels", {"network": "fshdr"}, "--stage=pixels: only ahdrnet"),
+        ("truth", {"data": "kalantari", "validation": "scenes"}, "scenes/a: expected true radiance, found none"),
         ("1", {}, "--data: expected a folder of records, as tools/make_tfrecord.py --kind=selfhdr writes them"),
         ("labels", {}, "--scenes: expected a folder of aligned scenes"),
         ("labels", {"scenes": "aligned"}, "ahdrnet.weights.h5: expected the weights of stage 1, found none"),
@@ -263,7 +302,7 @@ def test_width_of_the_networks():
     ],
 )
 def test_flags_that_cannot_be(stage, flags, message, folder, write, records2, tmp_path):
-    flags = {name: str(folder / value) if name in ("data", "scenes") else value for name, value in flags.items()}
+    flags = {name: str(folder / value) if name in ("data", "scenes", "validation") else value for name, value in flags.items()}
     if "kalantari" in flags.get("data", ""):
         write(flags["data"], kind="kalantari", scenes=str(folder / "aligned"), labels="")
     with pytest.raises(ValueError, match=message) as error:

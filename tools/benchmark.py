@@ -5,6 +5,7 @@
     python tools/benchmark.py --what=records --hdr_dir=DIR[,DIR]
     python tools/benchmark.py --what=training --filters=16 --patch=128 --batch=4
     python tools/benchmark.py --what=reconstruction --align_filters=16 --filters=16
+    python tools/benchmark.py --what=reconstruction --model=ahdrnet,fshdr,hdr_transformer,sctnet --height=256 --width=256
     python tools/benchmark.py --what=large --model=pyramid,hyperp_mb
     python tools/benchmark.py --what=folder --scenes=20
     python tools/benchmark.py --what=files --model=enfuse,pyramid
@@ -27,7 +28,7 @@ import platform
 import shutil
 from typing import Literal
 
-from hdr_tf import benchmarking, cli, fusing
+from hdr_tf import benchmarking, cli, fusing, reconstruction
 from hdr_tf.image import files
 
 
@@ -40,8 +41,8 @@ class Config:
     all: bool = False
     """every table of docs/benchmarks.md, with sizes and models of its own"""
     model: str = ""
-    """names with commas between them; all by default, of folder and files the first, and enfuse where the program is installed
-    (fusion, training, large, folder, files)"""
+    """names with commas between them; all by default, of folder and files the first, and enfuse where the program is installed, of
+    reconstruction esbn (all but records)"""
     size: int = 1024
     """height and width of the pictures in pixels (fusion)"""
     rounds: int = 0
@@ -65,9 +66,9 @@ class Config:
     batch: int = 4
     """patches in a step (training)"""
     filters: int = 64
-    """width of the network (training), of the merging network (reconstruction)"""
+    """width of the network (training), of esbn's merging network (reconstruction)"""
     align_filters: int = 64
-    """width of the alignment networks (reconstruction)"""
+    """width of esbn's alignment networks (reconstruction)"""
 
 
 # Of a row: key, heading and format of the columns.
@@ -100,8 +101,8 @@ COLUMNS = {
         ("peak_mb", "peak MB", ".0f"),
     ),
     "reconstruction": (
-        ("align_filters", "align filters", "d"),
-        ("filters", "filters", "d"),
+        ("model", "model", ""),
+        ("merged", "merged", ""),
         ("first_s", "first s", ".1f"),
         ("seconds", "s", ".1f"),
         ("peak_mb", "peak MB", ".0f"),
@@ -129,6 +130,7 @@ COLUMNS = {
 MODELS = {
     "fusion": (benchmarking.MERTENS, *fusing.MODELS),
     "training": ("esbn_align", "esbn_fusion"),
+    "reconstruction": reconstruction.MODELS[:1],
     "large": fusing.MODELS,
     "folder": fusing.MODELS[:1],
     "files": (*[benchmarking.ENFUSE] * (shutil.which(benchmarking.ENFUSE) is not None), fusing.MODELS[0]),
@@ -144,6 +146,7 @@ ALL = (
     {"what": "records"},
     {"what": "training", "patch": 128, "rounds": 8},
     {"what": "reconstruction", "align_filters": 16},
+    {"what": "reconstruction", "model": "ahdrnet,fshdr,hdr_transformer,sctnet", "height": 256, "width": 256},
 )
 
 
@@ -196,7 +199,8 @@ def _measured(config):
         rows = [benchmarking.measure_folder(name, size, config.scenes) for name in names]
     else:
         title = f"three exposures of {size[1]} x {size[0]}"
-        rows = [benchmarking.measure_reconstruction(size, config.align_filters, config.filters, rounds)]
+        widths = config.align_filters, config.filters
+        rows = [benchmarking.measure_reconstruction(name, size, *widths, rounds) for name in names]
     return title, rows
 
 
@@ -221,8 +225,9 @@ def _check(config):
             fusing.check_model(name, None, 2)
         if config.what == "files" and name == benchmarking.ENFUSE and shutil.which(name) is None:
             raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")
-        if config.what == "training" and name not in MODELS["training"]:
-            raise ValueError(f"unknown model {name!r}: known are {', '.join(MODELS['training'])}")
+        known = {"training": MODELS["training"], "reconstruction": reconstruction.MODELS}.get(config.what)
+        if known and name not in known:
+            raise ValueError(f"unknown model {name!r}: known are {', '.join(known)}")
     if min(config.size, *_size(config)) < 16 or config.rounds < 0:
         found = f"{config.size}, {config.width} x {config.height} and {config.rounds}"
         raise ValueError(f"expected sizes of at least 16 and rounds of 0 or more, found {found}")

@@ -12,10 +12,8 @@ which a few very dark pixels decide. The defaults are those of the original prog
 (tkd1088/ESBN 3f873ab, training_fusion.py): batches of 4 patches of 256 pixels, Adam at 1e-4, a tenth of it from step
 200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000.
 
-Merging still pictures is above all a function of single pixels, which must be right to a fraction of a percent before the
-denoising that neighbours allow can be seen. From the original's start (normal, deviation 0.01) that takes some hundred thousand
-steps. `--pixel_steps=12000` first fits the same network with kernels of one pixel to as many batches of drawn pixels, minutes
-on a CPU, and begins with that in the middle of its kernels and zeros around it. `--inner_kernel_size=1` goes on with kernels
+`--pixel_steps=12000` does not begin with the original's start (normal, deviation 0.01), but with kernels whose middle is fitted
+to as many batches of drawn pixels (hdr_tf/pixels.py). `--inner_kernel_size=1` goes on with kernels
 of one pixel inside, which takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
 
 `--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py), for the last decibels, from `--weights` or `--pixel_steps` on:
@@ -49,7 +47,7 @@ def main(config: Config) -> None:
     # Here, so that --help does not wait for TensorFlow.
     import keras
 
-    from hdr_tf import kfac, losses, training, weights
+    from hdr_tf import kfac, losses, pixels, training, weights
     from hdr_tf.models import esbn
     from tfrecords import dataset
 
@@ -81,13 +79,13 @@ def main(config: Config) -> None:
     if config.weights:
         whole = esbn.esbn_fusion(config.filters, config.growth)
         weights.load_weights(whole, config.weights)
-        start = convolutions(whole)
+        start = pixels.convolutions(whole)
     elif config.pixel_steps and not training.checkpoints(config.run):
         start = fit_pixels(config)
     training.prepare(config)  # forgets that network: Keras would number the next optimizer, which a resumed run does not
     with training.scope(config):
         model = esbn.esbn_fusion(config.filters, config.growth, inner_kernel_size=config.inner_kernel_size)
-        set_convolutions(model, start)
+        pixels.set_convolutions(model, start)
         if config.optimizer == "kfac":
             rate = training.rate(config.learning_rate, config.schedule, config.steps)
             trainer = kfac.Trainer(model, lambda output, truth: loss(output, truth["hdr"]), losses.mu_law, config.seed)
@@ -106,7 +104,7 @@ def main(config: Config) -> None:
 
     training.fit(trainer, data, config, sample)
     whole = esbn.esbn_fusion(config.filters, config.growth)
-    set_convolutions(whole, convolutions(model))
+    pixels.set_convolutions(whole, pixels.convolutions(model))
     training.save_weights(whole, "esbn_fusion", config)
 
 
@@ -114,64 +112,24 @@ def fit_pixels(config: Config) -> dict[str, list]:
     """Fits the network with kernels of one pixel to drawn pixels; returns kernel and bias of each convolution."""
     import tensorflow as tf
 
-    from hdr_tf import losses, training
+    from hdr_tf import losses, pixels, training
     from hdr_tf.models import esbn
 
     single = esbn.esbn_fusion(config.filters, config.growth, 1, 1)
     training.he_start(single, last="output")
     single.compile(training.adam(2e-3, "cosine", config.pixel_steps), loss={"hdr": losses.mu_law_l1})
-    pixels = tf.data.Dataset.counter().map(lambda number: draw_pixels(tf.stack([config.seed, number])))
-    single.fit(pixels, steps_per_epoch=config.pixel_steps, shuffle=False, verbose=2)
-    return convolutions(single)
-
-
-def convolutions(network) -> dict[str, list]:
-    """Kernel and bias of each convolution."""
-    import keras
-
-    return {layer.name: layer.get_weights() for layer in network.layers if isinstance(layer, keras.layers.Conv2D)}
-
-
-def set_convolutions(network, values: dict[str, list]) -> None:
-    """Sets kernels and biases: a smaller kernel with zeros around it, of a larger one the middle."""
-    import numpy as np
-
-    for name, (kernel, bias) in values.items():
-        layer = network.get_layer(name)
-        border = (layer.kernel.shape[0] - len(kernel)) // 2
-        if border < 0:
-            kernel = kernel[-border:border, -border:border]
-        else:
-            kernel = np.pad(kernel, ((border, border), (border, border), (0, 0), (0, 0)))
-        layer.set_weights([kernel, bias])
+    drawn = tf.data.Dataset.counter().map(lambda number: draw_pixels(tf.stack([config.seed, number])))
+    single.fit(drawn, steps_per_epoch=config.pixel_steps, shuffle=False, verbose=2)
+    return pixels.convolutions(single)
 
 
 def draw_pixels(seed):
-    """Returns the inputs of the merging network and the radiance for 4096 drawn pixels, each [1, 64, 64, 3].
+    """Returns the inputs of the merging network and the radiance for 4096 drawn pixels, each [1, 64, 64, 3]."""
+    from hdr_tf import pixels
 
-    The logarithm of the luminance is uniform between 3e-5 and 2, colours are more or less saturated, one value in thirty is
-    darkened at random; exposures lie 2 or 3 stops apart and have the noise of tools/make_scenes.py.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    def draw(kind, channels, *bounds):
-        nonlocal seed
-        seed, use = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        return kind([1, 64, 64, channels], use, *bounds)
-
-    uniform, normal = tf.random.stateless_uniform, tf.random.stateless_normal
-    luminance = draw(uniform, 1, np.log(3e-5), np.log(2.0))
-    radiance = tf.minimum(tf.exp(luminance + draw(normal, 3) * draw(uniform, 1)), 1)
-    radiance *= tf.where(draw(uniform, 3) < 1 / 30, 0.05 * draw(uniform, 3), 1)
-    apart = 2 + tf.round(draw(uniform, 1))
-    inputs = {}
-    for number, side in enumerate(("low", "mid", "high")):
-        exposure = 2 ** (number * apart)
-        signal = radiance * exposure
-        noise = tf.sqrt(tf.minimum(signal, 1) / 10_000 + 5e-4**2) * draw(normal, 3)
-        value = tf.clip_by_value(signal + noise, 0, 1)
-        inputs |= {f"ldr_{side}": 2 * value ** (1 / 2.2) - 1, f"hdr_{side}": 2 * value / exposure - 1}
+    values, exposures, radiance = pixels.draw(seed)
+    inputs = {f"ldr_{side}": 2 * value ** (1 / 2.2) - 1 for side, value in values.items()}
+    inputs |= {f"hdr_{side}": 2 * value / exposures[side] - 1 for side, value in values.items()}
     return inputs, {"hdr": 2 * radiance - 1}
 
 

@@ -17,7 +17,9 @@ label, the merge of the aligned ones. Stage "labels": what that network makes of
 labels, RUN/structures/NAME.hdr; begun anew it goes on, and labels older than the weights are written again. Stage 2, from new
 weights: the colour term (`losses.selfhdr_color`), and the difference from the structure label in what VGG19 sees
 (`losses.perceptual`); the reference gets noise of deviation 0.5 / 255. `--stage=truth` trains with ground truth, to compare:
-mean absolute difference behind the mu-law, of records of kind "kalantari".
+mean absolute difference behind the mu-law, of records of kind "kalantari". `--stage=pixels` makes a start for ahdrnet, from
+which the other stages go on with `--weights`: it needs no records, see hdr_tf/pixels.py; one pixel in five shows something else
+in the low or the high exposure. At low rates of steps it is worth more than any number of them (hdr_tf/pretrained/ahdrnet.md).
 
 Defaults: the original's, for transformers those in brackets: batches of 16 (8) patches of 128 pixels, 150 (200) epochs of 1,200
 steps, Adam at 1e-4 (2e-4), halved every 50 (100) epochs.
@@ -38,6 +40,7 @@ from hdr_tf import cli
 from hdr_tf.training import TrainingConfig
 
 NOISE = 0.5 / 255
+MOVED = 0.2  # of drawn pixels
 USUAL = {"batch": 16, "steps": 180_000, "learning_rate": 1e-4, "halve_every": 60_000}
 USUAL_TRANSFORMER = {"batch": 8, "steps": 240_000, "learning_rate": 2e-4, "halve_every": 120_000}
 
@@ -46,10 +49,11 @@ USUAL_TRANSFORMER = {"batch": 8, "steps": 240_000, "learning_rate": 2e-4, "halve
 class Config(TrainingConfig):
     """Flags of all training scripts and of this one; 0 is the original's number."""
 
-    stage: Literal["1", "labels", "2", "truth"] = "1"  # see above
+    stage: Literal["pixels", "1", "labels", "2", "truth"] = "1"  # see above
     network: Literal["ahdrnet", "fshdr", "hdr_transformer", "sctnet"] = "ahdrnet"
     data: str = ""  # folder of records of kind selfhdr, for stage 2 with structure labels; for truth of kind kalantari
     scenes: str = ""  # stage labels: folder of aligned scenes
+    validation: str = ""  # folder of scenes with true radiance, whose mean PSNR-mu goes into the log: only looked at
     run: str = "runs/selfhdr"  # folder of the run; an existing one is continued; stage labels: that of stage 1
     steps: int = 0  # at which the run ends: 180,000, of a transformer 240,000
     log_every: int = 1_200  # steps between log rows, samples and checkpoints
@@ -57,6 +61,7 @@ class Config(TrainingConfig):
     patch: int = 128  # side of a patch in pixels, at least 8
     learning_rate: float = 0  # of the first step: 1e-4, of a transformer 2e-4
     halve_every: int = 0  # steps after which the rate is halved: 60,000, of a transformer 120,000
+    weights: str = ""  # go on from the weights in this file
     filters: int = 0  # width of the network: 64, of a transformer 60 (multiples of 6, of sctnet 12)
     structure_loss: Literal["vgg", "l1"] = "vgg"  # of stage 2: by VGG19 as the original, or without any weights
     vgg_weights: str = ""  # file of VGG19's weights as keras.applications has them; it downloads them otherwise
@@ -71,16 +76,21 @@ def main(config: Config) -> int | None:
     import keras
     import tensorflow as tf
 
-    from hdr_tf import losses, training
+    from hdr_tf import losses, pixels, training, weights
     from hdr_tf.models import blocks
     from tfrecords import dataset
 
+    single = config.stage == "pixels"
+    if single and config.network != "ahdrnet":
+        raise ValueError(f"--stage=pixels: only ahdrnet has nothing but convolutions, found --network={config.network}")
     kind = "kalantari" if config.stage == "truth" else "selfhdr"
-    if not config.data:
+    if not (single or config.data):
         raise ValueError(f"--data: expected a folder of records, as tools/make_tfrecord.py --kind={kind} writes them")
     training.prepare(config)
 
     def data(step):
+        if single:
+            return tf.data.Dataset.counter(step).map(lambda number: drawn_pixels(tf.stack([config.seed, number])))
         batches = dataset.crop_dataset(
             pathlib.Path(config.data),
             config.batch,
@@ -104,7 +114,11 @@ def main(config: Config) -> int | None:
     loss, terms = objective(config)
     rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, config.halve_every, 0.5, staircase=True)
     with training.scope(config):
-        network = build(config)
+        network = build(config, **({"kernel_size": 1} if single else {}))
+        if single:
+            training.he_start(network, last="output")
+        if config.weights:
+            weights.load_weights(network, config.weights)
         trainer = training.trainer(network, loss, terms)
         trainer.compile(keras.optimizers.Adam(rate, epsilon=1e-8), jit_compile=config.jit)
         trainer.build({name: array.shape for name, array in first.items()})
@@ -116,7 +130,10 @@ def main(config: Config) -> int | None:
         above = (first[f"ldr_{side}"] for side in blocks.SIDES)
         return training.sheet([(2 * x[0] - 1, 2 * losses.tone_map(y[0]) - 1) for x, y in zip(above, below, strict=True)])
 
-    training.fit(trainer, data, config, sample)
+    training.fit(trainer, data, config, sample, validation(config, network) if config.validation else None)
+    if single:
+        start, network = pixels.convolutions(network), build(config)
+        pixels.set_convolutions(network, start)
     training.save_weights(network, config.network, config)
 
 
@@ -126,11 +143,41 @@ def settled(config: Config) -> Config:
     return dataclasses.replace(config, **{name: getattr(config, name) or number for name, number in usual.items()})
 
 
-def build(config: Config):
-    """The network that the flags ask for."""
+def validation(config: Config, network):
+    """A function that measures the network on the validation scenes, as `training.fit` takes it."""
+    import numpy as np
+
+    from hdr_tf import metrics, reconstruction, selfhdr
+    from hdr_tf.image import scenes, tone
+
+    folders, problems = scenes.list_scenes(config.validation)
+    read = [scenes.read_scene(folder) for folder in folders]
+    problems += [f"{config.validation}/{scene.name}: expected true radiance, found none" for scene in read if scene.hdr is None]
+    if problems:
+        raise ValueError(problems[0])
+    system = selfhdr.SelfHdr(config.network, network)
+
+    def measure():
+        results = (reconstruction.reconstruct(system, scene.ldr, scene.exposures)[1] for scene in read)
+        pairs = zip(results, read, strict=True)
+        return {"valid_psnr_mu": float(np.mean([metrics.psnr(tone.mu_law(x), tone.mu_law(scene.hdr)) for x, scene in pairs]))}
+
+    return measure
+
+
+def drawn_pixels(seed):
+    """A batch of drawn pixels, as those of `crop_dataset` with the radiance of the exposures."""
+    from hdr_tf import pixels
+
+    values, exposures, radiance = pixels.draw(seed, MOVED)
+    ldr = {f"ldr_{side}": value ** (1 / 2.2) for side, value in values.items()}
+    return ldr | {f"hdr_{side}": value / exposures[side] for side, value in values.items()} | {"hdr": radiance}
+
+
+def build(config: Config, **arguments):
+    """The network that the flags ask for, with further arguments of its builder."""
     from hdr_tf import models
 
-    arguments = {}
     if config.filters:
         arguments["filters"] = config.filters
         if config.network == "ahdrnet":
@@ -152,7 +199,7 @@ def objective(config: Config):
 
     if config.stage == "1":
         return of_stage_1, ("expansion", "preservation")
-    if config.stage == "truth":
+    if config.stage in ("pixels", "truth"):
         return lambda batch, outputs: {"loss": mu_law_l1(outputs["hdr"], batch["hdr"])}, ()
     features = vgg.vgg19_features(config.vgg_weights or "imagenet") if config.structure_loss == "vgg" else None
 

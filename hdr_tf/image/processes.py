@@ -1,8 +1,10 @@
 """Work in several processes, results in the order in which they come."""
 
 import concurrent.futures
+import logging.handlers
 import multiprocessing
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,7 +12,8 @@ import cv2
 
 
 def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | Callable | None = None) -> Iterator:
-    """Yields `function(*job)` of every job, in any order; an error ends the whole, jobs not yet begun are dropped.
+    """Yields `function(*job)` of every job, in any order; an error ends the whole, jobs not yet begun are dropped. What a job
+    writes to the log comes with its result.
 
     Args:
         function: a function of a module, which other processes can import.
@@ -31,12 +34,27 @@ def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | Calla
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_begin)
     try:
-        for job in concurrent.futures.as_completed([pool.submit(function, *job) for job in jobs]):
-            yield job.result()
+        for job in concurrent.futures.as_completed([pool.submit(_logged, function, job) for job in jobs]):
+            result, records = job.result()
+            for record in records:
+                logging.getLogger().handle(record)
+            yield result
     except concurrent.futures.process.BrokenProcessPool as error:
         raise OSError("a process was killed (out of memory?): start again with fewer workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _logged(function, job):
+    """The result, and the records of the log, for which a process of its own has no place: scripts have silenced its stderr."""
+    records = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(records)
+    logging.getLogger().addHandler(handler)
+    try:
+        result = function(*job)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    return result, [records.get() for _ in range(records.qsize())]
 
 
 def _begin():

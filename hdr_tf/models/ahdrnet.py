@@ -18,7 +18,7 @@ Kept: zeros around every convolution; leaky ReLU 0.01 on the features and within
 none elsewhere; the other exposure before mid in the attention; PyTorch's start, uniform within 1 / sqrt(fan in).
 
 Changed:
-- `filters` and `growth` scale the widths; the defaults are the original's.
+- `filters` and `growth` scale the widths, `kernel_size` the kernels; the defaults are the original's.
 
 The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them;
 tools/convert_checkpoint.py turns them round.
@@ -33,12 +33,13 @@ BLOCKS = 3
 DENSE = 5  # convolutions of a block that add channels
 
 
-def ahdrnet(filters: int = 64, growth: int = 32, name: str = "ahdrnet") -> keras.Model:
+def ahdrnet(filters: int = 64, growth: int = 32, kernel_size: int = 3, name: str = "ahdrnet") -> keras.Model:
     """Builds the network.
 
     Args:
         filters: channels of the features.
         growth: channels that each convolution of a dense block adds.
+        kernel_size: of the convolutions of 3x3; with 1 the network sees single pixels.
         name: name of the model.
 
     Returns:
@@ -51,25 +52,25 @@ def ahdrnet(filters: int = 64, growth: int = 32, name: str = "ahdrnet") -> keras
         model(pictures)["hdr"].shape  # (1, 24, 32, 3)
     """
     inputs, exposures = blocks.radiance_inputs()
-    encode = blocks.torch_convolution(6, filters, 3, "features", padding="same")
+    encode = blocks.torch_convolution(6, filters, kernel_size, "features", padding="same")
     low, mid, high = (ops.leaky_relu(encode(exposure), 0.01) for exposure in exposures)
-    low = blocks.spatial_attention(low, mid, "low_attention")
-    high = blocks.spatial_attention(high, mid, "high_attention")
-    x = _conv(ops.concatenate([low, mid, high], axis=-1), filters, 3, "merge")
+    low = blocks.spatial_attention(low, mid, "low_attention", kernel_size)
+    high = blocks.spatial_attention(high, mid, "high_attention", kernel_size)
+    x = _conv(ops.concatenate([low, mid, high], axis=-1), filters, kernel_size, "merge")
     found = []
     for i in range(1, BLOCKS + 1):
-        x = _dense_block(x, growth, f"block{i}")
+        x = _dense_block(x, growth, kernel_size, f"block{i}")
         found.append(x)
     x = _conv(ops.concatenate(found, axis=-1), filters, 1, "blocks_merge")
-    x = _conv(x, filters, 3, "blocks_conv") + mid
-    x = _conv(_conv(x, filters, 3, "output_conv"), 3, 3, "output")
+    x = _conv(x, filters, kernel_size, "blocks_conv") + mid
+    x = _conv(_conv(x, filters, kernel_size, "output_conv"), 3, kernel_size, "output")
     return keras.Model(inputs, {"hdr": blocks.radiance(x)}, name=name)
 
 
-def _dense_block(x, growth, name):
+def _dense_block(x, growth, kernel_size, name):
     parts = [x]
     for i in range(1, DENSE + 1):
-        y = _conv(_append(parts), growth, 3, f"{name}_conv{i}", dilation_rate=2, activation="relu")
+        y = _conv(_append(parts), growth, kernel_size, f"{name}_conv{i}", dilation_rate=2, activation="relu")
         parts.append(y)
     return x + _conv(_append(parts), x.shape[-1], 1, f"{name}_merge")
 

@@ -249,12 +249,12 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def spatial_attention(features, reference, name: str):
-    """Weighs features [B, H, W, C] by 0..1, which two 3x3 convolutions find in them and in those of the reference exposure."""
+def spatial_attention(features, reference, name: str, kernel_size: int = 3):
+    """Weighs features [B, H, W, C] by 0..1, which two convolutions find in them and in those of the reference exposure."""
     filters = features.shape[-1]
     x = ops.concatenate([features, reference], axis=-1)
-    x = torch_convolution(2 * filters, 2 * filters, 3, f"{name}_conv1", padding="same")(x)
-    x = torch_convolution(2 * filters, filters, 3, f"{name}_conv2", padding="same")(ops.leaky_relu(x, 0.01))
+    x = torch_convolution(2 * filters, 2 * filters, kernel_size, f"{name}_conv1", padding="same")(x)
+    x = torch_convolution(2 * filters, filters, kernel_size, f"{name}_conv2", padding="same")(ops.leaky_relu(x, 0.01))
     return features * ops.sigmoid(x)
 
 
