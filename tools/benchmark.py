@@ -41,7 +41,7 @@ class Config:
     all: bool = False
     """every table of docs/benchmarks.md, with sizes and models of its own"""
     model: str = ""
-    """names with commas between them; all by default, of folder and files the first, and enfuse where the program is installed, of
+    """names with commas between them; all by default, of folder and files the first, and enfuse where it is installed, of
     reconstruction esbn (all but records)"""
     size: int = 1024
     """height and width of the pictures in pixels (fusion)"""
