@@ -56,13 +56,6 @@ TABLE = {
         {
             *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.selfhdr"),
             *("hdr_tf.serving", "hdr_tf.training", "hdr_tf.weights", "tfrecords"),  # it measures all of them
-                "hdr_tf.fusion_evaluation",
-                "hdr_tf.image",
-                "hdr_tf.losses",
-                "hdr_tf.models",
-                "hdr_tf.reconstruction",
-            ),
-            *("hdr_tf.selfhdr", "hdr_tf.serving", "hdr_tf.training", "hdr_tf.weights", "tfrecords"),  # it measures all
         },
         {"keras", "tensorflow", "cv2"},
         set(),
