@@ -19,7 +19,7 @@ weights: the colour term (`losses.selfhdr_color`), and the difference from the s
 (`losses.perceptual`); the reference gets noise of deviation 0.5 / 255. `--stage=truth` trains with ground truth, to compare:
 mean absolute difference behind the mu-law, of records of kind "kalantari". `--stage=pixels` makes a start for ahdrnet, from
 which the other stages go on with `--weights`: it needs no records, see hdr_tf/pixels.py; one pixel in five shows something else
-in the low or the high exposure. At low rates of steps it is worth more than any number of them (hdr_tf/pretrained/ahdrnet.md).
+in the low exposure, one in five in the high one. `--validation` logs the PSNR of scenes whose true radiance is known.
 
 Defaults: the original's, for transformers those in brackets: batches of 16 (8) patches of 128 pixels, 150 (200) epochs of 1,200
 steps, Adam at 1e-4 (2e-4), halved every 50 (100) epochs.
