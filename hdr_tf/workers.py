@@ -4,8 +4,11 @@ TF_CONFIG names the workers. Each makes every batch and takes its share; the fir
 
 Keras's own `fit` (3.15) fails under that strategy (TensorFlow 2.21): it takes means of whole batches, and of scalars along an
 axis. Here its `train_step` runs in a step of our own, between the same callbacks.
+
+Whoever waits for a worker that is lost gets a ConnectionError, after some 15 seconds at the latest.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -41,6 +44,22 @@ def is_chief() -> bool:
     return resolver.task_type == "chief" or ("chief" not in cluster and (resolver.task_type, resolver.task_id) == ("worker", 0))
 
 
+@contextlib.contextmanager
+def _lost():
+    """Says in one line what TensorFlow says in many when another worker is gone."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        if "/job:" not in error.message:
+            raise
+        raise ConnectionError(
+            "a worker was lost; end the others, and the same commands go on from the last checkpoint"
+        ) from error
+
+
+@_lost()
 def mean(number: float) -> float:
     """The mean of the numbers that the workers give, when all have given theirs."""
     import tensorflow as tf
@@ -64,6 +83,7 @@ def step(model):
     return lambda iterator: train(next(iterator))
 
 
+@_lost()
 def fit(model, batches, epochs: range, steps: int, callbacks) -> None:
     """Keras's `fit`, with `model.train_function` of `step`.
 

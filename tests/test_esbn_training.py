@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import types
 
 import cv2
@@ -399,8 +400,8 @@ def in_a_process(script, devices, *runs):
     assert result.returncode == 0, result.stderr
 
 
-def as_two_workers(script, flags):
-    """Runs a script in two processes that are workers of each other."""
+def two_workers(script, flags):
+    """Starts a script in two processes that are workers of each other."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         cluster = {"worker": [f"127.0.0.1:{found.getsockname()[1]}" for found in sockets]}
@@ -409,6 +410,12 @@ def as_two_workers(script, flags):
     for index in range(2):
         told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
         workers.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | told, stderr=subprocess.PIPE, text=True))
+    return workers
+
+
+def as_two_workers(script, flags):
+    """Runs a script in two processes that are workers of each other."""
+    workers = two_workers(script, flags)
     errors = [worker.communicate(timeout=600)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors
 
@@ -438,6 +445,26 @@ def test_two_train_as_one(strategy, records, train, runs, tmp_path):
     for path in expected:
         # Adam divides by the root of a mean square: where a gradient is near zero its rounding shows.
         np.testing.assert_allclose(found[path], expected[path], rtol=1e-2, atol=1e-4, err_msg=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_other_worker_ends_where_one_is_lost(lost, records, tmp_path):
+    flags = {"growth": 2, "data": records, "run": str(tmp_path), "strategy": "multi_worker", "checkpoint_every": 1}
+    workers = two_workers("esbn_fusion", flags | {"steps": 100_000})
+    while not list(tmp_path.glob("checkpoints/*.npz")):
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.1)
+    workers[lost].kill()
+    told = workers[1 - lost].communicate(timeout=120)[1]
+    assert workers[1 - lost].returncode == 1
+    assert (
+        "\nConnectionError: a worker was lost; end the others, and the same commands go on from the last checkpoint\n" in told
+    )
+    workers[lost].communicate()
+    steps = len(rows(tmp_path))
+    as_two_workers("esbn_fusion", flags | {"steps": steps + 2})
+    assert len(rows(tmp_path)) == steps + 2
 
 
 @pytest.mark.slow

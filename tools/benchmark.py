@@ -138,13 +138,13 @@ MODELS = {
 SIZES = {"large": (4000, 6000), "folder": (2000, 3000), "files": (2000, 3000)}  # height and width
 ROUNDS = {"fusion": 15, "records": 100, "training": 15, "reconstruction": 3, "large": 1, "folder": 1, "files": 3}
 ALL = (
-    {"what": "fusion", "rounds": 7},
-    {"what": "fusion", "size": 3464, "rounds": 1},
+    {"what": "fusion", "rounds": 5},
+    {"what": "fusion", "size": 3464, "rounds": 3, "model": "mertens,pyramid,dqn_editor"},
     {"what": "large"},
     {"what": "files"},
     {"what": "folder", "scenes": 8},
     {"what": "records"},
-    {"what": "training", "patch": 128, "rounds": 8},
+    {"what": "training", "patch": 128, "rounds": 5},
     {"what": "reconstruction", "align_filters": 16},
     {"what": "reconstruction", "model": "ahdrnet,fshdr,hdr_transformer,sctnet", "height": 256, "width": 256},
 )
