@@ -54,9 +54,9 @@ def measure(system: str, size: int, rounds: int) -> dict:
         system and size; medians in milliseconds: `network_ms` of the compiled network alone, float32 in and out,
         `fuse_ms` of `hdr_tf.fuse` from uint8 arrays to the uint8 result, and `mertens_ms`; `ratio`, the median of
         fuse over Mertens; `gflop`, 10**9 operations of the network, of which a multiplication and an addition are two, and
-        `of_matmul`, how many of them it does in a second over how many the product of two large matrices does; `peak_mb`,
-        memory in 2**20 bytes. None is what Mertens and the editor have not, and all of a large picture's network, which is run
-        in tiles.
+        `of_matmul`, how many of them it does in a second over how many the product of two large matrices does; memory in 2**20
+        bytes, `compiled_mb` of what is compiled ahead, `peak_mb` of the first fusions behind it; in tiles all is in the latter.
+        None is what Mertens and the editor have not, and all of a large picture's network, which is run in tiles.
     """
     return _alone(_measure, system, size, rounds)
 
@@ -408,7 +408,10 @@ def _measure(system, size, rounds):
 
     warm_up = min(WARM_UP, rounds)
     with tempfile.TemporaryDirectory() as name:
-        fuse, network = (mertens, None) if system == MERTENS else _system(system, pictures, pathlib.Path(name))
+        nothing = mertens, None, lambda: None
+        fuse, network, compile_ahead = nothing if system == MERTENS else _system(system, pictures, pathlib.Path(name))
+        start = _peak_mb()
+        compile_ahead()
         before = _peak_mb()
         _times(warm_up, fuse)
         peak = _peak_mb() - before
@@ -421,6 +424,7 @@ def _measure(system, size, rounds):
         "fuse_ms": np.median(times[:, 0]),
         "mertens_ms": np.median(times[:, 1]),
         "ratio": np.median(times[:, 0] / times[:, 1]),
+        "compiled_mb": before - start,
         "peak_mb": peak,
     }
 
@@ -441,15 +445,21 @@ def _network_row(network, warm_up, rounds):
 
 
 def _system(name, pictures, folder):
-    """Returns two functions without arguments: `hdr_tf.fuse` of the pictures, and the network alone, None if it is not run."""
+    """Returns three functions without arguments: `hdr_tf.fuse` of the pictures; the network alone, None if it is not run; and
+    one that compiles what the first needs, unless it works in tiles."""
     import tensorflow as tf
 
     path, (height, width) = _weights(name, folder), pictures[0].shape[:2]
     if name == fusing.EDITOR or height * width > WHOLE:
-        return lambda: fusing.fuse(pictures, name, path), None
+        return lambda: fusing.fuse(pictures, name, path), None, lambda: None
     network = fusing.load_network(name, path, **fusing.SYSTEMS[name].arguments(2, height, width))
     inputs = {x.name: tf.random.uniform([1, height, width, x.shape[-1]], 0, 255) for x in network.inputs}
-    return lambda: fusing.fuse(pictures, name, path), tf.function(lambda: network(inputs, training=False)["fused"])
+    corners = [picture[:64, :64, : x.shape[-1]] for picture, x in zip(pictures, network.inputs, strict=True)]
+    return (
+        lambda: fusing.fuse(pictures, name, path),
+        tf.function(lambda: network(inputs, training=False)["fused"]),
+        lambda: fusing.compiled(name, path, 2, height, width, eight_bit=True)(corners),
+    )
 
 
 def _weights(name, folder):

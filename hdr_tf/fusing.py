@@ -429,7 +429,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights,
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{names[0]}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}")
     eight_bit = all(picture.pixels.dtype == np.uint8 for picture in pictures)
-    network = None if client else _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
+    network = None if client else compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
 
     for name, picture in zip(names, pictures, strict=True):
         for note in picture.notes:
@@ -451,7 +451,7 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights,
         if min(height, width) < MIN_SIDE:
             raise ValueError(f"crop: expected to keep at least {MIN_SIDE} x {MIN_SIDE} pixels, kept {width} x {height}")
         if not client:
-            network = _compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
+            network = compiled(model, weights, len(pictures), height, width, eight_bit, vgg_weights)
     return pictures, network
 
 
@@ -610,7 +610,7 @@ def weights_file(model: str, weights: str | os.PathLike | None) -> str | os.Path
     return path
 
 
-def _compiled(model, weights, count, height, width, eight_bit, vgg_weights):
+def compiled(model, weights, count, height, width, eight_bit, vgg_weights=None) -> Callable:
     """Returns a function from a list of pictures [H, W, C] in 0..255, dark to bright, to the fused one, likewise; uint8 to
     uint8, or float32 to float32; of the editor its policy. Pictures of other sizes may share it."""
     arguments = SYSTEMS[model].arguments(count, height, width) if model != EDITOR else {"vgg_weights": vgg_weights}
@@ -635,7 +635,7 @@ def _compile(model, weights, changed, arguments, eight_bit):
         fused = system.in_range(system.decode(fused), eight_bit)
         return tf.cast(fused, tf.uint8) if eight_bit else fused
 
-    def compiled(part, last=True):
+    def compile_part(part, last=True):
         """Returns a function from a list of arrays [H, W, C] to one: pictures to values, the last to pixels."""
         # `input` keeps the order, dark to bright; `inputs` is sorted by name.
         signature = [
@@ -655,9 +655,9 @@ def _compile(model, weights, changed, arguments, eight_bit):
     @functools.cache
     def parts():
         *others, last = system.parts(network, **dict(arguments))
-        return [*(compiled(part, last=False) for part in others), compiled(last)]
+        return [*(compile_part(part, last=False) for part in others), compile_part(last)]
 
-    whole = compiled(network)
+    whole = compile_part(network)
 
     def fuse(pictures):
         height, width = pictures[0].shape[:2]

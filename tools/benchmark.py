@@ -81,6 +81,7 @@ COLUMNS = {
         ("ratio", "/ Mertens", ".2f"),
         ("gflop", "GFLOP", ".1f"),
         ("of_matmul", "of a matmul's rate", ".0%"),
+        ("compiled_mb", "compiled MB", ".0f"),
         ("peak_mb", "peak MB", ".0f"),
     ),
     "records": (
