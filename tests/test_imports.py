@@ -54,7 +54,7 @@ TABLE = {
     "hdr_tf.benchmarking": (
         {
             *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.training"),
-            *("hdr_tf.weights", "tfrecords"),  # it measures all of them, and nobody but its tool imports it
+            *("hdr_tf.serving", "hdr_tf.weights", "tfrecords"),  # it measures all of them, and nobody but its tool imports it
         },
         {"keras", "tensorflow", "cv2"},
         set(),
