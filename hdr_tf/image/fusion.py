@@ -23,9 +23,9 @@ are computed as there, in float32 of BGR and the lower levels of the guide in fl
 rounding, the rounding decides the weights, and results differ by a level of 255 in places.
 
 Changed: look-ups and array operations instead of loops over pixels, in bands of rows, and colours and the weights of the pixels
-in float32; results are within 1e-3. What
-divides 0 by 0 there has a value here: a flat guide (the filter is then a mean) and three black pictures (equal weights).
-Pictures of 16 bit, unknown there, are fused as they are, with the virtual exposure of their 8-bit copies.
+in float32; results are within 1e-3. What divides 0 by 0 there has a value here: a flat guide (the filter is then a mean) and
+three black pictures (equal weights). Pictures of 16 bit, unknown there, are fused as they are, with the virtual exposure of
+their 8-bit copies.
 """
 
 import math
