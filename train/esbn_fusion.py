@@ -13,8 +13,8 @@ which a few very dark pixels decide. The defaults are those of the original prog
 200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000.
 
 `--pixel_steps=12000` does not begin with the original's start (normal, deviation 0.01), but with kernels whose middle is fitted
-to as many batches of drawn pixels (hdr_tf/pixels.py). `--inner_kernel_size=1` goes on with kernels
-of one pixel inside, which takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
+to as many batches of drawn pixels (hdr_tf/pixels.py). `--inner_kernel_size=1` goes on with kernels of one pixel inside, which
+takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
 
 `--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py), for the last decibels, from `--weights` or `--pixel_steps` on:
 at the original's start, where hardly anything reaches the output, it goes astray.

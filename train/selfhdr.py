@@ -82,7 +82,7 @@ def main(config: Config) -> int | None:
 
     single = config.stage == "pixels"
     if single and config.network != "ahdrnet":
-        raise ValueError(f"--stage=pixels: only ahdrnet has nothing but convolutions, found --network={config.network}")
+        raise ValueError(f"--stage=pixels: only ahdrnet can be built for single pixels, found --network={config.network}")
     kind = "kalantari" if config.stage == "truth" else "selfhdr"
     if not (single or config.data):
         raise ValueError(f"--data: expected a folder of records, as tools/make_tfrecord.py --kind={kind} writes them")
