@@ -197,7 +197,7 @@ def test_second_stage_goes_on_as_if_nothing_had_happened(records2, tmp_path, mon
 def test_noise_on_the_reference_alone(records2, tmp_path, monkeypatch):
     seen = []
 
-    def fit(model, data, config, sample):
+    def fit(model, data, config, sample, validate):
         seen.extend(data(step) for step in (0, 1))
 
     monkeypatch.setattr(training, "fit", fit)
