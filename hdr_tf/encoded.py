@@ -16,15 +16,13 @@ import functools
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from hdr_tf import color_ops, fusing
+from hdr_tf import color_ops, fusing, losses
+from hdr_tf.image import files
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
-_GRAY_TOLERANCE = 3  # levels of 255, as of `files.is_gray`
-_MU = 5000  # as of `tone.mu_law`
 
 
 def checked(pictures: dict) -> dict:
@@ -109,7 +107,7 @@ def reconstruction(system, max_pixels: int) -> Callable[[dict], dict]:
             inputs[name] = tf.cast(picture, tf.float32)[None] / 65535
         relative = exposures / exposures[0]  # of the shortest 1, as the networks know it
         radiance = system.reconstruct_batch(inputs | {"exposures": relative[None]})["hdr"][0]
-        preview = tf.round(255 * tf.math.log(1 + _MU * radiance) / np.log(1 + _MU))
+        preview = tf.round(255 * losses.tone_map(radiance))
         return tf.io.serialize_tensor(radiance / exposures[0]), tf.io.encode_png(tf.cast(preview, tf.uint8))
 
     def reconstruct_batch(inputs):
@@ -195,19 +193,13 @@ def _decode(contents, png, sixteen_bit, eight_bit, name):
 def _fuse(pictures, model, run, eight_bit):
     """`fusing._fuse`: pictures [H, W, 3], dark to bright, to the fused one, [H, W, 3] or [H, W, 1], in their type."""
     system = fusing.SYSTEMS[model]
-    gray = [_is_gray(picture, _GRAY_TOLERANCE if eight_bit else _GRAY_TOLERANCE * 257) for picture in pictures]
+    gray = [_is_gray(picture, files.GRAY_TOLERANCE * (1 if eight_bit else 257)) for picture in pictures]
     rgb = [tf.cast(picture, tf.float32) / (1 if eight_bit else 257) for picture in pictures]
     gray_and_colour = gray[0] != gray[1] if len(gray) == 2 else False
 
     def fuse_planes(planes):
-        fused = run(planes)
-        if eight_bit and system.to_8_bit == "stretch":
-            lowest, highest = tf.reduce_min(fused), tf.reduce_max(fused)
-            fused = tf.math.divide_no_nan(255.0, highest - lowest) * (fused - lowest)
-        fused = tf.clip_by_value(fused, 0, 255)
-        if not eight_bit:
-            return fused
-        return tf.floor(fused if system.to_8_bit == "truncate" else fused + 0.5)
+        fused = system.in_range(run(planes), eight_bit)
+        return tf.floor(fused) if eight_bit else fused
 
     def fuse_luminance(planes):
         if system.split is not None:

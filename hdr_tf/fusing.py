@@ -60,6 +60,16 @@ class System:
     keeps_colour: bool = True
     """one gray and one colour picture: fuse the luminances and keep the colour, rather than send both through as RGB"""
 
+    def in_range(self, values, eight_bit: bool):
+        """Returns a decoded tensor in 0..255, of 8-bit pictures such that the whole part is the level, as `to_8_bit` says."""
+        import tensorflow as tf
+
+        if eight_bit and self.to_8_bit == "stretch":
+            lowest, highest = tf.reduce_min(values), tf.reduce_max(values)
+            values = tf.math.divide_no_nan(255.0, highest - lowest) * (values - lowest)
+        values = tf.clip_by_value(values, 0, 255)
+        return values if not eight_bit or self.to_8_bit == "truncate" else values + 0.5
+
 
 def _pyramid_arguments(count, height, width):
     from hdr_tf.models.pyramid import levels_for
@@ -622,14 +632,8 @@ def _compile(model, weights, changed, arguments, eight_bit):
     system = SYSTEMS[model]
 
     def decoded(fused):
-        fused = system.decode(fused)
-        if eight_bit and system.to_8_bit == "stretch":
-            lowest, highest = tf.reduce_min(fused), tf.reduce_max(fused)
-            fused = tf.math.divide_no_nan(255.0, highest - lowest) * (fused - lowest)
-        fused = tf.clip_by_value(fused, 0, 255)
-        if not eight_bit:
-            return fused
-        return tf.cast(fused if system.to_8_bit == "truncate" else fused + 0.5, tf.uint8)
+        fused = system.in_range(system.decode(fused), eight_bit)
+        return tf.cast(fused, tf.uint8) if eight_bit else fused
 
     def compiled(part, last=True):
         """Returns a function from a list of arrays [H, W, C] to one: pictures to values, the last to pixels."""

@@ -15,8 +15,6 @@ import importlib.util
 import math
 import os
 import pathlib
-import shutil
-import tempfile
 
 import cv2
 import keras
@@ -86,16 +84,10 @@ def export(
     for name, (function, signature) in endpoints.items():
         archive.add_endpoint(name, function, input_signature=[{spec.name: spec for spec in signature}])
     output.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=output))
-    try:
+    with files.atomic(version) as temporary:
         archive.write_out(temporary, verbose=False)
         if for_server:
             _write_requests(temporary, output.name, {name: signature for name, (_, signature) in endpoints.items()})
-        temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
-        temporary.replace(version)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
     if for_server:
         with files.atomic(output.parent / CONFIG) as path:
             path.write_text(server_list)

@@ -81,7 +81,11 @@ TABLE = {
         {"keras", "tensorflow", "cv2"},
         {"tensorflow_serving"},
     ),
-    "hdr_tf.encoded": ({"hdr_tf.color_ops", "hdr_tf.fusing"}, {"keras", "tensorflow"}, set()),
+    "hdr_tf.encoded": (
+        {"hdr_tf.color_ops", "hdr_tf.fusing", "hdr_tf.image.files", "hdr_tf.losses"},
+        {"keras", "tensorflow"},
+        set(),
+    ),
     "hdr_tf.color_ops": ({"hdr_tf.image.color"}, {"tensorflow"}, set()),
     "hdr_tf.client": (set(), {"cv2"}, {"tensorflow", "tensorflow_serving", "grpc"}),
     "hdr_tf": ({"hdr_tf.fusing"}, set(), set()),

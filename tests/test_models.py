@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import draw_kernels
 
 from hdr_tf import models
 from hdr_tf.models import blocks, densefuse, esbn
@@ -53,18 +54,10 @@ def _alive(name):
         keras.utils.set_random_seed(seed)
         model = models.build(name, **NARROW.get(name, {}))
         if name.startswith("esbn"):
-            _enliven(model)
+            draw_kernels(model, np.random.default_rng(0))
         if np.any(_fuse(model, _draw(model, 13, 17))):
             return model
     pytest.fail(f"{name} gives nothing but zeros")
-
-
-def _enliven(model):
-    """Draws kernels that keep the size of the features: ESBN's begin so small that float32 does not show what they do."""
-    generator = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        if variable.name == "kernel":
-            variable.assign(generator.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape))
 
 
 def _draw(model, height, width, seed=0):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import stand_in_server
 import tensorflow as tf
+from conftest import draw_kernels
 from PIL import Image
 
 from hdr_tf import client, models, reconstruction, serving, weights
@@ -30,10 +31,7 @@ def shallow():
 def joined():
     """A narrow `esbn_end_to_end` whose three networks do something."""
     model = models.build("esbn_end_to_end", **NARROW)
-    generator = np.random.default_rng(1)
-    for variable in model.weights:
-        if variable.name == "kernel":
-            variable.assign(generator.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape))
+    draw_kernels(model, np.random.default_rng(1))
     return model
 
 

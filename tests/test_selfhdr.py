@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import draw_kernels
 
 from hdr_tf import evaluation, fusing, models, reconstruction, selfhdr, serving, weights
 from hdr_tf.image import align, files, merging, scenes, tone
@@ -26,9 +27,7 @@ def networks():
     found = {name: models.build(name, **arguments) for name, arguments in SMALL.items()}
     generator = np.random.default_rng(1)
     for network in found.values():
-        for variable in network.weights:
-            if variable.name == "kernel":
-                variable.assign(generator.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape))
+        draw_kernels(network, generator)
     return found
 
 

@@ -41,6 +41,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 from hdr_tf.image import metadata
 
 MAX_PIXELS = 250_000_000
+GRAY_TOLERANCE = 3  # levels of 255, between the channels of a gray picture
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
@@ -258,10 +259,10 @@ def to_depth(pixels: np.ndarray, depth: int) -> np.ndarray:
 
 
 def is_gray(pixels: np.ndarray) -> bool:
-    """Tells whether the channels differ by at most 3 levels of 255 (3 * 257 of 65535) everywhere: JPEG's colour noise."""
+    """Tells whether the channels differ by at most `GRAY_TOLERANCE` levels of 255 everywhere: JPEG's colour noise."""
     if pixels.ndim == 2:
         return True
-    tolerance = 3 if pixels.dtype == np.uint8 else 3 * 257
+    tolerance = GRAY_TOLERANCE * (1 if pixels.dtype == np.uint8 else 257)
 
     def gray(pixels):
         red, green, blue = cv2.split(pixels)
