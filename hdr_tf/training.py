@@ -77,7 +77,11 @@ class DqnConfig(RunConfig):
     double: bool = False  # double DQN: the edit that the next state is worth is chosen by the network, not by its older copy
     batch: int = 1  # transitions in a training step
     discount: float = 0.95  # of the reward that an edit later brings
-    loss: Literal["clipped", "huber"] = "clipped"  # square of the error clipped to +-1, without gradient beyond, or Huber's
+    n_step: int = 1  # rewards that are added up before the rest is estimated
+    persistence: int = 1  # how often a random edit is done in a row, at most until the episode ends
+    # Square of the error clipped to +-1, without gradient beyond; Huber's; or the square itself, which alone has its minimum at
+    # the mean of returns that are far apart.
+    loss: Literal["clipped", "huber", "squared"] = "clipped"
     l2: float = 1e-4  # times half the sum of the squares of all weights and biases, added to the loss
     learning_rate: float = 1e-5  # of Adam, at first
     learning_rate_decay: float = 0.96  # factor

@@ -59,7 +59,8 @@ def batch():
 
 
 @pytest.mark.parametrize(
-    ("double", "duel", "loss"), [(False, False, "clipped"), (True, False, "clipped"), (False, True, "huber")]
+    ("double", "duel", "loss"),
+    [(False, False, "clipped"), (True, False, "clipped"), (False, True, "huber"), (False, False, "squared")],
 )
 def test_loss_is_that_of_the_formula(double, duel, loss):
     agent = rl.build_agent(dataclasses.replace(TINY, double=double, duel=duel, loss=loss), 5)
@@ -74,7 +75,11 @@ def test_loss_is_that_of_the_formula(double, duel, loss):
         errors.append(aim - np.asarray(network(before.observation))[0, edit[0]])
     sizes = np.abs(errors)
     assert sizes.min() < 1 < sizes.max()
-    each = np.minimum(sizes, 1) ** 2 if loss == "clipped" else np.where(sizes < 1, sizes**2 / 2, sizes - 0.5)
+    each = {
+        "clipped": np.minimum(sizes, 1) ** 2,
+        "huber": np.where(sizes < 1, sizes**2 / 2, sizes - 0.5),
+        "squared": sizes**2,
+    }[loss]
     assert transitions()[-1][2].discount == 0  # of the end of an episode nothing is expected
     expected = each.mean() + 1e-4 * squares / 2
     assert float(agent.train(batch()).loss) == pytest.approx(expected, rel=1e-5)
@@ -207,6 +212,49 @@ def test_random_edits_are_decided_by_seed_and_step():
         learner.step.assign(step)
         drawn.extend(learner.act(x)[0])
     assert (np.bincount(drawn, minlength=6) > 60).all()  # of 600, all random, 100 each
+
+
+def test_rewards_of_n_steps_are_added_up_to_the_end_of_the_episode():
+    agent = rl.build_agent(dataclasses.replace(TINY, n_step=3, loss="squared", l2=0, discount=0.5), 5)
+    steps = [*transitions(), *transitions(seed=1)]
+    frames = [trajectory.from_transition(b, policy_step.PolicyStep(e), a) for b, e, a in steps]
+    windows = [tf.nest.map_structure(lambda *x: np.concatenate(x), *frames[first : first + 4]) for first in range(6)]
+    network, errors = agent._q_network.model, []
+    for first in range(6):
+        aim = 0.5**3 * np.asarray(network(steps[first + 3][0].observation)).max() if first < 3 else 0
+        aim += sum(0.5**n * steps[first + n][2].reward[0] for n in range(min(3, 6 - first)))
+        errors.append(aim - np.asarray(network(steps[first][0].observation))[0, steps[first][1][0]])
+    found = agent.train(tf.nest.map_structure(lambda *x: tf.constant(np.stack(x)), *windows)).loss
+    assert float(found) == pytest.approx(np.mean(np.square(errors)), rel=1e-5)
+
+
+def test_a_random_edit_goes_on_until_the_episode_ends():
+    learner = rl.Learner(dataclasses.replace(TINY, persistence=8), 5)
+    learner.start()
+    edits = []
+    for step in range(60):
+        learner.step.assign(step)
+        edits.append(int(learner.act(np.ones((1, 5), "float32"))[0][0]))
+    for start in range(0, 60, 20):
+        assert [len(set(edits[start + low : start + high])) for low, high in ((0, 8), (8, 16), (16, 20))] == [1, 1, 1]
+    assert len(set(edits)) > 2
+
+
+def test_epsilon_is_the_share_of_random_edits_however_often_they_are_repeated():
+    learner = rl.Learner(dataclasses.replace(TINY, persistence=4, replay=1000), 5, environments=500)
+    learner.start()
+    x, greedy = np.ones((500, 5), "float32"), []
+    for step in range(40):
+        learner.step.assign(300_000 + 1 + step)  # 0.2, within what `act` takes for one episode
+        edits, q_values = learner.act(x)
+        greedy.append(np.mean(edits == q_values.argmax(axis=1)))
+    assert np.mean(greedy[10:]) == pytest.approx(0.8 + 0.2 / 6, abs=0.02)
+
+
+@pytest.mark.parametrize("flags", [{"n_step": 0}, {"persistence": 0}])
+def test_steps_are_one_and_more(flags):
+    with pytest.raises(ValueError, match="expected --n_step and --persistence to be 1 and more, found"):
+        rl.Learner(dataclasses.replace(TINY, **flags), 5)
 
 
 def test_replay_must_hold_what_training_waits_for():

@@ -68,7 +68,7 @@ def clipped_loss(target: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
     return tf.square(tf.clip_by_value(target - found, -1, 1))
 
 
-LOSSES = {"clipped": clipped_loss, "huber": common.element_wise_huber_loss}
+LOSSES = {"clipped": clipped_loss, "huber": common.element_wise_huber_loss, "squared": common.element_wise_squared_loss}
 
 
 class QNetwork(network.Network):
@@ -125,6 +125,7 @@ def build_agent(config: training.DqnConfig, features: int) -> dqn_agent.DqnAgent
         target_update_period=_scaled(config.target_steps, config),
         td_errors_loss_fn=LOSSES[config.loss],
         gamma=config.discount,
+        n_step_update=config.n_step,
         train_step_counter=tf.Variable(0, dtype=tf.int64, name="training_steps"),
     )
     agent.initialize()
@@ -141,8 +142,11 @@ class Learner:
 
     def __init__(self, config: training.DqnConfig, features: int, environments: int = 1):
         """Args: flags; length of the observation; number of environments that act at once."""
+        if min(config.n_step, config.persistence) < 1:
+            found = f"{config.n_step} and {config.persistence}"
+            raise ValueError(f"expected --n_step and --persistence to be 1 and more, found {found}")
         self._config = config
-        self._first = max(_scaled(config.first_training, config), 2 * environments)
+        self._first = max(_scaled(config.first_training, config), (config.n_step + 1) * environments)
         if config.replay // environments * environments < self._first:
             raise ValueError(f"expected --replay to hold the {self._first} edits before training begins, found {config.replay}")
         self.agent = build_agent(config, features)
@@ -151,6 +155,7 @@ class Learner:
             self.agent.collect_data_spec, batch_size=environments, max_length=config.replay // environments
         )
         self.step, self.episode = (tf.Variable(0, dtype=tf.int64, name=name) for name in ("step", "episode"))
+        self._random, self._left = np.zeros((2, environments), np.int64)  # random edits, and how often they are still to come
         self.checkpoint = tf.train.Checkpoint(
             q_network=self.q_network,
             target=target,
@@ -183,7 +188,8 @@ class Learner:
     def start(self) -> None:
         """Compiles `q_values`, `observe` and `train` anew."""
         tf.random.set_seed(self._config.seed + int(self.step))
-        network, replay, agent, batch = self.q_network, self._replay, self.agent, self._config.batch
+        network, replay, agent = self.q_network, self._replay, self.agent
+        batch, n_step = self._config.batch, self._config.n_step
 
         @tf.function
         def q_values(observation):
@@ -198,7 +204,7 @@ class Learner:
         @tf.function
         def train():
             """A training step on transitions of the buffer; returns the loss."""
-            return agent.train(replay.get_next(batch, num_steps=2)[0]).loss
+            return agent.train(replay.get_next(batch, num_steps=n_step + 1)[0]).loss
 
         self.q_values, self.observe, self.train = q_values, observe, train
 
@@ -207,11 +213,23 @@ class Learner:
         return int(self._replay.num_frames()) >= self._first
 
     def act(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the edits that are next, int64 [N], some at random, and the Q values [N, 6]."""
-        q_values = self.q_values(observation).numpy()
-        rng = np.random.default_rng((self._config.seed, int(self.step)))
-        explore = rng.random(len(q_values)) < epsilon(int(self.step), self._config.schedule_scale)
-        return np.where(explore, rng.integers(q_values.shape[1], size=len(q_values)), q_values.argmax(axis=1)), q_values
+        """Returns the edits that are next, int64 [N], some at random, and the Q values [N, 6].
+
+        With `persistence` a random edit is repeated as often, but not in another episode (after Dabney, Ostrovski, Barreto,
+        "Temporally-extended epsilon-greedy exploration", ICLR 2021), and begins so much more seldom that epsilon stays the
+        share of random edits.
+        """
+        q_values, step, repeats = self.q_values(observation).numpy(), int(self.step), self._config.persistence
+        rng, count = np.random.default_rng((self._config.seed, step)), len(q_values)
+        if step % (editing.STEPS * count) == 0:
+            self._left[:] = 0
+        share = epsilon(step, self._config.schedule_scale)
+        begins = (rng.random(count) < share / (repeats - share * (repeats - 1))) & (self._left == 0)
+        self._random = np.where(begins, rng.integers(q_values.shape[1], size=count), self._random)
+        self._left = np.where(begins, repeats, self._left)
+        explore = self._left > 0
+        self._left -= explore
+        return np.where(explore, self._random, q_values.argmax(axis=1)), q_values
 
     def export(self, folder: str | os.PathLike) -> None:
         """Writes the greedy policy by TF-Agents' PolicySaver: a SavedModel with the signature `action`."""
