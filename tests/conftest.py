@@ -17,7 +17,6 @@ TESTS = pathlib.Path(__file__).parent
 GOLDEN = pathlib.Path(os.environ.get("HDR_TF_GOLDEN", TESTS / "golden"))
 
 
-<<<<<<< HEAD
 def pytest_collection_finish():
     """Tracing makes so many objects that looking for garbage takes a sixth of the time: looks for it less often, and not among
     what was imported."""
@@ -26,8 +25,6 @@ def pytest_collection_finish():
     gc.set_threshold(50_000)
 
 
-=======
->>>>>>> issue5
 def draw_kernels(model, generator):
     """Draws kernels that keep the size of the features: some published starts are so small that float32 hides what they do."""
     for variable in model.weights:
