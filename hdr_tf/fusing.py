@@ -57,6 +57,10 @@ class System:
     takes the result as a whole; one in tiles again, of the pictures and of that. The last two may be missing"""
     reach: tuple[int, ...] = ()
     """pixels that a pixel sees far, of the result of each part in tiles"""
+    tiles: int = 1
+    """side of a tile in units of `TILE`"""
+    unit: bool = False
+    """the network's range is 0..1, and 8-bit values are rounded: converted in one pass over the pixels instead of six"""
     keeps_colour: bool = True
     """one gray and one colour picture: fuse the luminances and keep the colour, rather than send both through as RGB"""
 
@@ -97,6 +101,8 @@ SYSTEMS = {
         arguments=_pyramid_arguments,
         parts=_pyramid_parts,
         reach=(0, 8),
+        tiles=4,  # its many small operations cost more than the memory of a larger tile
+        unit=True,
     ),
     "deepfuse_official": System(
         split=color.deepfuse_official_split,
@@ -631,7 +637,14 @@ def _compile(model, weights, changed, arguments, eight_bit):
 
     system = SYSTEMS[model]
 
+    def encoded(pixels):
+        if eight_bit and system.unit:
+            return tf.quantization.dequantize(tf.bitcast(pixels, tf.quint8), 0.0, 1.0, "MIN_FIRST")  # value / 255, exactly
+        return system.encode(tf.cast(pixels, tf.float32))
+
     def decoded(fused):
+        if eight_bit and system.unit:
+            return tf.bitcast(tf.quantization.quantize(fused, 0.0, 1.0, tf.quint8, "MIN_FIRST").output, tf.uint8)
         fused = system.in_range(system.decode(fused), eight_bit)
         return tf.cast(fused, tf.uint8) if eight_bit else fused
 
@@ -646,7 +659,7 @@ def _compile(model, weights, changed, arguments, eight_bit):
         @functools.partial(tf.function, input_signature=[signature])
         def run(arrays):
             values = dict(zip(part.input, arrays, strict=True))
-            pictures = {name: system.encode(tf.cast(values[name], tf.float32)) for name in values if name in network.input}
+            pictures = {name: encoded(values[name]) for name in values if name in network.input}
             (found,) = part(values | pictures, training=False).values()
             return decoded(found) if last else found
 
@@ -664,11 +677,12 @@ def _compile(model, weights, changed, arguments, eight_bit):
         if height * width <= WHOLE:
             return whole(pictures)
         first, *others = parts()
-        fused = tiles.in_tiles(first, pictures, TILE, system.reach[0])
+        side = TILE * system.tiles
+        fused = tiles.in_tiles(first, pictures, side, system.reach[0])
         if others:
             fused = others[0]([fused])
         if len(others) > 1:
-            fused = tiles.in_tiles(others[1], [*pictures, fused], TILE, system.reach[1])
+            fused = tiles.in_tiles(others[1], [*pictures, fused], side, system.reach[1])
         return fused
 
     return fuse

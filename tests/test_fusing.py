@@ -177,7 +177,7 @@ def test_tiles_equal_the_whole(model, weights, monkeypatch):
     pictures = np.random.default_rng(0).integers(0, 65536, (3, 75, 93, 3)).astype(np.uint16)
     whole = hdr_tf.fuse(pictures, model, weights[model], keep_order=True)
     monkeypatch.setattr(fusing, "WHOLE", 0)
-    monkeypatch.setattr(fusing, "TILE", 32)
+    monkeypatch.setattr(fusing, "TILE", 32 // fusing.SYSTEMS[model].tiles)
     tiled = hdr_tf.fuse(pictures, model, weights[model], keep_order=True)
     # Sums in another order; 1e-5 of the range is 0.66 levels, before rounding.
     assert np.abs(tiled.astype(int) - whole).max() <= 1
