@@ -21,7 +21,7 @@ TINY = {  # flags behind those of the page, which they overrule
     "tools/make_scenes.py": "--count=1 --height=64 --width=80 --workers=1",
     "tools/make_tfrecord.py": "--size=64 --patch=32 --shards=1 --workers=1",
     "tools/evaluate_editor.py": "--pairs=1",
-    "train/pyramid.py": TRAINING + "--filters=4",
+    "train/pyramid.py": TRAINING,
     "train/deepfuse.py": TRAINING + "--batch=1 --patch=32",
     "train/densefuse.py": TRAINING + "--patch=32",
     "train/hyperp_mb.py": TRAINING + "--patch=32",

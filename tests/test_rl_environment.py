@@ -139,12 +139,9 @@ def make_apart(seed):
 
 @pytest.mark.slow
 def test_batch_in_processes_with_tensorflow_on_both_sides():
-    from tf_agents.system import system_multiprocessing
-
     def too_long(*_):
         raise TimeoutError("two environments in processes of their own did not answer")
 
-    system_multiprocessing.enable_interactive_mode()
     here = rl.EditorEnvironment([made()], Features(["tiny"]), "mef_ssim")
     here.reset()
     expected = [here.step(action) for action in (5, 1)]  # TensorFlow computes in this process first
