@@ -183,7 +183,7 @@ def available(weights: str | os.PathLike | None) -> list[str]:
             if model in fusing.MODELS:
                 _weights(model, weights)
             if model == "enfuse":
-                _enfuse_program()
+                enfuse_program()
             found.append(model)
     return found
 
@@ -297,13 +297,14 @@ def _fuser(model, weights):
     if model == "mean":
         return _mean
     if model == "enfuse":
-        return functools.partial(_enfuse, _enfuse_program())
+        return functools.partial(_enfuse, enfuse_program())
     path = _weights(model, weights)
     fusing.load_network(model, path)  # to fail once, not at every scene
     return functools.partial(fusing.fuse, model=model, weights=path, keep_order=True)
 
 
-def _enfuse_program():
+def enfuse_program() -> str:
+    """Returns the path of the program enfuse; ValueError if it is not installed."""
     program = shutil.which("enfuse")
     if program is None:
         raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")

@@ -28,7 +28,7 @@ import platform
 import shutil
 from typing import Literal
 
-from hdr_tf import benchmarking, cli, fusing, reconstruction
+from hdr_tf import benchmarking, cli, fusing, fusion_evaluation, reconstruction
 from hdr_tf.image import files
 
 
@@ -224,8 +224,8 @@ def _check(config):
             fusing.check_model(name, None, 2)
         if config.what in ("large", "folder") or (config.what == "files" and name != benchmarking.ENFUSE):
             fusing.check_model(name, None, 2)
-        if config.what == "files" and name == benchmarking.ENFUSE and shutil.which(name) is None:
-            raise ValueError("expected the program enfuse, found none; on Debian and Ubuntu: apt install enfuse")
+        if config.what == "files" and name == benchmarking.ENFUSE:
+            fusion_evaluation.enfuse_program()
         known = {"training": MODELS["training"], "reconstruction": reconstruction.MODELS}.get(config.what)
         if known and name not in known:
             raise ValueError(f"unknown model {name!r}: known are {', '.join(known)}")
