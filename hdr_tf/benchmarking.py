@@ -210,7 +210,9 @@ def _train(records, name, filters, batch, patch, rounds):
     return row | {"steps_per_s": 1e3 / times["both_ms"], "peak_mb": _peak_mb() - before}
 
 
-def measure_reconstruction(model: str, size: tuple[int, int], align_filters: int, filters: int, rounds: int) -> dict:
+def measure_reconstruction(
+    model: str, size: tuple[int, int], align_filters: int, filters: int, rounds: int, mixed_precision: bool = False
+) -> dict:
     """Times `reconstruction.reconstruct` of three 16-bit exposures.
 
     Args:
@@ -219,19 +221,24 @@ def measure_reconstruction(model: str, size: tuple[int, int], align_filters: int
         align_filters: width of ESBN's alignment networks.
         filters: width of its merging network, whose dense block adds half as many channels each time.
         rounds: how often, after one to warm up.
+        mixed_precision: whether in bfloat16.
 
     Returns:
-        model and size; of esbn the widths; `merged`, "tiled" or "whole"; `first_s` of the first reconstruction, with what is
-        compiled for it, `seconds` of the others (median); `peak_mb`.
+        model and size; of esbn the widths; `precision`; `merged`, "tiled" or "whole"; `first_s` of the first reconstruction,
+        with what is compiled for it, `seconds` of the others (median); `peak_mb`.
     """
-    return _alone(_reconstruct, model, size, align_filters, filters, rounds)
+    return _alone(_reconstruct, model, size, align_filters, filters, rounds, mixed_precision)
 
 
-def _reconstruct(model, size, align_filters, filters, rounds):
+def _reconstruct(model, size, align_filters, filters, rounds, mixed_precision):
+    import keras
+
     from hdr_tf import models, reconstruction, selfhdr
     from hdr_tf.models import esbn
 
-    row = {"model": model, "size": list(size), "merged": "tiled"}
+    precision = "mixed_bfloat16" if mixed_precision else "float32"
+    keras.config.set_dtype_policy(precision)
+    row = {"model": model, "size": list(size), "precision": precision, "merged": "tiled"}
     if model == "esbn":
         networks = [esbn.esbn_align(align_filters, name=f"esbn_align_{side}") for side in ("low", "high")]
         system = reconstruction.Esbn(*networks, esbn.esbn_fusion(filters, max(1, filters // 2)))

@@ -78,6 +78,7 @@ def evaluate(
     weights: str | os.PathLike | None = None,
     align: Literal["none", "flow", "confident_flow"] = "none",
     original_protocol: bool = False,
+    mixed_precision: bool = False,
     size: tuple[int, int] = ORIGINAL_SIZE,
     system=None,
     command: str = "",
@@ -98,6 +99,7 @@ def evaluate(
             come with the software.
         align: aligns the exposures first, for what has no alignment of its own: by `align.flow` or `align.confident_flow`.
         original_protocol: see above.
+        mixed_precision: of a name in `reconstruction.MODELS`, as of `reconstruction.load`.
         size: height and width for the original protocol.
         system: what `reconstruction.load` returned, in place of what `weights` names.
         command: what was typed, for the report.
@@ -112,11 +114,13 @@ def evaluate(
         OSError: the output or the weights cannot be used.
     """
     folder, output = pathlib.Path(folder), pathlib.Path(output)
-    _check(folder, output, model, weights, align, original_protocol)
+    _check(folder, output, model, weights, align, original_protocol, mixed_precision)
     paths, incomplete = scenes.list_scenes(folder)
     if system is None and model not in merging.MERGES:
-        alone = model == "esbn_fusion"
-        system = reconstruction.load_esbn(weights, ("fusion",)) if alone else reconstruction.load(model, weights)
+        if model == "esbn_fusion":
+            system = reconstruction.load_esbn(weights, ("fusion",))
+        else:
+            system = reconstruction.load(model, weights, mixed_precision)
     if original_protocol:
         reconstruct = functools.partial(_original, esbn=system, size=size)
     elif model in ALIGNING:
@@ -154,6 +158,7 @@ def evaluate(
         "weights": None if weights is None else str(weights),
         "align": align,
         "original_protocol": list(size) if original_protocol else False,
+        "mixed_precision": mixed_precision,
     }
     report = {"command": command, "arguments": arguments, "metrics": _means(rows), "scenes": rows}
     report |= {"warnings": warnings, "errors": errors}
@@ -184,7 +189,7 @@ def as_text(report: dict) -> str:
     return "\n".join(lines).replace("\n\n\n", "\n\n").strip() + "\n"
 
 
-def _check(folder, output, model, weights, align, original_protocol):
+def _check(folder, output, model, weights, align, original_protocol, mixed_precision):
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
     if align not in ("none", "flow", "confident_flow"):
@@ -195,6 +200,8 @@ def _check(folder, output, model, weights, align, original_protocol):
         raise ValueError(f"{model} has no original protocol: that belongs to esbn")
     if model in merging.MERGES and weights is not None:
         raise ValueError(f"{model} has no weights: those belong to networks")
+    if mixed_precision and model not in reconstruction.MODELS:
+        raise ValueError(f"{model} has no mixed precision: that belongs to {', '.join(reconstruction.MODELS)}")
     if folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise ValueError(f"{output}: lies among the scenes and would be taken for one; choose a folder elsewhere")
 

@@ -148,12 +148,13 @@ def _inputs(pictures, exposures):
     return inputs | {f"hdr_{side}": radiance_input(picture, exposures[side]) for side, picture in scaled.items()}
 
 
-def load(model: str, weights: str | os.PathLike | None = None) -> Esbn | selfhdr.SelfHdr:
+def load(model: str, weights: str | os.PathLike | None = None, mixed_precision: bool = False) -> Esbn | selfhdr.SelfHdr:
     """Loads a model of radiance.
 
     Args:
         model: a name in `MODELS`.
         weights: of esbn a folder, as of `load_esbn`, of the others a file or a folder, as of `selfhdr.load_selfhdr`.
+        mixed_precision: whether it computes in bfloat16, which has 8 bits of precision; weights and radiance are float32.
 
     Raises:
         ValueError: unknown model; what those functions raise.
@@ -161,7 +162,15 @@ def load(model: str, weights: str | os.PathLike | None = None) -> Esbn | selfhdr
     """
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
-    return load_esbn(weights) if model == "esbn" else selfhdr.load_selfhdr(model, weights)
+    import keras
+
+    before = keras.config.dtype_policy()
+    if mixed_precision:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        return load_esbn(weights) if model == "esbn" else selfhdr.load_selfhdr(model, weights)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def load_esbn(folder: str | os.PathLike | None = None, networks: Sequence[str] = tuple(FILES)) -> Esbn:
@@ -232,6 +241,7 @@ def fuse_radiance(
     stops: Sequence[float] | None = None,
     model: Esbn | selfhdr.SelfHdr | str = "esbn",
     weights: str | os.PathLike | None = None,
+    mixed_precision: bool = False,
     save_aligned: str | os.PathLike | None = None,
     max_pixels: int = files.MAX_PIXELS,
 ) -> np.ndarray:
@@ -247,6 +257,7 @@ def fuse_radiance(
         stops: log2 of the exposures, in the order of `images`; None takes the exposures from EXIF.
         model: a name in `MODELS`, or what `load` returned.
         weights: of a model by name, as of `load`.
+        mixed_precision: likewise.
         save_aligned: folder for the aligned pictures, of a model that aligns, as 1_<name>.png, 2_<name>.png, 3_<name>.png.
         max_pixels: a file with more is refused before it is decoded.
 
@@ -279,7 +290,7 @@ def fuse_radiance(
     for target in targets:
         fusing.check_target(target, [*images, preview])
 
-    system = load(model, weights) if isinstance(model, str) else model
+    system = load(model, weights, mixed_precision) if isinstance(model, str) else model
     if targets and not system.aligns:
         raise ValueError("save_aligned: there is nothing to save, the network takes the pictures as they are")
     aligned, radiance = reconstruct(system, ldr, 2 ** (stops - stops[0]))
@@ -315,6 +326,7 @@ def fuse_radiance_brackets(
     output: str | os.PathLike,
     model: Esbn | selfhdr.SelfHdr | str = "esbn",
     weights: str | os.PathLike | None = None,
+    mixed_precision: bool = False,
     save_aligned: str | os.PathLike | None = None,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
@@ -326,6 +338,7 @@ def fuse_radiance_brackets(
         output: folder of the results and of summary.json, not among the brackets.
         model: as of `fuse_radiance`.
         weights: likewise.
+        mixed_precision: likewise.
         save_aligned: folder for a folder of aligned pictures for each bracket.
         **arguments: as of `fuse_radiance`; stops are those of each bracket's pictures in the order of their names.
 
@@ -337,7 +350,7 @@ def fuse_radiance_brackets(
     """
     output = pathlib.Path(output)
     jobs = fusing.bracket_jobs(brackets, output, ".exr", 3)
-    system = load(model, weights) if isinstance(model, str) else model
+    system = load(model, weights, mixed_precision) if isinstance(model, str) else model
 
     def fuse(job, paths):
         aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
@@ -346,7 +359,8 @@ def fuse_radiance_brackets(
     from hdr_tf.weights import PRETRAINED
 
     state = folders.state(PRETRAINED if weights is None else weights)
-    settings = arguments | {"model": model, "weights": [weights, state], "save_aligned": save_aligned}
+    named = {"model": model, "weights": [weights, state], "mixed_precision": mixed_precision, "save_aligned": save_aligned}
+    settings = arguments | named
     return folders.run(jobs, lambda job, paths: paths, fuse, lambda job, radiance: radiance, output, settings)
 
 

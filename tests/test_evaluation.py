@@ -341,6 +341,7 @@ def test_nothing_is_left_half_written_on_a_full_disk(folder, tmp_path, monkeypat
         ({"model": "hat", "align": "mtb"}, "alignment none, flow or confident_flow, found 'mtb'"),
         ({"model": "esbn", "align": "flow"}, "esbn aligns with its own networks"),
         ({"model": "snr", "weights": "folder"}, "snr has no weights"),
+        ({"model": "snr", "mixed_precision": True}, "snr has no mixed precision: that belongs to esbn, ahdrnet"),
         ({"model": "snr", "original_protocol": True}, "no original protocol"),
     ],
 )

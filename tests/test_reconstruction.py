@@ -295,7 +295,9 @@ def test_three_of_five(esbn, tmp_path):
         ({"exposures": "0,2,4", "depth": 16}, "--depth does not go with"),
         ({"pictures": 2, "exposures": "0,2"}, "at least 3 exposures, found 2"),
         ({"exposures": "0,2,4", "weights": "nowhere"}, "nowhere: found no esbn_align_low.weights.h5"),
-        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures belongs to radiance .esbn, "),
+        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures belongs to radiance .esbn, .*, not to --model=pyramid"),
+        ({"model": "pyramid", "mixed_precision": True}, "--mixed_precision belongs to radiance .esbn, "),
+        ({"server": "nowhere", "mixed_precision": True}, "--mixed_precision does not go with --server"),
     ],
 )
 def test_fuse_refuses(tmp_path, monkeypatch, arguments, message):

@@ -95,6 +95,18 @@ def test_fuse(networks, folder, tmp_path, name):
     np.testing.assert_allclose(preview, 255 * tone.mu_law(expected), rtol=0, atol=0.6)  # rounded, and the difference above
 
 
+@pytest.mark.parametrize("name", ["esbn", *SMALL])
+def test_mixed_precision(folder, name):
+    """Close to float32, but not it, and only where it was asked for."""
+    weights_of = None if name == "esbn" else folder
+    whole, half = (reconstruction.load(name, weights_of, mixed_precision=mixed) for mixed in (False, True))
+    (_, expected), (_, found) = (reconstruction.reconstruct(system, pictures(), (1, 4, 16)) for system in (whole, half))
+    assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+    # bfloat16 rounds by 2**-9 of a value at most; a result has some tens of roundings in a row behind it, that cancel mostly.
+    assert 0 < np.abs(found - expected).max() < 0.05 and np.abs(found - expected).mean() < 2**-7
+    assert keras.config.dtype_policy().name == "float32"
+
+
 @pytest.mark.parametrize("side", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_levels_and_radiance_are_the_originals(side, dtype):

@@ -69,6 +69,8 @@ class Config:
     """width of the network (training), of esbn's merging network (reconstruction)"""
     align_filters: int = 64
     """width of esbn's alignment networks (reconstruction)"""
+    mixed_precision: bool = False
+    """in bfloat16 (reconstruction)"""
 
 
 # Of a row: key, heading and format of the columns.
@@ -103,6 +105,7 @@ COLUMNS = {
     ),
     "reconstruction": (
         ("model", "model", ""),
+        ("precision", "precision", ""),
         ("merged", "merged", ""),
         ("first_s", "first s", ".1f"),
         ("seconds", "s", ".1f"),
@@ -148,6 +151,8 @@ ALL = (
     {"what": "training", "patch": 128, "rounds": 5},
     {"what": "reconstruction", "align_filters": 16},
     {"what": "reconstruction", "model": "ahdrnet,fshdr,hdr_transformer,sctnet", "height": 256, "width": 256},
+    {"what": "reconstruction", "model": "ahdrnet", "height": 1024, "width": 1024},
+    {"what": "reconstruction", "model": "ahdrnet", "height": 1024, "width": 1024, "mixed_precision": True},
 )
 
 
@@ -201,7 +206,7 @@ def _measured(config):
     else:
         title = f"three exposures of {size[1]} x {size[0]}"
         widths = config.align_filters, config.filters
-        rows = [benchmarking.measure_reconstruction(name, size, *widths, rounds) for name in names]
+        rows = [benchmarking.measure_reconstruction(name, size, *widths, rounds, config.mixed_precision) for name in names]
     return title, rows
 
 

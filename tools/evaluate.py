@@ -64,6 +64,8 @@ class Config:
     went wrong; not for esbn and fshdr, which have an alignment of their own"""
     original_protocol: bool = False
     """run ESBN as its published scripts do: 896 x 1344, 8 bit, the ground truth shown to the high network"""
+    mixed_precision: bool = False
+    """of radiance by a network: compute in bfloat16"""
 
 
 def main(config: Config) -> int:
@@ -83,12 +85,12 @@ def main(config: Config) -> int:
         "track": functools.partial(rich.progress.track, description="scenes", console=console, disable=not console.is_terminal),
     }
     if any(fusing):
-        _refuse(config, "fused pictures", "align", "original_protocol")
+        _refuse(config, "fused pictures", "align", "original_protocol", "mixed_precision")
         report = fusion_evaluation.evaluate(config.scenes, config.output, models, config.weights, config.references, **shared)
         print(reporting.as_text(report), end="")
     else:
         _refuse(config, "radiance", "references")
-        arguments = (config.weights, config.align, config.original_protocol)
+        arguments = (config.weights, config.align, config.original_protocol, config.mixed_precision)
         report = evaluation.evaluate(config.scenes, config.output, config.model, *arguments, **shared)
         print(evaluation.as_text(report), end="")
     return 1 if report["errors"] else 0
