@@ -15,6 +15,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import rich.console
 import rich.progress
 import tensorflow as tf
 
@@ -78,7 +79,9 @@ def write(
         if name not in manifest["shards"]
     ]
     results = in_processes(_write_shard, jobs, workers)
-    for name, entry in rich.progress.track(results, str(folder), total=len(jobs), disable=not jobs):
+    for name, entry in rich.progress.track(
+        results, str(folder), total=len(jobs), disable=not jobs, console=rich.console.Console(stderr=True)
+    ):
         manifest["shards"][name] = entry
         _save(folder, manifest)
     return manifest

@@ -10,7 +10,7 @@
     python tools/benchmark.py --what=folder --scenes=20
     python tools/benchmark.py --what=files --model=enfuse,pyramid
 
---all makes every table of docs/benchmarks.md, in some 20 minutes on two cores.
+--all makes every table of docs/benchmarks.md, in some 23 minutes on two cores.
 
 fusion: every system beside OpenCV's Mertens fusion. records: ESBN's scenes written and read, beside the records of its own
 program. training: steps a second of its networks, with the time of the input apart. reconstruction: radiance from three

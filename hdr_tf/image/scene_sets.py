@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import rich.console
 import rich.progress
 from absl import logging
 
@@ -123,7 +124,9 @@ def _make(folder, note, arguments, count, write, maker, workers):
     manifest = _begin(folder, note, arguments, names)
     jobs = [(folder / name, maker, index) for index, name in enumerate(names) if name not in manifest["scenes"]]
     results = in_processes(write, jobs, workers)
-    for name, facts in rich.progress.track(results, str(folder), total=len(jobs), disable=not jobs):
+    for name, facts in rich.progress.track(
+        results, str(folder), total=len(jobs), disable=not jobs, console=rich.console.Console(stderr=True)
+    ):
         manifest["scenes"][name] = facts
         _save(folder, manifest)
     return manifest
