@@ -13,11 +13,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import rich.console
-import rich.progress
 
 from hdr_tf.image import examples, files
-from hdr_tf.image.processes import in_processes
+from hdr_tf.image.processes import in_processes, track
 from tfrecords import writer
 
 STACK_SIZE = 1200, 800  # width and height to which lib/dataset.py of SunnerLi/DeepFuse.pytorch scales
@@ -80,11 +78,7 @@ def _write(folder, kind, source, groups, read, size, count=0, shards=8, workers=
     if min(size) < 16:
         raise ValueError(f"expected a size of at least 16 pixels, found {min(size)}")
     jobs = [(read, number, paths, size) for number, paths in enumerate(groups)]
-    looks = dict(
-        rich.progress.track(
-            in_processes(_look, jobs, workers), f"{source}: reading", total=len(jobs), console=rich.console.Console(stderr=True)
-        )
-    )
+    looks = dict(track(in_processes(_look, jobs, workers), f"{source}: reading", len(jobs)))
     left_out = [looks[number] for number in sorted(looks) if looks[number]]
     usable = [tuple(groups[number]) for number in sorted(looks) if not looks[number]]
     if not usable:

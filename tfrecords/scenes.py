@@ -14,11 +14,9 @@ import functools
 import pathlib
 
 import numpy as np
-import rich.console
-import rich.progress
 
 from hdr_tf.image import files, patches
-from hdr_tf.image.processes import in_processes
+from hdr_tf.image.processes import in_processes, track
 from hdr_tf.image.scenes import HDR_NAME, list_scenes, read_scene
 from tfrecords import schema, writer
 
@@ -70,7 +68,7 @@ def write_scenes(
         raise ValueError(f"expected --labels with --kind=selfhdr, --structures perhaps, both with no other kind, found {found}")
     paths, left_out = list_scenes(scenes)
     looks = in_processes(_look, [(path, 1 if whole else patch, labels) for path in paths], workers)
-    looks = dict(rich.progress.track(looks, f"{scenes}: reading", total=len(paths), console=rich.console.Console(stderr=True)))
+    looks = dict(track(looks, f"{scenes}: reading", len(paths)))
     sizes = {path: looks[path] for path in paths if not isinstance(looks[path], str)}
     left_out += [looks[path] for path in paths if path not in sizes]
     if not sizes:

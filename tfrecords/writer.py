@@ -15,12 +15,10 @@ import json
 import pathlib
 from collections.abc import Callable
 
-import rich.console
-import rich.progress
 import tensorflow as tf
 
 from hdr_tf.image import files
-from hdr_tf.image.processes import in_processes
+from hdr_tf.image.processes import in_processes, track
 from tfrecords import schema
 
 MANIFEST = "manifest.json"
@@ -79,9 +77,7 @@ def write(
         if name not in manifest["shards"]
     ]
     results = in_processes(_write_shard, jobs, workers)
-    for name, entry in rich.progress.track(
-        results, str(folder), total=len(jobs), disable=not jobs, console=rich.console.Console(stderr=True)
-    ):
+    for name, entry in track(results, str(folder), len(jobs)):
         manifest["shards"][name] = entry
         _save(folder, manifest)
     return manifest

@@ -215,11 +215,10 @@ def objective(config: Config):
 def write_labels(config: Config) -> int:
     """Writes RUN/structures/NAME.hdr of every scene; one that cannot be read is reported, and the others are done."""
     import numpy as np
-    import rich.console
-    import rich.progress
 
     from hdr_tf import selfhdr
     from hdr_tf.image import files, scenes
+    from hdr_tf.image.processes import track
 
     if not config.scenes:
         raise ValueError("--scenes: expected a folder of aligned scenes, as tools/align_scenes.py writes them")
@@ -230,7 +229,7 @@ def write_labels(config: Config) -> int:
     system = selfhdr.load_selfhdr(config.network, trained)
     structures = trained.parent / "structures"
     structures.mkdir(exist_ok=True)
-    for folder in rich.progress.track(folders, "structure labels", console=rich.console.Console(stderr=True)):
+    for folder in track(folders, "structure labels", len(folders)):
         path = structures / f"{folder.name}.hdr"
         if path.exists() and path.stat().st_mtime_ns > trained.stat().st_mtime_ns:
             continue

@@ -1,4 +1,4 @@
-"""Work in several processes, results in the order in which they come."""
+"""Work in several processes, results in the order in which they come, and a bar that tells how far it is."""
 
 import concurrent.futures
 import logging.handlers
@@ -9,6 +9,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
+import rich.console
+import rich.progress
+
+
+def track(results: Iterable, description: str, total: int) -> Iterable:
+    """Yields results behind a progress bar on stderr, if that is a terminal."""
+    console = rich.console.Console(stderr=True)
+    return rich.progress.track(results, description, total, console=console, disable=not (total and console.is_terminal))
 
 
 def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | Callable | None = None) -> Iterator:

@@ -18,14 +18,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import rich.console
-import rich.progress
 from absl import logging
 
 from hdr_tf.image import align, files, merging, scenes
 from hdr_tf.image.made_brackets import BracketMaker, check_numbers
 from hdr_tf.image.moving import SceneMaker
-from hdr_tf.image.processes import in_processes
+from hdr_tf.image.processes import in_processes, track
 from hdr_tf.image.sources import radiance_files
 
 MANIFEST = "manifest.json"
@@ -124,9 +122,7 @@ def _make(folder, note, arguments, count, write, maker, workers):
     manifest = _begin(folder, note, arguments, names)
     jobs = [(folder / name, maker, index) for index, name in enumerate(names) if name not in manifest["scenes"]]
     results = in_processes(write, jobs, workers)
-    for name, facts in rich.progress.track(
-        results, str(folder), total=len(jobs), disable=not jobs, console=rich.console.Console(stderr=True)
-    ):
+    for name, facts in track(results, str(folder), len(jobs)):
         manifest["scenes"][name] = facts
         _save(folder, manifest)
     return manifest
