@@ -19,11 +19,9 @@ import dataclasses
 import sys
 from typing import Literal
 
-import rich.console
-import rich.progress
-
 from hdr_tf import cli
 from hdr_tf.image import scene_sets, scenes
+from hdr_tf.image.processes import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +50,13 @@ def main(config: Config) -> int:
     for line in incomplete:
         print(f"error: {line}", file=sys.stderr)
     failed = len(incomplete)
-    console = rich.console.Console(stderr=True)
     if config.method == "flow":
         results = scene_sets.write_aligned(folders, config.output, config.workers)
     else:
         from hdr_tf import reconstruction
 
         results = reconstruction.align_scenes(folders, config.output, config.weights)
-    for path, error in rich.progress.track(results, "aligning", len(folders), console=console, disable=not console.is_terminal):
+    for path, error in track(results, "aligning", len(folders)):
         if error is not None:
             failed += 1
             print(f"error: {path.name}: {cli.one_line(error)}", file=sys.stderr)

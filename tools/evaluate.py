@@ -35,11 +35,9 @@ import shlex
 import sys
 from typing import Literal
 
-import rich.console
-import rich.progress
-
 from hdr_tf import cli, evaluation, fusion_evaluation
 from hdr_tf import report as reporting
+from hdr_tf.image.processes import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +77,9 @@ def main(config: Config) -> int:
             f"{strange} does not fuse pictures, {models[fusing.index(True)]} does: expected names of one sort, "
             f"fused pictures ({', '.join(fusion_evaluation.MODELS)}) or radiance ({', '.join(evaluation.MODELS)})"
         )
-    console = rich.console.Console(stderr=True)
     shared = {
         "command": shlex.join(["python", *sys.argv]),
-        "track": functools.partial(rich.progress.track, description="scenes", console=console, disable=not console.is_terminal),
+        "track": functools.partial(track, description="scenes"),
     }
     if any(fusing):
         _refuse(config, "fused pictures", "align", "original_protocol", "mixed_precision")

@@ -14,10 +14,8 @@ import functools
 import pathlib
 import sys
 
-import rich.console
-import rich.progress
-
 from hdr_tf import cli
+from hdr_tf.image.processes import track
 
 SCORING_SEED = 2_000_000  # other pairs than those of the training and of its validation
 
@@ -79,11 +77,9 @@ def main(config: Config) -> None:
         scored = list(pairs.MadePairs(held, config.pairs, SCORING_SEED + config.seed))
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
-    console = rich.console.Console(stderr=True)
-    track = functools.partial(rich.progress.track, description="players", console=console, disable=not console.is_terminal)
     best = evaluation.best_constant(list(pairs.MadePairs(taken, config.training_pairs, config.seed)), config.reward)
     players = policies | evaluation.simple_players(best, config.seed)
-    told = evaluation.compare(scored, players, config.reward, config.seed, track)
+    told = evaluation.compare(scored, players, config.reward, config.seed, functools.partial(track, description="players"))
     if config.output:
         report.write_json(pathlib.Path(config.output), told)
     print(evaluation.as_text(told), end="")

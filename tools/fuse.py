@@ -37,12 +37,11 @@ import pathlib
 import sys
 from typing import Literal
 
-import rich.console
-import rich.progress
 import simple_parsing
 
 from hdr_tf import cli, client, fusing, reconstruction
 from hdr_tf.image import files
+from hdr_tf.image.processes import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +157,11 @@ def _fuse_radiance(config):
 
 
 def _report(brackets, results, output):
-    console = rich.console.Console(stderr=True)
     done = before = failed = 0
     interrupted = ""
     try:
         with contextlib.closing(results):
-            shown = {"console": console, "disable": not console.is_terminal}
-            for path, fused in rich.progress.track(results, "fusing", len(brackets), **shown):
+            for path, fused in track(results, "fusing", len(brackets)):
                 if isinstance(fused, Exception):
                     failed += 1
                     print(f"error: {path.stem}: {cli.one_line(fused)}", file=sys.stderr)

@@ -13,10 +13,10 @@ import rich.console
 import rich.progress
 
 
-def track(results: Iterable, description: str, total: int) -> Iterable:
-    """Yields results behind a progress bar on stderr, if that is a terminal."""
+def track(results: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Yields results, `total` of them or as many as their length tells, behind a progress bar on stderr if it is a terminal."""
     console = rich.console.Console(stderr=True)
-    return rich.progress.track(results, description, total, console=console, disable=not (total and console.is_terminal))
+    return rich.progress.track(results, description, total, console=console, disable=total == 0 or not console.is_terminal)
 
 
 def in_processes(function: Callable, jobs: Iterable[tuple], workers: int | Callable | None = None) -> Iterator:
