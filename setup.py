@@ -36,6 +36,7 @@ setup(
         "simple-parsing>=0.1.5",
         "rich>=13",
         "jinja2>=3.1",
+        "matplotlib>=3.9",
         "tensorboard>=2.20",
     ],
     extras_require={

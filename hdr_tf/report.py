@@ -16,12 +16,13 @@ from typing import NamedTuple
 import cv2
 import jinja2
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from hdr_tf.image import files
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 _SIDE, _QUALITY = 360, 85  # of a thumbnail
-_COLORS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))  # of curves
 
 
 class Metric(NamedTuple):
@@ -78,47 +79,26 @@ def chart(lines: dict[str, tuple[np.ndarray, np.ndarray]], x_name: str, y_name: 
         y_name: what the y axis has.
 
     Returns:
-        uint8 [480, 720, 3] RGB.
+        uint8 [600, 900, 3] RGB.
     """
-    picture, left, top, right, bottom = np.full((480, 720, 3), 255, np.uint8), 70, 40, 700, 430
-    lines = {name: np.float64([x, y])[:, np.isfinite(y)] for name, (x, y) in lines.items()}
-    points = np.concatenate(list(lines.values()), axis=1)
-    low, high = points.min(axis=1), points.max(axis=1)
-    high = np.where(high > low, high, low + 1)
-
-    def place(x, y):
-        return np.int32(
-            np.rint(
-                [
-                    left + (x - low[0]) / (high[0] - low[0]) * (right - left),
-                    bottom - (y - low[1]) / (high[1] - low[1]) * (bottom - top),
-                ]
-            )
-        )
-
-    def write(text, x, y, color=(0, 0, 0)):
-        cv2.putText(picture, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
-
-    cv2.rectangle(picture, (left, top), (right, bottom), (128, 128, 128))
-    for share in np.linspace(0, 1, 5):
-        x, y = low + share * (high - low)
-        write(f"{x:g}", place(x, low[1])[0] - 20, bottom + 20)
-        write(f"{y:.3g}", 8, place(low[0], y)[1] + 5)
-    write(x_name, (left + right) / 2 - 20, bottom + 42)
-    write(y_name, 8, 20)
-    for number, (name, (x, y)) in enumerate(lines.items()):
-        color = _COLORS[number % len(_COLORS)]
-        cv2.polylines(picture, [place(x, y).T.reshape(-1, 1, 2)], False, color, 2, cv2.LINE_AA)
-        write(name, left + 10, top + 18 * (number + 1), color)
-    return picture
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel=x_name, ylabel=y_name)
+    for name, (x, y) in lines.items():
+        finite = np.isfinite(y)
+        axes.plot(x[finite], y[finite], label=name)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def learning_curves(runs: Sequence[str | os.PathLike], column: str) -> np.ndarray:
-    """Draws a column of the log.csv of training runs (hdr_tf/training.py) over the steps.
+def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -> np.ndarray:
+    """Draws columns of the log.csv of training runs (hdr_tf/training.py, train/dqn_editor.py) over the steps.
 
     Args:
         runs: their folders.
-        column: its name, such as "loss".
+        columns: names such as "loss"; one or more.
 
     Returns:
         As `chart`.
@@ -131,12 +111,15 @@ def learning_curves(runs: Sequence[str | os.PathLike], column: str) -> np.ndarra
     for run in map(pathlib.Path, runs):
         with (run / "log.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        if not rows or column not in rows[0]:
-            found = ", ".join(rows[0]) if rows else "no row"
-            raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {found}")
         every = json.loads((run / "config.json").read_text())["log_every"]
-        lines[run.name] = np.float64([[every * (int(row["epoch"]) + 1), row[column]] for row in rows]).T
-    return chart(lines, "steps", column)
+        for column in columns:
+            if not rows or column not in rows[0]:
+                found = ", ".join(rows[0]) if rows else "no row"
+                raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {found}")
+            name = run.name if len(columns) == 1 else f"{run.name} {column}"
+            steps = [row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows]
+            lines[name] = np.float64([steps, [row[column] for row in rows]])
+    return chart(lines, "steps", columns[0] if len(columns) == 1 else "")
 
 
 def as_text(report: dict) -> str:

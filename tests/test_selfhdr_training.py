@@ -246,7 +246,7 @@ def test_drawn_pixels_make_a_start(folder, write, tmp_path):
     assert [float(row["valid_psnr_mu"]) for row in rows(run)] == pytest.approx([np.mean(found)] * 2, rel=1e-4)
 
     plot_runs.main(plot_runs.Config(runs=str(run), output=str(tmp_path / "curves.png"), column="valid_psnr_mu"))
-    assert files.read_picture(tmp_path / "curves.png").pixels.shape == (480, 720, 3)
+    assert files.read_picture(tmp_path / "curves.png").pixels.shape == (600, 900, 3)
     with pytest.raises(ValueError, match="log.csv: expected a column 'valid', found epoch, .*valid_psnr_mu"):
         plot_runs.main(plot_runs.Config(runs=str(run), output=str(tmp_path / "none.png"), column="valid"))
 

@@ -2,11 +2,9 @@
 
     python tools/evaluate_editor.py --weights=runs/a/dqn_editor.weights.h5 --hdr_dir=DIR --exclude=Tree,forest,hall,venice
     python tools/evaluate_editor.py --weights=a.weights.h5,b.weights.h5 --hdr_dir=DIR --stacks=FOLDER --reward=mef_ssim
-    python tools/evaluate_editor.py --runs=runs/a,runs/b --curves=curves.png
 
 The first scores pairs made of the pictures that training left out, the second the brackets of a folder. The best constant edit
-is found on pairs made of the other pictures in --hdr_dir. The third draws the learning curves of runs. Needs
-`pip install 'hdr_tf[rl]'`.
+is found on pairs made of the other pictures in --hdr_dir. Needs `pip install 'hdr_tf[rl]'`.
 """
 
 import dataclasses
@@ -24,10 +22,10 @@ SCORING_SEED = 2_000_000  # other pairs than those of the training and of its va
 class Config:
     """What to compare, on what."""
 
+    hdr_dir: str
+    """folder of .exr and .hdr files, or several with commas between them"""
     weights: str = ""
     """.weights.h5 files of policies, with commas between them; default: the one that comes with the software"""
-    hdr_dir: str = ""
-    """folder of .exr and .hdr files, or several with commas between them"""
     exclude: str = ""
     """names (without suffix) of the pictures that training left out, with commas between them"""
     stacks: str = ""
@@ -44,10 +42,6 @@ class Config:
     """VGG16's weights, for policies that see its features; default: download"""
     output: str = ""
     """a .json file for all numbers"""
-    runs: str = ""
-    """folders of runs, with commas between them, whose learning curves to draw"""
-    curves: str = ""
-    """the picture of them"""
 
 
 def main(config: Config) -> None:
@@ -57,16 +51,8 @@ def main(config: Config) -> None:
     except ImportError as error:
         raise ValueError(str(error)) from error
     from hdr_tf import editor, fusing, report
-    from hdr_tf.image import files, pairs
+    from hdr_tf.image import pairs
 
-    if config.runs:
-        if not config.curves:
-            raise ValueError("--runs: expected --curves too, the picture to write")
-        files.write_picture(pathlib.Path(config.curves), evaluation.learning_curves(cli.words(config.runs)))
-        print(f"curves: {config.curves}")
-        return
-    if not config.hdr_dir:
-        raise ValueError("--hdr_dir: expected folders of .exr and .hdr files, for the best constant edit and made pairs")
     names = cli.words(config.weights) or [str(fusing.weights_file(fusing.EDITOR, None))]
     policies = {name: evaluation.by_policy(editor.load_policy(name, config.vgg_weights or None)) for name in names}
     taken, held, left_out = pairs.split_files(cli.words(config.hdr_dir), cli.words(config.exclude))

@@ -1,8 +1,7 @@
-"""Draws the learning curves of training runs: a column of their log.csv over the steps.
+"""Draws the learning curves of training runs: columns of their log.csv over the steps.
 
-    python tools/plot_runs.py --runs=runs/a,runs/b --column=loss --output=curves.png
-
-Those of the two-exposure editor are drawn by tools/evaluate_editor.py --runs.
+python tools/plot_runs.py --runs=runs/a,runs/b --column=loss --output=curves.png
+python tools/plot_runs.py --runs=runs/editor --column=return,valid_return --output=curves.png
 """
 
 import dataclasses
@@ -20,14 +19,14 @@ class Config:
     output: str
     """the picture"""
     column: str = "loss"
-    """of log.csv"""
+    """of log.csv, or several with commas between them"""
 
 
 def main(config: Config) -> None:
     from hdr_tf import report
     from hdr_tf.image import files
 
-    files.write_picture(pathlib.Path(config.output), report.learning_curves(cli.words(config.runs), config.column))
+    files.write_picture(pathlib.Path(config.output), report.learning_curves(cli.words(config.runs), cli.words(config.column)))
     print(f"{config.output}: {config.column} of {config.runs}")
 
 

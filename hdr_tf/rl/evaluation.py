@@ -10,9 +10,6 @@ All play the environment of the training (hdr_tf/rl/environment.py), at 224 x 22
 return is the sum of the rewards, not discounted. Intervals are of the mean over the pairs, 95 %, by 10,000 bootstrap samples.
 """
 
-import csv
-import os
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -122,22 +119,6 @@ def compare(
 def _summary(values, rng):
     means = rng.choice(values, (SAMPLES, len(values))).mean(axis=1)
     return {"mean": float(values.mean()), "interval": np.percentile(means, [2.5, 97.5]).tolist(), "values": values.tolist()}
-
-
-def learning_curves(runs: Sequence[str | os.PathLike]) -> np.ndarray:
-    """Draws the returns in the log.csv of runs, of training and of validation, over the edits; uint8 [H, W, 3]."""
-    lines = {}
-    for run in map(pathlib.Path, runs):
-        try:
-            with (run / "log.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            lines |= {
-                f"{run.name} {kind}": tuple(np.float64([row[column] for row in rows]) for column in ("step", name))
-                for kind, name in (("training", "return"), ("validation", "valid_return"))
-            }
-        except KeyError as error:
-            raise ValueError(f"{run / 'log.csv'}: expected a log of train/dqn_editor.py, found no column {error}") from error
-    return report.chart(lines, "edits", "return")
 
 
 def as_text(told: dict) -> str:
