@@ -29,7 +29,7 @@ def test_card(path):
         network = next(network for network in (esbn.low, esbn.high, esbn.fusion) if network)
     elif name in reconstruction.MODELS:
         network = reconstruction.load(name).network
-    elif name == "dqn_editor":
+    elif name.startswith("dqn_editor"):
         network = editor.load_network(path)
     else:
         network = build(name)

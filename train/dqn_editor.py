@@ -2,11 +2,12 @@
 
     python train/dqn_editor.py --hdr_dir=DIR --run=runs/dqn_editor
     python train/dqn_editor.py --stacks=DIR --reward=mef_ssim --run=runs/dqn_editor
-    python train/dqn_editor.py --hdr_dir=DIR --exclude=forest,hall --features=quality --hidden=64 --batch=32 \\
-        --learning_rate=1e-3 --target_steps=10000 --schedule_scale=0.02 --steps=10000 --run=runs/small
+    python train/dqn_editor.py --hdr_dir=DIR --exclude=forest,hall --features=quality --history --hidden=32 --batch=32 \\
+        --discount=0.8 --n_step=5 --persistence=10 --loss=squared --l2=5e-4 --learning_rate=1e-3 --learning_rate_steps=800 \\
+        --target_steps=1000 --schedule_scale=0.5 --replay=40000 --pairs=4000 --steps=40000 --run=runs/small
 
-The last one is for a CPU: without VGG16, which takes most of an edit's time, with a network of 2 MB, and with larger batches
-and rates for want of the 320,000 edits in which the original's exploration falls to a tenth. Needs `pip install 'hdr_tf[rl]'`.
+The last one is for a CPU, where it takes half an hour: without VGG16, which takes most of an edit's time, and with a network of
+1 MB; docs/dqn_editor.md has the reasons for its other flags. Needs `pip install 'hdr_tf[rl]'`.
 
 Pairs are made of HDR pictures, of which --exclude leaves some out (validation then uses those), or are the darkest and the
 brightest exposure of brackets (hdr_tf/image/pairs.py). hdr_tf/rl/environment.py has the reward and says what the original does
