@@ -16,8 +16,6 @@ from typing import NamedTuple
 import cv2
 import jinja2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from hdr_tf.image import files
 
@@ -81,11 +79,15 @@ def chart(lines: dict[str, tuple[np.ndarray, np.ndarray]], x_name: str, y_name: 
     Returns:
         uint8 [600, 900, 3] RGB.
     """
+    # Here, as its import takes time that only this needs.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot(xlabel=x_name, ylabel=y_name)
     for name, (x, y) in lines.items():
         finite = np.isfinite(y)
-        axes.plot(x[finite], y[finite], label=name)
+        axes.plot(x[finite], y[finite], marker=".", label=name)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3)
     canvas = FigureCanvasAgg(figure)
@@ -104,9 +106,11 @@ def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -
         As `chart`.
 
     Raises:
-        ValueError: a log has no such column, or no row yet.
+        ValueError: nothing to draw, or a log has no such column, or no row yet.
         OSError: a folder is no run.
     """
+    if not (runs and columns):
+        raise ValueError(f"expected a run and a column or more, found {len(runs)} and {len(columns)}")
     lines = {}
     for run in map(pathlib.Path, runs):
         with (run / "log.csv").open(newline="") as file:

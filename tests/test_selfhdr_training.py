@@ -249,6 +249,9 @@ def test_drawn_pixels_make_a_start(folder, write, tmp_path):
     assert files.read_picture(tmp_path / "curves.png").pixels.shape == (600, 900, 3)
     with pytest.raises(ValueError, match="log.csv: expected a column 'valid', found epoch, .*valid_psnr_mu"):
         plot_runs.main(plot_runs.Config(runs=str(run), output=str(tmp_path / "none.png"), column="valid"))
+    with pytest.raises(ValueError, match="expected a run and a column or more, found 0 and 1"):
+        plot_runs.main(plot_runs.Config(runs="", output=str(tmp_path / "none.png")))
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.parametrize("shares", [0.0, 0.25])

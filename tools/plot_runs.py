@@ -1,7 +1,9 @@
 """Draws the learning curves of training runs: columns of their log.csv over the steps.
 
-python tools/plot_runs.py --runs=runs/a,runs/b --column=loss --output=curves.png
-python tools/plot_runs.py --runs=runs/editor --column=return,valid_return --output=curves.png
+    python tools/plot_runs.py --runs=runs/a,runs/b --column=loss --output=curves.png
+    python tools/plot_runs.py --runs=runs/editor --column=return,valid_return --output=curves.png
+
+The steps of the two-exposure editor are edits.
 """
 
 import dataclasses
