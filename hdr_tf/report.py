@@ -68,33 +68,6 @@ def table(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def chart(lines: dict[str, tuple[np.ndarray, np.ndarray]], x_name: str, y_name: str) -> np.ndarray:
-    """Draws curves with axes and a legend.
-
-    Args:
-        lines: by name the x and the y of each point; what is not finite is left out.
-        x_name: what the x axis has.
-        y_name: what the y axis has.
-
-    Returns:
-        uint8 [600, 900, 3] RGB.
-    """
-    # Here, as its import takes time that only this needs.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.add_subplot(xlabel=x_name, ylabel=y_name)
-    for name, (x, y) in lines.items():
-        finite = np.isfinite(y)
-        axes.plot(x[finite], y[finite], marker=".", label=name)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -> np.ndarray:
     """Draws columns of the log.csv of training runs (hdr_tf/training.py, train/dqn_editor.py) over the steps.
 
@@ -103,27 +76,38 @@ def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -
         columns: names such as "loss"; one or more.
 
     Returns:
-        As `chart`.
+        uint8 [600, 900, 3] RGB; what is not finite is left out.
 
     Raises:
         ValueError: nothing to draw, or a log has no such column, or no row yet.
         OSError: a folder is no run.
     """
+    # Here, as its import takes time that only this needs.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if not (runs and columns):
         raise ValueError(f"expected a run and a column or more, found {len(runs)} and {len(columns)}")
-    lines = {}
+    single = len(columns) == 1
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="steps", ylabel=columns[0] if single else "")
     for run in map(pathlib.Path, runs):
         with (run / "log.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         every = json.loads((run / "config.json").read_text())["log_every"]
+        steps = np.float64([row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows])
         for column in columns:
             if not rows or column not in rows[0]:
                 found = ", ".join(rows[0]) if rows else "no row"
                 raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {found}")
-            name = run.name if len(columns) == 1 else f"{run.name} {column}"
-            steps = [row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows]
-            lines[name] = np.float64([steps, [row[column] for row in rows]])
-    return chart(lines, "steps", columns[0] if len(columns) == 1 else "")
+            values = np.float64([row[column] for row in rows])
+            finite = np.isfinite(values)
+            axes.plot(steps[finite], values[finite], marker=".", label=run.name if single else f"{run.name} {column}")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def as_text(report: dict) -> str:

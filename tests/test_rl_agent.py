@@ -457,6 +457,13 @@ def test_the_tools_compare_and_draw(run, scene, tmp_path, capsys):
     assert picture.shape == (600, 900, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
 
 
+def test_the_tools_refuse_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match="--hdr_dir: expected folders"):
+        evaluate_editor.main(evaluate_editor.Config())
+    with pytest.raises(OSError, match="log.csv"):
+        plot_runs.main(plot_runs.Config(runs=str(tmp_path), output=str(tmp_path / "a.png")))
+
+
 def test_flags_of_the_script():
     config = cli.parse(script.Config, ["--features=quality", "--hidden=128,64", "--schedule_scale=0.02", "--double", "--duel"])
     assert (config.features, config.hidden, config.schedule_scale, config.double, config.duel) == (

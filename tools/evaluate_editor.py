@@ -22,10 +22,10 @@ SCORING_SEED = 2_000_000  # other pairs than those of the training and of its va
 class Config:
     """What to compare, on what."""
 
-    hdr_dir: str
-    """folder of .exr and .hdr files, or several with commas between them"""
     weights: str = ""
     """.weights.h5 files of policies, with commas between them; default: the one that comes with the software"""
+    hdr_dir: str = ""
+    """folder of .exr and .hdr files, or several with commas between them"""
     exclude: str = ""
     """names (without suffix) of the pictures that training left out, with commas between them"""
     stacks: str = ""
@@ -53,6 +53,8 @@ def main(config: Config) -> None:
     from hdr_tf import editor, fusing, report
     from hdr_tf.image import pairs
 
+    if not config.hdr_dir:
+        raise ValueError("--hdr_dir: expected folders of .exr and .hdr files, for the best constant edit and made pairs")
     names = cli.words(config.weights) or [str(fusing.weights_file(fusing.EDITOR, None))]
     policies = {name: evaluation.by_policy(editor.load_policy(name, config.vgg_weights or None)) for name in names}
     taken, held, left_out = pairs.split_files(cli.words(config.hdr_dir), cli.words(config.exclude))
