@@ -27,6 +27,8 @@ import simple_parsing
 from absl import app, flags
 from absl import logging as absl_logging
 
+from hdr_tf import quiet
+
 ConfigT = TypeVar("ConfigT")
 
 
@@ -113,7 +115,9 @@ def one_line(error: Exception) -> str:
 
 
 def _silence_libraries() -> None:
-    """Gives Python's stderr a file descriptor of its own and points the one that libraries write to at nothing."""
+    """Gives Python's stderr a file descriptor of its own and points the one that libraries write to at nothing. Drops what
+    decoders print."""
+    sys.stdout = quiet.Output(sys.stdout)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     absl_logging.get_absl_handler().python_handler.setStream(sys.stderr)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

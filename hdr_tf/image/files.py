@@ -18,8 +18,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import io
-import logging
 import os
 import pathlib
 import re
@@ -27,7 +25,6 @@ import shutil
 import socket
 import struct
 import uuid
-import warnings
 import zlib
 from collections.abc import Iterator
 
@@ -38,6 +35,7 @@ import tifffile
 from absl import logging as absl_logging
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from hdr_tf import quiet
 from hdr_tf.image import metadata
 
 MAX_PIXELS = 250_000_000
@@ -349,26 +347,11 @@ def _kind(path):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keeps the codecs' own lines off the terminal."""
-    logger, level = logging.getLogger("tifffile"), cv2.utils.logging.getLogLevel()
-    logger.disabled = True
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = False
-        cv2.utils.logging.setLogLevel(level)
-
-
-@contextlib.contextmanager
 def _decoding(path, kind):
     """Turns whatever a decoder raises on a damaged file (SyntaxError, struct.error, zlib.error, MemoryError, ...) into one
     line."""
     try:
-        with _quiet():
+        with quiet.decoders():
             yield
     except ValueError as error:
         if str(error).startswith(str(path)):
@@ -494,20 +477,17 @@ def _upright(pixels, orientation):
 
 
 def _read_exr(path, max_pixels):
-    index = _check_exr(path, max_pixels)
-    told = io.StringIO()  # OpenEXR prints what goes wrong with the pixels, and leaves the part out
-    with contextlib.redirect_stdout(told):
-        file = OpenEXR.File(str(path), separate_channels=True)
-    parts = [part for part in file.parts if part.part_index == index]
-    if not parts or told.getvalue():
-        raise ValueError(told.getvalue().strip().split("\n")[0] or "no pixels")
-    channels = parts[0].channels
+    index, count = _check_exr(path, max_pixels)
+    parts = OpenEXR.File(str(path), separate_channels=True).parts
+    if len(parts) < count:  # OpenEXR leaves a part out whose pixels it cannot decode, and prints the reason
+        raise ValueError(f"the pixels of {count - len(parts)} of {count} parts cannot be decoded")
+    channels = parts[index].channels
     names = "RGB" if {"R", "G", "B"} <= channels.keys() else "YYY"
     return np.stack([channels[name].pixels for name in names], -1).astype(np.float32)
 
 
 def _check_exr(path, max_pixels):
-    """Checks every part, for all are decoded; returns the index of the first that holds RGB or Y."""
+    """Checks every part, for all are decoded; returns the index of the first that holds RGB or Y, and the number of parts."""
     index, values = None, 0
     parts = OpenEXR.File(str(path), header_only=True).parts
     for number, part in enumerate(parts):
@@ -526,7 +506,7 @@ def _check_exr(path, max_pixels):
     if index is None:
         found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
         raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
-    return index
+    return index, len(parts)
 
 
 def _read_hdr(path, max_pixels):
@@ -558,7 +538,7 @@ def _read_float(path):
 
 def _encode(path, pixels, parameters, carried=metadata.NOTHING):
     suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
-    with _quiet():
+    with quiet.decoders():
         given = metadata.fitted(carried, pixels.shape)
         if suffix.startswith(".tif"):
             done, data = cv2.imencode(suffix, bgr, parameters)

@@ -5,12 +5,15 @@ import logging.handlers
 import multiprocessing
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import rich.console
 import rich.progress
+
+from hdr_tf import quiet
 
 
 def track(results: Iterable, description: str, total: int | None = None) -> Iterable:
@@ -68,5 +71,6 @@ def _logged(function, job):
 def _begin():
     """One thread a process, and a worker ends when the process that started it is killed: it would wait for ever."""
     cv2.setNumThreads(1)
+    sys.stdout = quiet.Output(sys.stdout)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
