@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from hdr_tf.image.depth import from_unit
+from hdr_tf.image.scenes import EXPOSURE_NAMES
+
 WAIT = 10  # seconds for a server to answer at all
 # What protobuf can hold, and what the server takes; gRPC's own limit is 4 MiB, less than one photograph.
 MAX_MESSAGE = 2**31 - 1
@@ -73,8 +76,8 @@ class Client:
         """
         import tensorflow as tf
 
-        pictures = np.rint(ldr * np.float32(65535)).astype(np.uint16)
-        inputs = {f"ldr_{side}": [_encoded(picture)] for side, picture in zip(("low", "mid", "high"), pictures, strict=True)}
+        pictures = from_unit(ldr, np.uint16)
+        inputs = {f"ldr_{side}": [_encoded(picture)] for side, picture in zip(EXPOSURE_NAMES, pictures, strict=True)}
         return tf.io.parse_tensor(self._ask(inputs | {"exposures": np.float32([exposures])})["hdr_bytes"], tf.float32).numpy()
 
     def _ask(self, inputs):

@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from hdr_tf import color_ops, fusing, losses
-from hdr_tf.image import files
+from hdr_tf.image.depth import GRAY_TOLERANCE
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
@@ -200,7 +200,7 @@ def _decode(contents, png, sixteen_bit, eight_bit, name):
 def _fuse(pictures, model, run, eight_bit):
     """`fusing._fuse`: pictures [H, W, 3], dark to bright, to the fused one, [H, W, 3] or [H, W, 1], in their type."""
     system = fusing.SYSTEMS[model]
-    gray = [_is_gray(picture, files.GRAY_TOLERANCE * (1 if eight_bit else 257)) for picture in pictures]
+    gray = [_is_gray(picture, GRAY_TOLERANCE * (1 if eight_bit else 257)) for picture in pictures]
     rgb = [tf.cast(picture, tf.float32) / (1 if eight_bit else 257) for picture in pictures]
     gray_and_colour = gray[0] != gray[1] if len(gray) == 2 else False
 

@@ -31,6 +31,7 @@ from absl import logging
 from hdr_tf import reconstruction, selfhdr
 from hdr_tf.image import align as alignment
 from hdr_tf.image import files, merging, scenes, tone
+from hdr_tf.image.depth import from_unit, to_unit
 from hdr_tf.report import Metric, table, write_json
 
 MODELS = ("esbn", "esbn_fusion", *selfhdr.NETWORKS, *merging.MERGES)
@@ -208,7 +209,7 @@ def _check(folder, output, model, weights, align, original_protocol, mixed_preci
 
 def _merge(scene, merge, align):
     """A merge, behind the alignment that is asked for."""
-    ldr = scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max)
+    ldr = to_unit(scene.ldr)
     pictures, scores = {}, {}
     if align == "flow":
         ldr = alignment.flow(ldr, scene.exposures)
@@ -229,17 +230,15 @@ def _reconstruct(scene, system):
 
 def _aligned(scene, aligned):
     """The files of aligned pictures, float32 in 0..1, and their scores."""
-    top = np.iinfo(scene.ldr.dtype).max
-    pictures = np.rint(top * np.clip(aligned, 0, 1)).astype(scene.ldr.dtype)
-    scores = {}
+    pictures, scores = from_unit(aligned, scene.ldr.dtype), {}
     if scene.hdr is not None:
         truth = [tone.to_exposure(scene.hdr, exposure) for exposure in scene.exposures]
-        scores = _alignment_scores(aligned, truth, scene.ldr[1] / np.float32(top), scene.exposures)
+        scores = _alignment_scores(aligned, truth, to_unit(scene.ldr[1]), scene.exposures)
     return _picture_files(pictures), scores
 
 
 def _picture_files(pictures):
-    return {f"aligned_{side}.png": picture for side, picture in zip(("low", "mid", "high"), pictures, strict=True)}
+    return {f"aligned_{side}.png": picture for side, picture in zip(scenes.EXPOSURE_NAMES, pictures, strict=True)}
 
 
 def _alignment_scores(aligned, truth, medium, exposures):
@@ -262,7 +261,7 @@ def _original(scene, esbn, size):
         return cv2.resize(picture, (width, height))
 
     exposures = np.float32(scene.exposures)
-    low, mid, high = ldr = [resize(picture / np.float32(255)) for picture in scene.at_8_bit()]
+    low, mid, high = ldr = [resize(to_unit(picture)) for picture in scene.at_8_bit()]
     truth = resize(scene.hdr)
     hdr = [tone.to_radiance(picture, exposure) * 2 - 1 for picture, exposure in zip(ldr, exposures, strict=True)]
     true = [_truncate(tone.to_exposure(truth, exposure)) for exposure in exposures]
@@ -277,8 +276,8 @@ def _original(scene, esbn, size):
     pictures = _picture_files(levels) | {"truth.hdr": truth, "truth_tone_mapped.png": _preview(truth)}
 
     inputs = {}
-    for side, picture, exposure in zip(("low", "mid", "high"), levels, exposures, strict=True):
-        picture = picture / np.float32(255)
+    for side, picture, exposure in zip(scenes.EXPOSURE_NAMES, levels, exposures, strict=True):
+        picture = to_unit(picture)
         inputs[f"ldr_{side}"] = picture * 2 - 1
         inputs[f"hdr_{side}"] = tone.to_radiance(picture, exposure) * 2 - 1
     radiance = (_run(esbn.fusion, inputs)["hdr"] + 1) / 2

@@ -27,6 +27,7 @@ from hdr_tf import folders
 from hdr_tf.image import brackets as bracket_files
 from hdr_tf.image import color, files, metadata, synthesis, tiles
 from hdr_tf.image.align import align as align_pictures
+from hdr_tf.image.depth import is_gray, to_depth, to_rgb
 
 MIN_SIDE = 8  # pixels, of every network here
 WHOLE = 2**20  # pixels; a larger picture goes through its network in tiles
@@ -235,7 +236,7 @@ def fuse_files(
         from hdr_tf.editor import sheet
 
         aligned[trace] = sheet(steps), metadata.NOTHING
-    fused = files.to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
+    fused = to_depth(fused, 8 if output.suffix.lower() in files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
     for target, (pixels, carried) in {**aligned, output: (fused, carried_by(pictures))}.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         write(target, pixels, quality, carried)
@@ -442,8 +443,8 @@ def _prepare(images, model, weights, align, keep_order, max_pixels, vgg_weights,
             logging.info("%s: %s", name, note)
     if not eight_bit and any(picture.pixels.dtype == np.uint8 for picture in pictures):
         logging.info("some pictures have 8 bit and some 16: fused in 16 bit")
-        pictures = [dataclasses.replace(picture, pixels=files.to_depth(picture.pixels, 16)) for picture in pictures]
-    gray = [files.is_gray(picture.pixels) for picture in pictures]
+        pictures = [dataclasses.replace(picture, pixels=to_depth(picture.pixels, 16)) for picture in pictures]
+    gray = [is_gray(picture.pixels) for picture in pictures]
     if not keep_order and (model == EDITOR or not _is_gray_and_colour(pictures, gray)):
         given, pictures = pictures, dark_to_bright(pictures, names)
         if model == EDITOR and pictures[0] is not given[0]:
@@ -535,17 +536,17 @@ def _fuse(pictures, model, network):
     def fuse_luminance(planes):
         if system.split is not None:
             return fuse_planes(planes)
-        return _gray(fuse_planes([_rgb(plane) for plane in planes]))
+        return _gray(fuse_planes([to_rgb(plane) for plane in planes]))
 
-    gray = [files.is_gray(picture.pixels) for picture in pictures]
+    gray = [is_gray(picture.pixels) for picture in pictures]
     gray_and_colour = _is_gray_and_colour(pictures, gray)
     if all(gray):
         fused = fuse_luminance([_gray(p) for p in pixels()])
     elif system.split is None and not (system.keeps_colour and gray_and_colour):
-        fused = fuse_planes([_rgb(p) for p in pixels()])
+        fused = fuse_planes([to_rgb(p) for p in pixels()])
     else:
         split, join = system.split or color.densefuse_gray_split, system.join or color.densefuse_gray_join
-        luminances, *chroma = zip(*(split(_rgb(p)) for p in pixels()), strict=True)
+        luminances, *chroma = zip(*(split(to_rgb(p)) for p in pixels()), strict=True)
         luminances = [luminance.astype(np.uint8 if eight_bit else np.float32) for luminance in luminances]
         chroma = list(zip(*chroma, strict=True))
         if gray_and_colour:
@@ -566,14 +567,10 @@ def _edit(pictures, policy):
         return np.rint(_gray(pixels)).astype(pixels.dtype)
 
     pixels = [picture.pixels for picture in pictures]
-    if all(files.is_gray(p) for p in pixels):
-        fused, steps = editor.fuse(policy, *(_rgb(gray(p)) for p in pixels))
+    if all(is_gray(p) for p in pixels):
+        fused, steps = editor.fuse(policy, *(to_rgb(gray(p)) for p in pixels))
         return gray(fused), steps
-    return editor.fuse(policy, *map(_rgb, pixels))
-
-
-def _rgb(pixels):
-    return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
+    return editor.fuse(policy, *map(to_rgb, pixels))
 
 
 def load_network(model: str, weights: str | os.PathLike | None = None, **arguments):

@@ -21,12 +21,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 
-import cv2
 import numpy as np
 from absl import logging
 
 from hdr_tf import fusing, report
-from hdr_tf.image import brackets, files, tone
+from hdr_tf.image import brackets, exposure_fusion, files, tone
+from hdr_tf.image.depth import from_unit, to_depth, to_rgb
 from hdr_tf.report import Metric
 
 MERTENS = {"mertens": (1.0, 1.0, 0.0), "mertens_111": (1.0, 1.0, 1.0)}  # contrast, saturation, well-exposedness
@@ -133,7 +133,7 @@ def evaluate(
     for bracket in track(found):
         try:
             exposures = _exposures(bracket)
-            truth = None if bracket.name not in truths else _rgb(_eight_bit(files.read_picture(truths[bracket.name])))
+            truth = None if bracket.name not in truths else to_rgb(_eight_bit(files.read_picture(truths[bracket.name])))
             judge = _Judge(exposures, truth)
         except Exception as error:  # such as too little memory for one large scene
             fail(bracket.name, error)
@@ -150,7 +150,7 @@ def evaluate(
             try:
                 fused = fuse(exposures)
                 files.write_picture(output / bracket.name / f"{model}.png", fused)
-                row["scores"][model] = judge.scores(_rgb(fused))
+                row["scores"][model] = judge.scores(to_rgb(fused))
                 shown["results"][model] = report.thumbnail(fused)
             except Exception as error:  # likewise
                 fail(f"{bracket.name}: {model}", error)
@@ -221,18 +221,14 @@ def _exposures(bracket):
 
 
 def _eight_bit(picture):
-    return files.to_depth(picture.pixels, 8)
-
-
-def _rgb(pixels):
-    return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
+    return to_depth(picture.pixels, 8)
 
 
 class _Judge:
     """What the results of a scene are measured by."""
 
     def __init__(self, exposures, truth):
-        self.exposures, self.truth = [_rgb(exposure) for exposure in exposures], truth
+        self.exposures, self.truth = [to_rgb(exposure) for exposure in exposures], truth
         if truth is not None and truth.shape != self.exposures[0].shape:
             (height, width), (other_height, other_width) = self.exposures[0].shape[:2], truth.shape[:2]
             raise ValueError(f"expected a reference of {width} x {height} pixels, found {other_width} x {other_height}")
@@ -327,12 +323,11 @@ def _weights(model, folder):
 
 
 def _mertens(exposures, weights):
-    merged = cv2.createMergeMertens(*weights).process([np.ascontiguousarray(_rgb(pixels)[..., ::-1]) for pixels in exposures])
-    return np.rint(np.clip(255 * merged[..., ::-1], 0, 255)).astype(np.uint8)
+    return from_unit(exposure_fusion.mertens([to_rgb(pixels) for pixels in exposures], *weights), np.uint8)
 
 
 def _mean(exposures):
-    total = sum(_rgb(pixels).astype(np.uint32) for pixels in exposures)
+    total = sum(to_rgb(pixels).astype(np.uint32) for pixels in exposures)
     return ((2 * total + len(exposures)) // (2 * len(exposures))).astype(np.uint8)
 
 
@@ -340,7 +335,7 @@ def _enfuse(program, exposures):
     with tempfile.TemporaryDirectory() as name:
         paths = [pathlib.Path(name) / f"{number}.png" for number in range(len(exposures) + 1)]
         for path, pixels in zip(paths[1:], exposures, strict=True):
-            files.write_picture(path, _rgb(pixels))
+            files.write_picture(path, to_rgb(pixels))
         done = subprocess.run(
             [program, f"--output={paths[0]}", *map(str, paths[1:])], capture_output=True, text=True, errors="replace"
         )

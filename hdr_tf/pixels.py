@@ -7,6 +7,8 @@ kernels of one pixel learns it in minutes on a CPU; then it becomes the middle o
 
 import numpy as np
 
+from hdr_tf.image.scenes import EXPOSURE_NAMES
+
 
 def draw(seed, moved: float = 0.0) -> tuple[dict, dict, object]:
     """Draws 4096 pixels of three exposures.
@@ -39,7 +41,7 @@ def draw(seed, moved: float = 0.0) -> tuple[dict, dict, object]:
     radiance = draw_radiance()
     apart = 2 + tf.round(draw(uniform, 1))
     values, exposures = {}, {}
-    for number, side in enumerate(("low", "mid", "high")):
+    for number, side in enumerate(EXPOSURE_NAMES):
         shown = radiance
         if moved and side != "mid":
             shown = tf.where(draw(uniform, 1) < moved, draw_radiance(), radiance)

@@ -25,6 +25,7 @@ from absl import logging
 from hdr_tf import folders, fusing, selfhdr
 from hdr_tf.image import brackets as bracket_files
 from hdr_tf.image import files, scenes, tiles, tone
+from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 
 MODELS = ("esbn", *selfhdr.NETWORKS)
 FILES = {side: f"esbn_{side}.weights.h5" for side in ("align_low", "align_high", "fusion")}
@@ -134,8 +135,8 @@ def _align(network, moving, mid, exposure, exposure_mid):
 
 
 def _merge(network, pictures, exposures):
-    sides = ("low", "mid", "high")
-    inputs = _inputs(dict(zip(sides, pictures, strict=True)), {side: exposures[:, i] for i, side in enumerate(sides)})
+    names = scenes.EXPOSURE_NAMES
+    inputs = _inputs(dict(zip(names, pictures, strict=True)), {name: exposures[:, i] for i, name in enumerate(names)})
     return (network(inputs, training=False)["hdr"] + 1) / 2
 
 
@@ -231,7 +232,7 @@ def reconstruct(model: Esbn | selfhdr.SelfHdr, ldr: np.ndarray, exposures: Seque
         raise ValueError(f"expected three pictures {expected}, found {list(ldr.shape)} of {ldr.dtype}")
     if exposures.shape != (3,) or not (np.isfinite(exposures).all() and 0 < exposures[0] < exposures[1] < exposures[2]):
         raise ValueError(f"expected three increasing exposures above 0, found {exposures.tolist()}")
-    aligned = model.align_both(ldr / np.float32(np.iinfo(ldr.dtype).max), exposures)
+    aligned = model.align_both(to_unit(ldr), exposures)
     return aligned, model.merge(aligned, exposures)
 
 
@@ -296,7 +297,7 @@ def fuse_radiance(
     aligned, radiance = reconstruct(system, ldr, 2 ** (stops - stops[0]))
     for target, picture, taken in zip(targets, aligned, pictures, strict=False):
         target.parent.mkdir(parents=True, exist_ok=True)
-        files.write_picture(target, np.rint(picture * np.iinfo(ldr.dtype).max).astype(ldr.dtype), carried=taken.carried)
+        files.write_picture(target, from_unit(picture, ldr.dtype), carried=taken.carried)
     output.parent.mkdir(parents=True, exist_ok=True)
     scaled = radiance * np.float32(2 ** -stops[0])
     files.write_radiance(output, scaled)
@@ -390,7 +391,7 @@ def align_scenes(
         target = output / folder.name
         try:
             scene = scenes.read_scene(folder)
-            aligned = esbn.align_both(scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max), scene.exposures)
+            aligned = esbn.align_both(to_unit(scene.ldr), scene.exposures)
             scenes.write_scene(target, np.rint(255 * aligned).astype(np.uint8), scene.stops, scene.hdr)
             yield target, None
         except Exception as error:
@@ -420,8 +421,7 @@ def _stack(pictures):
     if min(first.pixels.shape[:2]) < MIN_SIDE:
         raise ValueError(f"{first.path}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {sizes[0]}")
     depth = 8 * max(picture.pixels.itemsize for picture in pictures)
-    pixels = [files.to_depth(picture.pixels, depth) for picture in pictures]
-    return np.stack([np.dstack([p] * 3) if p.ndim == 2 else p for p in pixels])
+    return np.stack([to_rgb(to_depth(picture.pixels, depth)) for picture in pictures])
 
 
 def _aligned_targets(folder, pictures):

@@ -90,15 +90,15 @@ class SelfHdr:
         Returns:
             {"hdr": radiance, [B, H, W, 3] in 0..1}.
         """
-        from hdr_tf.models.blocks import SIDES
+        from hdr_tf.models.blocks import EXPOSURE_NAMES
 
-        return {"hdr": _run(self.network, [inputs[f"ldr_{side}"] for side in SIDES], inputs["exposures"])}
+        return {"hdr": _run(self.network, [inputs[f"ldr_{side}"] for side in EXPOSURE_NAMES], inputs["exposures"])}
 
 
 def _run(network, pictures, exposures):
-    from hdr_tf.models.blocks import SIDES, with_radiance
+    from hdr_tf.models.blocks import EXPOSURE_NAMES, with_radiance
 
-    ldr = {f"ldr_{side}": picture * WHITE for side, picture in zip(SIDES, pictures, strict=True)}
+    ldr = {f"ldr_{side}": picture * WHITE for side, picture in zip(EXPOSURE_NAMES, pictures, strict=True)}
     return network(with_radiance(ldr, exposures), training=False)["hdr"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from absl import logging
 
 from hdr_tf.image import align, files, tone
+from hdr_tf.image.depth import to_depth
 
 
 def scene(height=300, width=400, seed=0):
@@ -58,7 +59,7 @@ def test_parity_homography_of_hyperp_mb(reference, pair):
     # Bit-equal with OpenCV 5.0.0; SIFT or RANSAC of other releases may choose otherwise (4.14.0 differs from the 7th digit).
     assert corner_error(found, expected, *pair[0].shape[:2]) < 2
     np.testing.assert_array_equal(align.homography(*pair), found)
-    np.testing.assert_array_equal(align.homography(*(files.to_depth(p, 16) for p in pair)), found)
+    np.testing.assert_array_equal(align.homography(*(to_depth(p, 16) for p in pair)), found)
 
 
 def test_parity_warp_of_hyperp_mb(reference, pair):
@@ -84,7 +85,7 @@ def test_align_every_kind_of_picture(method, depth, gray):
     pictures = [np.roll(darker(middle), (4, 9), (0, 1)), middle, np.roll(middle, (-6, 3), (0, 1))]
     if gray:
         pictures = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
-    pictures = [files.to_depth(picture, depth) for picture in pictures]
+    pictures = [to_depth(picture, depth) for picture in pictures]
     copies = [picture.copy() for picture in pictures]
     aligned = align.align(pictures, method, reference=1)
     assert aligned[1] is pictures[1]
@@ -153,7 +154,7 @@ def test_unknown_method():
 def test_auto_takes_what_helps(depth, warnings, caplog):
     middle = scene()
     turned = cv2.warpPerspective(darker(middle), np.float64(MOVES["rotation"]), (400, 300))
-    pictures = [files.to_depth(picture, depth) for picture in (turned, darker(middle), middle, scene(seed=1))]
+    pictures = [to_depth(picture, depth) for picture in (turned, darker(middle), middle, scene(seed=1))]
     with caplog.at_level("INFO", "absl"):
         aligned = align.align(pictures, "auto", reference=2)
     line = caplog.messages[-1]

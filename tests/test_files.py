@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image
 
 from hdr_tf.image import files
+from hdr_tf.image.depth import is_gray, to_depth
 
 GENERATOR = np.random.default_rng(0)
 RGB16 = GENERATOR.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
@@ -169,22 +170,22 @@ def test_exposure_from_exif(save, kind, tags, expected):
 
 def test_depth():
     levels = np.arange(256, dtype=np.uint8)
-    assert files.to_depth(levels, 16).max() == 65535
-    np.testing.assert_array_equal(files.to_depth(files.to_depth(levels, 16), 8), levels)
+    assert to_depth(levels, 16).max() == 65535
+    np.testing.assert_array_equal(to_depth(to_depth(levels, 16), 8), levels)
     every = np.arange(65536, dtype=np.uint16)
-    np.testing.assert_array_equal(files.to_depth(every, 8), np.round(every / 257))
-    assert files.to_depth(levels, 8) is levels
+    np.testing.assert_array_equal(to_depth(every, 8), np.round(every / 257))
+    assert to_depth(levels, 8) is levels
     with pytest.raises(ValueError, match="expected a depth of 8 or 16 bit, found 12"):
-        files.to_depth(levels, 12)
+        to_depth(levels, 12)
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 1), (np.uint16, 257)])
 def test_is_gray_within_3_levels(dtype, scale):
     picture = np.full((5, 5, 3), 100 * scale, dtype)
     picture[2, 2] = np.array([100, 103, 101]) * scale
-    assert files.is_gray(picture) and files.is_gray(picture[..., 0])
+    assert is_gray(picture) and is_gray(picture[..., 0])
     picture[2, 2, 0] -= 1
-    assert not files.is_gray(picture)
+    assert not is_gray(picture)
 
 
 def test_list_pictures(tmp_path):

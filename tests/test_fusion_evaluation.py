@@ -15,6 +15,7 @@ from skimage import data
 
 from hdr_tf import fusing, fusion_evaluation, metrics, report, weights
 from hdr_tf.image import brackets, files
+from hdr_tf.image.depth import to_depth
 from hdr_tf.models import build
 from tools import evaluate
 
@@ -96,7 +97,7 @@ def test_brackets_of_all_shapes(folder):
 @pytest.mark.parametrize(("height", "width"), [(56, 64), (90, 48)])
 @pytest.mark.parametrize("depth", [8, 16])
 def test_halves_are_cut_where_they_meet(stack, height, width, depth, tmp_path):
-    halves = [files.to_depth(pixels, depth) for pixels in expose((0.25, 2.0), height=height, width=width)]
+    halves = [to_depth(pixels, depth) for pixels in expose((0.25, 2.0), height=height, width=width)]
     files.write_picture(tmp_path / "both.png", stack(halves))
     (bracket,), _ = brackets.find_brackets(tmp_path)
     for picture, half in zip(brackets.read_bracket(bracket), halves, strict=True):
@@ -222,7 +223,7 @@ def test_references(folder, tmp_path):
     truths.mkdir()
     (tmp_path / "plain").mkdir()
     fused = fusion_evaluation._mean(expose((0.1, 0.6, 2.5)))
-    files.write_picture(truths / "many.tif", files.to_depth(fused, 16))
+    files.write_picture(truths / "many.tif", to_depth(fused, 16))
     darker = fusion_evaluation._mean(expose((0.3, 1.8), seed=2)) // 2
     files.write_picture(truths / "loose_1.png", darker)
     files.write_picture(truths / "Mefb.png", fused[:40])

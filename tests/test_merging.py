@@ -91,7 +91,7 @@ def test_snr_beats_every_exposure_and_the_hat_in_noise():
     for exposure in exposures:
         linear = radiance * exposure
         deviation = np.sqrt(np.minimum(linear, 1) / 10_000 + 5e-4**2)
-        noisy.append(np.clip(linear + deviation * rng.standard_normal(linear.shape), 0, 1) ** (1 / tone.GAMMA))
+        noisy.append(np.clip(linear + deviation * rng.standard_normal(linear.shape), 0, 1) ** (1 / tone.DISPLAY_GAMMA))
     noisy = np.float32(noisy)
 
     def error(merged):

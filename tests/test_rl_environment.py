@@ -14,7 +14,7 @@ from skimage.color import rgb2lab
 
 from hdr_tf import metrics
 from hdr_tf.features import Features
-from hdr_tf.image import editing, files, fusion, pairs, synthesis
+from hdr_tf.image import editing, exposure_fusion, files, pairs, synthesis
 
 if any(importlib.util.find_spec(package) is None for package in ("tf_agents", "tf_keras")):
     pytest.skip("TF-Agents is not installed: pip install 'hdr_tf[rl]'", allow_module_level=True)
@@ -275,7 +275,7 @@ def test_pairs_of_a_folder(tmp_path):
         np.testing.assert_array_equal(pair.under, editing.shrink(dark))
         np.testing.assert_array_equal(pair.over, editing.shrink(bright))
     small = [editing.shrink(picture) for picture in (dark, middle, bright)]
-    np.testing.assert_array_equal(found[0].reference, fusion.mertens(small))
+    np.testing.assert_array_equal(found[0].reference, exposure_fusion.mertens_reference(small))
     assert found[1].reference is None and found[2].reference is None
     assert len(lines) == 2
     assert "alone.png: expected a picture that holds two exposures as its halves" in lines[0]
@@ -304,4 +304,4 @@ def test_shrink_is_pillows_and_takes_any_picture():
 
 def test_mertens_of_equal_exposures_is_the_exposure():
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    assert np.abs(fusion.mertens([picture] * 3).astype(int) - picture).max() <= 1
+    assert np.abs(exposure_fusion.mertens_reference([picture] * 3).astype(int) - picture).max() <= 1

@@ -62,8 +62,8 @@ def pictures(height=21, width=30):
 
 def run(network, ldr, exposures=(1, 4, 16)):
     """What the network makes of pictures [3, H, W, 3] in 0..1, computed apart from `hdr_tf.selfhdr`."""
-    inputs = {f"ldr_{side}": np.float32(picture)[None] for side, picture in zip(blocks.SIDES, ldr, strict=True)}
-    for side, exposure in zip(blocks.SIDES, exposures, strict=True):
+    inputs = {f"ldr_{side}": np.float32(picture)[None] for side, picture in zip(blocks.EXPOSURE_NAMES, ldr, strict=True)}
+    for side, exposure in zip(blocks.EXPOSURE_NAMES, exposures, strict=True):
         inputs[f"hdr_{side}"] = np.float32(inputs[f"ldr_{side}"].astype(float) ** 2.2 / exposure)
     return network(inputs)["hdr"].numpy()[0]
 
@@ -113,7 +113,7 @@ def test_levels_and_radiance_are_the_originals(side, dtype):
     """16 bit over 2**16, 8 bit as 16, and the power of that over the exposure."""
     top = np.iinfo(dtype).max
     ldr = np.tile(np.array([0, top // 3, top], dtype)[:, None, None, None], (1, 8, 8, 3))
-    stub = selfhdr.SelfHdr("ahdrnet", lambda inputs, training: {"hdr": inputs[f"hdr_{blocks.SIDES[side]}"]})
+    stub = selfhdr.SelfHdr("ahdrnet", lambda inputs, training: {"hdr": inputs[f"hdr_{blocks.EXPOSURE_NAMES[side]}"]})
     _, found = reconstruction.reconstruct(stub, ldr, (0.25, 1, 4))
     value = (0, 21845, 65535)[side] / 65536
     np.testing.assert_allclose(found, value**2.2 / (0.25, 1, 4)[side], rtol=1e-6)
@@ -210,7 +210,8 @@ def test_export(networks, folder, tmp_path, name):
     serve = tf.saved_model.load(str(tmp_path / "saved" / "1")).signatures[serving.SIGNATURE]
     for size in ((21, 30), (16, 9)):
         ldr = np.random.default_rng(0).random((3, *size, 3), np.float32)
-        inputs = {f"ldr_{side}": tf.constant(np.stack([x, x[::-1]])) for side, x in zip(blocks.SIDES, ldr, strict=True)}
+        names = [f"ldr_{name}" for name in blocks.EXPOSURE_NAMES]
+        inputs = {name: tf.constant(np.stack([x, x[::-1]])) for name, x in zip(names, ldr, strict=True)}
         found = serve(**inputs, exposures=tf.constant([[1.0, 4, 16], [1, 2, 4]]))["hdr"]
         first, second = ldr * (65535 / 65536), ldr[:, ::-1] * (65535 / 65536)
         np.testing.assert_allclose(found[0], run(networks[name], first), rtol=0, atol=2e-6)  # another compilation

@@ -107,7 +107,7 @@ def test_crops_are_those_of_the_scenes_and_come_in_turns(folder, records2, stage
             window = np.s_[row : row + PATCH, column : column + PATCH]
             places.add((name, row, column))
             scene = scenes.read_scene(folder / "aligned" / name)
-            for picture, side in zip(scene.ldr, blocks.SIDES, strict=True):
+            for picture, side in zip(scene.ldr, blocks.EXPOSURE_NAMES, strict=True):
                 np.testing.assert_array_equal(batch[f"ldr_{side}"][number], picture[window] / np.float32(65536))
             structure = files.read_radiance(stage1 / "structures" / f"{name}.hdr")
             for array, radiance in ((batch["hdr"], scene.hdr), (batch["structure"], structure)):
@@ -149,7 +149,8 @@ def test_first_stage_and_labels(stage1, folder):
     weights.load_weights(network, stage1 / "ahdrnet.weights.h5")
     for name in SIZES:
         scene = scenes.read_scene(folder / "aligned" / name)
-        pictures = {f"ldr_{side}": x[None] / np.float32(65536) for side, x in zip(blocks.SIDES, scene.ldr, strict=True)}
+        names = [f"ldr_{name}" for name in blocks.EXPOSURE_NAMES]
+        pictures = {name: x[None] / np.float32(65536) for name, x in zip(names, scene.ldr, strict=True)}
         expected = np.asarray(network(blocks.with_radiance(pictures, scene.exposures[None].astype("float32")))["hdr"][0])
         found = files.read_radiance(stage1 / "structures" / f"{name}.hdr")
         error = np.abs(found - expected) / expected.max(axis=-1, keepdims=True)

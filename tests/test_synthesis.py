@@ -40,7 +40,8 @@ def test_the_seed_decides_everything():
 
 def test_noise_has_the_variance_of_photons_and_sensor():
     radiance = np.ones((200, 200, 3), np.float32)
-    exposures = synthesis.bracket(radiance, [0], rng(), response=synthesis.LEVELS, full_well=1000, read_noise=10, depth=16)
+    linear = synthesis.ENCODED_LEVELS
+    exposures = synthesis.bracket(radiance, [0], rng(), response=linear, full_well=1000, read_noise=10, depth=16)
     linear = exposures[0] / 65535
     mean = 0.18 / 1.01
     # 120,000 samples: the variance is known to 0.4 %, four times that is allowed.

@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from hdr_tf.image import files, patches
+from hdr_tf.image import patches
+from hdr_tf.image.depth import to_depth
 from tfrecords import schema, writer
 
 VISITS = 256  # patches of a scene that `crop_dataset` gives before it reads another one
@@ -357,7 +358,7 @@ def crop_dataset(
     radiance = ("hdr", "structure") if structures else ("hdr",)
 
     def unpack(record):
-        pictures = dict(zip(("ldr_low", "ldr_mid", "ldr_high"), files.to_depth(_levels(record), 16), strict=True))
+        pictures = dict(zip(patches.FEATURES[:3], to_depth(_levels(record), 16), strict=True))
         pictures |= {name: record[name] for name in radiance}
         places = pictures["hdr"].shape[1] - patch + 1
 

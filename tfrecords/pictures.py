@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hdr_tf.image import examples, files
+from hdr_tf.image.depth import to_depth, to_rgb
 from hdr_tf.image.processes import in_processes, track
 from tfrecords import writer
 
@@ -150,5 +151,4 @@ def _bracket(pictures, exposures, source):
 def _rgb(path):
     """8-bit RGB, and the exposure if EXIF tells it."""
     picture = files.read_picture(path)
-    pixels = files.to_depth(picture.pixels, 8)
-    return (pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)), picture.exposure
+    return to_rgb(to_depth(picture.pixels, 8)), picture.exposure

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from hdr_tf.image.scenes import EXPOSURE_NAMES
+
 
 @dataclasses.dataclass(frozen=True)
 class Array:
@@ -163,8 +165,8 @@ SELFHDR = KALANTARI | {"structure": Packed("float32", (None, None, 3))}
 
 # Our names of a patch's arrays and those of ESBN's scripts; pictures are uint8, radiance is float32.
 ESBN_NAMES = {
-    **{f"ldr_{side}": f"input_LDR_{side}" for side in ("low", "mid", "high")},
-    **{f"hdr_{side}": f"input_HDR_{side}" for side in ("low", "mid", "high")},
+    **{f"ldr_{side}": f"input_LDR_{side}" for side in EXPOSURE_NAMES},
+    **{f"hdr_{side}": f"input_HDR_{side}" for side in EXPOSURE_NAMES},
     **{f"gt_ldr_{side}": f"gt_LDR_{side}" for side in ("low", "high")},
     "gt_hdr": "gt_HDR",
 }

@@ -126,9 +126,10 @@ def fit_pixels(config: Config) -> dict[str, list]:
 def draw_pixels(seed):
     """Returns the inputs of the merging network and the radiance for 4096 drawn pixels, each [1, 64, 64, 3]."""
     from hdr_tf import pixels
+    from hdr_tf.models.blocks import DISPLAY_GAMMA
 
     values, exposures, radiance = pixels.draw(seed)
-    inputs = {f"ldr_{side}": 2 * value ** (1 / 2.2) - 1 for side, value in values.items()}
+    inputs = {f"ldr_{side}": 2 * value ** (1 / DISPLAY_GAMMA) - 1 for side, value in values.items()}
     inputs |= {f"hdr_{side}": 2 * value / exposures[side] - 1 for side, value in values.items()}
     return inputs, {"hdr": 2 * radiance - 1}
 

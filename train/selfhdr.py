@@ -127,7 +127,7 @@ def main(config: Config) -> int | None:
         """Low, middle and high above the label, the result and, if there is one, the structure label, else the label again."""
         result = trainer(first, training=False)["hdr"]
         below = (first["hdr"], result, first.get("structure", first["hdr"]))
-        above = (first[f"ldr_{side}"] for side in blocks.SIDES)
+        above = (first[f"ldr_{side}"] for side in blocks.EXPOSURE_NAMES)
         return training.sheet([(2 * x[0] - 1, 2 * losses.tone_map(y[0]) - 1) for x, y in zip(above, below, strict=True)])
 
     training.fit(trainer, data, config, sample, validation(config, network) if config.validation else None)
@@ -168,9 +168,10 @@ def validation(config: Config, network):
 def drawn_pixels(seed):
     """A batch of drawn pixels, as those of `crop_dataset` with the radiance of the exposures."""
     from hdr_tf import pixels
+    from hdr_tf.models.blocks import DISPLAY_GAMMA
 
     values, exposures, radiance = pixels.draw(seed, MOVED)
-    ldr = {f"ldr_{side}": value ** (1 / 2.2) for side, value in values.items()}
+    ldr = {f"ldr_{side}": value ** (1 / DISPLAY_GAMMA) for side, value in values.items()}
     return ldr | {f"hdr_{side}": value / exposures[side] for side, value in values.items()} | {"hdr": radiance}
 
 
@@ -214,10 +215,9 @@ def objective(config: Config):
 
 def write_labels(config: Config) -> int:
     """Writes RUN/structures/NAME.hdr of every scene; one that cannot be read is reported, and the others are done."""
-    import numpy as np
-
     from hdr_tf import selfhdr
     from hdr_tf.image import files, scenes
+    from hdr_tf.image.depth import to_unit
     from hdr_tf.image.processes import track
 
     if not config.scenes:
@@ -238,7 +238,7 @@ def write_labels(config: Config) -> int:
         except (ValueError, OSError) as error:
             problems.append(cli.one_line(error))
             continue
-        ldr = scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max)  # aligned already
+        ldr = to_unit(scene.ldr)  # aligned already
         files.write_radiance(path, system.merge(ldr, scene.exposures))
     for line in problems:
         print(f"error: {line}", file=sys.stderr)

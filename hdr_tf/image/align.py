@@ -49,7 +49,8 @@ import cv2
 import numpy as np
 from absl import logging
 
-from hdr_tf.image import files, tone
+from hdr_tf.image import tone
+from hdr_tf.image.depth import from_unit, to_depth
 
 _RATIO = 0.7
 _MORE_MATCHES_THAN = 20
@@ -341,7 +342,7 @@ def _find_flow(source, exposure, target, target_exposure, finest=_COARSE):
     not and is next to nothing means that nothing moved: no flow then, with a reason if there was nothing to see.
     """
     adjusted = _brightened(target, source, target_exposure, exposure)
-    gray_target, gray_source = (_gray(np.rint(255 * picture).astype(np.uint8)) for picture in adjusted)
+    gray_target, gray_source = (_gray(from_unit(picture, np.uint8)) for picture in adjusted)
     if min(gray_target.shape) < _FLOW_PIXELS:
         return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -395,5 +396,5 @@ def _there(flow):
 
 
 def _gray(picture):
-    picture = files.to_depth(picture, 8)
+    picture = to_depth(picture, 8)
     return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)

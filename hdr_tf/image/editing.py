@@ -28,7 +28,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hdr_tf.image import color, files, fusion
+from hdr_tf.image import color, fusion
+from hdr_tf.image.depth import to_depth, to_rgb
 
 STEPS = 20  # edits at most
 SIDE = 224  # pixels of the small copy
@@ -139,5 +140,5 @@ def run(under: np.ndarray, over: np.ndarray, actions: Iterable[int]) -> Iterator
 def shrink(pixels: np.ndarray) -> np.ndarray:
     """Returns a picture at 224 x 224, as Pillow's bilinear filter scales it: [H, W, 3] or [H, W], uint8 or uint16, to uint8
     [224, 224, 3]."""
-    pixels = files.to_depth(pixels if pixels.ndim == 3 else np.dstack([pixels] * 3), 8)
+    pixels = to_depth(to_rgb(pixels), 8)
     return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hdr_tf.image import color, fusion, tone
+from hdr_tf.image import color, exposure_fusion, tone
 
 
 def deepfuse(stack: np.ndarray, rng: np.random.Generator, patch: int, form: Literal["official", "sunnerli"]) -> dict:
@@ -63,7 +63,7 @@ def hyperp_mb(stack: np.ndarray, rng: np.random.Generator, patch: int, target: L
         trio = stack[middle - 1 : middle + 2]
     else:
         before, behind = rng.integers(middle, size=2)
-        trio = np.stack([stack[before], fusion.mertens(stack), stack[-1 - behind]])
+        trio = np.stack([stack[before], exposure_fusion.mertens_reference(stack), stack[-1 - behind]])
     under, wanted, over = (color.luminance(picture) for picture in random_crop(trio, patch, rng))
     low, high = lambdas(*np.float32([under, over, wanted]))
     planes = {

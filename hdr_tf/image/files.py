@@ -37,9 +37,9 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from hdr_tf import quiet
 from hdr_tf.image import metadata
+from hdr_tf.image.depth import to_rgb
 
 MAX_PIXELS = 250_000_000
-GRAY_TOLERANCE = 3  # levels of 255, between the channels of a gray picture
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
@@ -243,30 +243,6 @@ def write_radiance(path: str | os.PathLike, radiance: np.ndarray) -> None:
         _encode(path, np.where(peak > 0, radiance + half_step, 0), [])
     else:
         raise ValueError(f"{path}: expected a name ending in .exr or .hdr, found {path.suffix!r}")
-
-
-def to_depth(pixels: np.ndarray, depth: int) -> np.ndarray:
-    """Converts between uint8 and uint16 so that 255 and 65535 are one: times 257, or divided by it and rounded."""
-    if depth not in (8, 16):
-        raise ValueError(f"expected a depth of 8 or 16 bit, found {depth}")
-    if pixels.itemsize * 8 == depth:
-        return pixels
-    if depth == 16:
-        return pixels.astype(np.uint16) * np.uint16(257)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def is_gray(pixels: np.ndarray) -> bool:
-    """Tells whether the channels differ by at most `GRAY_TOLERANCE` levels of 255 everywhere: JPEG's colour noise."""
-    if pixels.ndim == 2:
-        return True
-    tolerance = GRAY_TOLERANCE * (1 if pixels.dtype == np.uint8 else 257)
-
-    def gray(pixels):
-        red, green, blue = cv2.split(pixels)
-        return all(cv2.absdiff(a, b).max() <= tolerance for a, b in ((red, green), (green, blue), (blue, red)))
-
-    return gray(pixels[::16, ::16]) and gray(pixels)  # a look at few pixels tells most colour pictures
 
 
 def list_pictures(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -533,7 +509,7 @@ def _read_float_tiff(path, max_pixels):
 
 def _read_float(path):
     values = _opencv(path, np.float32)
-    return np.dstack([values] * 3) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+    return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
 def _encode(path, pixels, parameters, carried=metadata.NOTHING):

@@ -29,16 +29,15 @@ their 8-bit copies.
 """
 
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from hdr_tf.image import files
+from hdr_tf.image.depth import to_depth, to_unit
 
 RADIUS, EPS = 4, 1 / 1024  # of the guided filter
 BAND = 2**18  # pixels that are worked on at a time, where each depends on those near it only: float64 takes much memory
-LEVELS = np.arange(256)
+LEVELS_OF_8_BIT = np.arange(256)
 
 
 def _smoothstep(t):
@@ -46,8 +45,8 @@ def _smoothstep(t):
     return 3 * t**2 - 2 * t**3
 
 
-DARK_WEIGHTS = 1 - _smoothstep((LEVELS - 200) / 50)  # of the levels of the dark picture: 1 to 200, 0 from 250
-BRIGHT_WEIGHTS = _smoothstep((LEVELS - 10) / 45)  # of the bright one: 0 to 10, 1 from 55
+DARK_WEIGHTS = 1 - _smoothstep((LEVELS_OF_8_BIT - 200) / 50)  # of the levels of the dark picture: 1 to 200, 0 from 250
+BRIGHT_WEIGHTS = _smoothstep((LEVELS_OF_8_BIT - 10) / 45)  # of the bright one: 0 to 10, 1 from 55
 
 
 def intensity_table(picture: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -77,12 +76,12 @@ def virtual_exposure(under: np.ndarray, over: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [H, W, 3], truncated. 0 where neither picture has a weight.
     """
-    under, over = (files.to_depth(picture, 8) for picture in (under, over))
+    under, over = (to_depth(picture, 8) for picture in (under, over))
     virtual = np.empty_like(under)
     for channel in range(3):
         dark, bright = under[..., channel], over[..., channel]
         dark_means, bright_means = (
-            np.sqrt(LEVELS * np.float64(intensity_table(*pair))) for pair in ((dark, bright), (bright, dark))
+            np.sqrt(LEVELS_OF_8_BIT * np.float64(intensity_table(*pair))) for pair in ((dark, bright), (bright, dark))
         )
         # All pixels of the same two levels get the same value: a table of 256 x 256 holds every one.
         means = np.add.outer(DARK_WEIGHTS * dark_means, BRIGHT_WEIGHTS * bright_means)
@@ -107,13 +106,6 @@ def fusion_virtual(under: np.ndarray, over: np.ndarray) -> np.ndarray:
 def three_fusion(under: np.ndarray, over: np.ndarray, virtual: np.ndarray) -> np.ndarray:
     """Fuses three pictures [H, W, 3]; see `PairFusion`."""
     return PairFusion(under, over)(virtual)
-
-
-def mertens(exposures: Sequence[np.ndarray]) -> np.ndarray:
-    """Fuses exposures, uint8 [N, H, W, 3] RGB, with OpenCV's exposure fusion (Mertens et al. 2007), contrast, saturation and
-    well-exposedness weighted alike; returns uint8 [H, W, 3]."""
-    fused = cv2.createMergeMertens(1, 1, 1).process([np.ascontiguousarray(exposure[..., ::-1]) for exposure in exposures])
-    return np.uint8(np.clip(fused[..., ::-1] * 255 + 0.5, 0, 255))
 
 
 class PairFusion:
@@ -147,7 +139,7 @@ class _Source:
 
     def __init__(self, picture):
         levels = max(1, round(math.log2(min(picture.shape[:2]))) - 2)
-        pixels = _unit(picture)
+        pixels = to_unit(picture)
         self.pyramid = [picture, *gaussian_pyramid(pixels, levels)[1:]]
         guide = np.empty(picture.shape[:2], np.float32)
         for rows, *_ in _bands(picture, 0):
@@ -168,7 +160,7 @@ class _Guide:
 
 
 def _guide(picture):
-    return cv2.cvtColor(_unit(picture)[..., ::-1], cv2.COLOR_RGB2YCrCb)[..., 0]  # BGR taken for RGB, as there
+    return cv2.cvtColor(to_unit(picture)[..., ::-1], cv2.COLOR_RGB2YCrCb)[..., 0]  # BGR taken for RGB, as there
 
 
 def _bands(plane, halo):
@@ -180,17 +172,10 @@ def _bands(plane, halo):
         yield slice(top, bottom), slice(first, bottom + halo), slice(top - first, bottom - first)
 
 
-def _unit(picture):
-    """To float32 in 0..1, each value the nearest to the quotient."""
-    if picture.dtype.kind == "u":
-        return np.divide(picture, np.iinfo(picture.dtype).max, dtype=np.float32)
-    return picture.astype(np.float32, copy=False)
-
-
 def _quality(picture):
     quality = np.empty(picture.shape[:2], np.float32)
     for rows, around, inside in _bands(picture, 1):
-        pixels = _unit(picture[around])
+        pixels = to_unit(picture[around])
         quality[rows] = (contrast(pixels) * saturation(pixels) * well_exposedness(pixels))[inside]
     return quality
 
@@ -221,7 +206,7 @@ def _blend(sources, weights, level):
         for rows, around, inside in _bands(picture, 2 * RADIUS):
             weight = np.float64(weights[number][around])
             plane = np.float32(source.filters[level].filter_rows(weight, around)[inside] + 1e-12)
-            part[rows] = cv2.merge([plane] * 3) * (_unit(picture[rows]) - part[rows])
+            part[rows] = cv2.merge([plane] * 3) * (to_unit(picture[rows]) - part[rows])
             total[rows] += plane
         weights[number] = _halved(weights[number])
         fused = part if fused is None else np.add(fused, part, out=fused)

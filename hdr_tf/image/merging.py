@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from hdr_tf.image import tone
+from hdr_tf.image.depth import from_unit
 
 CLIPPED = 0.98
 
@@ -76,9 +77,9 @@ def debevec(ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
     least 1/128 of the best one, and all of it where its neighbours are well exposed. So highlights and saturated colours
     come out too dark, which belongs to the method. Only where every exposure is clipped is its result replaced.
     """
-    levels = np.rint(255 * np.asarray(ldr)).astype(np.uint8)
+    levels = from_unit(ldr, np.uint8)
     response = np.maximum(np.arange(256), 0.5) / 255
-    response = np.tile((response**tone.GAMMA).astype(np.float32)[:, None, None], (1, 1, 3))
+    response = np.tile((response**tone.DISPLAY_GAMMA).astype(np.float32)[:, None, None], (1, 1, 3))
     merged = cv2.createMergeDebevec().process(list(levels), np.float32(exposures), response)
     return np.where(levels.min(axis=0) == 255, _last_resort(ldr, exposures), merged)
 

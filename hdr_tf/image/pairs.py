@@ -1,6 +1,6 @@
 """Pairs of exposures for the editor at 224 x 224, with the picture that their fusion should resemble.
 
-    made_pair, MadePairs    from radiance: both ends of nine exposures, whose fusion by `fusion.mertens` is the reference
+    made_pair, MadePairs    from radiance: both ends of nine exposures, whose Mertens fusion is the reference
     split_files             radiance files for training, and those that training leaves out
     read_pairs              from a folder of brackets (hdr_tf/image/brackets.py): the darkest and the brightest picture of each;
                             the reference is the Mertens fusion of all, if they are three or more. Pictures that hold two
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hdr_tf.image import brackets, editing, fusion, sources, synthesis
+from hdr_tf.image import brackets, editing, exposure_fusion, sources, synthesis
 
 EXPOSURES = 9
 
@@ -45,7 +45,7 @@ def made_pair(name: str, radiance: np.ndarray, rng: np.random.Generator) -> Pair
     square = synthesis.vary(square, rng)
     ev = np.linspace(*synthesis.exposure_values(square, 2, rng), EXPOSURES)
     exposures = synthesis.bracket(square, ev, rng, synthesis.random_response(rng))
-    return Pair(name, exposures[0], exposures[-1], fusion.mertens(exposures))
+    return Pair(name, exposures[0], exposures[-1], exposure_fusion.mertens_reference(exposures))
 
 
 class MadePairs(Sequence):
@@ -104,7 +104,7 @@ def read_pairs(folder: str | os.PathLike, references: bool = True) -> tuple[list
             )
             continue
         pictures.sort(key=np.mean)
-        reference = fusion.mertens(pictures) if len(pictures) > 2 else None
+        reference = exposure_fusion.mertens_reference(pictures) if len(pictures) > 2 else None
         pairs.append(Pair(bracket.name, pictures[0], pictures[-1], reference))
     if not pairs:
         raise ValueError(lines[0])

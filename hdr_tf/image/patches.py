@@ -21,18 +21,18 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from hdr_tf.image import files, tone
+from hdr_tf.image import tone
+from hdr_tf.image.depth import to_depth
+from hdr_tf.image.scenes import EXPOSURE_NAMES
 
 STRIDE = 64
 ROTATIONS, FLIPS = 4, 2
 
 # The original's nine arrays in its order. Pictures as whole levels, radiance as float32; "gt" is the true scene.
 FEATURES = (
-    *("ldr_low", "ldr_mid", "ldr_high"),
-    *("hdr_low", "hdr_mid", "hdr_high"),
+    *(f"{kind}_{name}" for kind in ("ldr", "hdr") for name in EXPOSURE_NAMES),
     *("gt_ldr_low", "gt_ldr_high", "gt_hdr"),
 )
-_EXPOSURE = {"low": 0, "mid": 1, "high": 2}
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -100,7 +100,7 @@ class Patches:
             raise ValueError(f"expected at least {patch} x {patch} pixels, found {self.shape[1]} x {self.shape[0]}")
         self.patch, self.resize = patch, resize
         top = 2**depth - 1
-        ldr = files.to_depth(ldr, depth)
+        ldr = to_depth(ldr, depth)
         levels = np.arange(top + 1, dtype=np.float32) / np.float32(top)
         # Name: a picture and, for radiance, what its levels mean.
         self._sources = {}
@@ -109,12 +109,13 @@ class Patches:
             if name == "gt_hdr":
                 self._sources[name] = hdr, None
                 continue
-            exposure = exposures[_EXPOSURE[side]]
+            index = EXPOSURE_NAMES.index(side)
+            exposure = exposures[index]
             if kind == "gt_ldr":
                 self._sources[name] = (top * tone.to_exposure(hdr, exposure)).astype(ldr.dtype), None
             else:
                 table = tone.to_radiance(levels, exposure) if kind == "hdr" else None
-                self._sources[name] = ldr[_EXPOSURE[side]], table
+                self._sources[name] = ldr[index], table
 
     def __len__(self) -> int:
         return count_patches(*self.shape, self.patch)

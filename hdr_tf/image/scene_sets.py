@@ -21,6 +21,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf.image import align, files, merging, scenes
+from hdr_tf.image.depth import from_unit, to_unit
 from hdr_tf.image.made_brackets import BracketMaker, check_numbers
 from hdr_tf.image.moving import SceneMaker
 from hdr_tf.image.processes import in_processes, track
@@ -187,11 +188,11 @@ def write_aligned(
 def _align(target, folder):
     try:
         scene = scenes.read_scene(folder)
-        found = align.confident_flow(scene.ldr / np.float32(np.iinfo(scene.ldr.dtype).max), scene.exposures)
+        found = align.confident_flow(to_unit(scene.ldr), scene.exposures)
         label = merging.syn_hdr(found.pictures, scene.exposures)
         if target.exists():  # complete, but killed before the manifest said so
             shutil.rmtree(target)
-        scenes.write_scene(target, np.rint(65535 * found.pictures).astype(np.uint16), scene.stops, label)
+        scenes.write_scene(target, from_unit(found.pictures, np.uint16), scene.stops, label)
     except Exception as error:  # such as too little memory for one large scene
         return target, None, ValueError(" ".join(str(error).split()) or type(error).__name__)
     part = [round(float(1 - trust.mean()), 4) for trust in found.confidence]

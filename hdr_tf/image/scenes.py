@@ -32,7 +32,9 @@ import numpy as np
 from absl import logging
 
 from hdr_tf.image import files
+from hdr_tf.image.depth import to_depth
 
+EXPOSURE_NAMES = ("low", "mid", "high")  # of the three exposures; `hdr_tf.models.blocks` has the same for networks
 HDR_NAME = "HDRImg.hdr"
 _KALANTARI, _SEN = "exposure.txt", "exposures.txt"
 _SUFFIXES = (".tif", ".tiff")
@@ -58,7 +60,7 @@ class Scene:
 
     def at_8_bit(self) -> np.ndarray:
         """Returns the pictures as uint8 [3, H, W, 3], 16 bit reduced as OpenCV's `imread` does it: (v + 128) // 257."""
-        return files.to_depth(self.ldr, 8)
+        return to_depth(self.ldr, 8)
 
 
 def read_scene(folder: str | os.PathLike) -> Scene:

@@ -19,14 +19,16 @@ import numpy as np
 import skimage
 from scipy import ndimage
 
+from hdr_tf.image import tone
+
 MIDDLE_GRAY = 0.18
 # Colour photographs and textures (gray) that lie in scikit-image's wheel, so that no download is needed.
 PHOTOS = ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket", "brick", "camera", "grass", "gravel")
 
 # A camera response is stored as its inverse: the linear value (0..1) of each of these evenly spaced encoded values. It is
 # smooth at 0, where the response itself has no slope.
-LEVELS = np.linspace(0, 1, 1024)
-GAMMA = LEVELS**2.2
+ENCODED_LEVELS = np.linspace(0, 1, 1024)
+GAMMA_RESPONSE = ENCODED_LEVELS**tone.DISPLAY_GAMMA
 
 
 def clean(radiance: np.ndarray) -> np.ndarray:
@@ -123,19 +125,20 @@ def random_response(rng: np.random.Generator) -> np.ndarray:
     gamma = rng.uniform(1.8, 2.6)
     black = rng.uniform(0, 0.03) if rng.random() < 0.6 else 0
     # Encoded value -> gamma-encoded value: a positive slope everywhere, so the curve cannot fold.
-    slope = np.exp(rng.normal(0, 0.25) * np.cos(np.pi * LEVELS) + rng.uniform(-0.2, 1) * np.cos(2 * np.pi * LEVELS))
+    angle = np.pi * ENCODED_LEVELS
+    slope = np.exp(rng.normal(0, 0.25) * np.cos(angle) + rng.uniform(-0.2, 1) * np.cos(2 * angle))
     curve = np.concatenate([[0], np.cumsum(slope[1:] + slope[:-1])])
     return (1 - (1 - black) * (1 - curve / curve[-1])) ** gamma
 
 
-def encode(linear: np.ndarray, response: np.ndarray = GAMMA) -> np.ndarray:
+def encode(linear: np.ndarray, response: np.ndarray = GAMMA_RESPONSE) -> np.ndarray:
     """Camera response: linear values, clipped to 0..1, to encoded ones in 0..1."""
-    return np.interp(linear, response, LEVELS).astype(np.float32)
+    return np.interp(linear, response, ENCODED_LEVELS).astype(np.float32)
 
 
-def decode(encoded: np.ndarray, response: np.ndarray = GAMMA) -> np.ndarray:
+def decode(encoded: np.ndarray, response: np.ndarray = GAMMA_RESPONSE) -> np.ndarray:
     """The inverse of `encode`: encoded values in 0..1 to linear ones in 0..1."""
-    return np.interp(encoded, LEVELS, response).astype(np.float32)
+    return np.interp(encoded, ENCODED_LEVELS, response).astype(np.float32)
 
 
 def exposure_values(radiance: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -169,7 +172,7 @@ def bracket(
     radiance: np.ndarray,
     ev: Sequence[float],
     rng: np.random.Generator,
-    response: np.ndarray = GAMMA,
+    response: np.ndarray = GAMMA_RESPONSE,
     full_well: float = 20_000,
     read_noise: float = 5,
     depth: int = 8,
@@ -273,7 +276,7 @@ def sample_bracket(seed: int = 1) -> list[np.ndarray]:
         [under, middle, over], each uint8 [500, 741, 3] RGB. Another seed gives another light in the same garage.
     """
     rng = np.random.default_rng(seed)
-    radiance = relight(sample_photo("motorcycle_left"), rng, GAMMA)
+    radiance = relight(sample_photo("motorcycle_left"), rng, GAMMA_RESPONSE)
     return list(bracket(radiance, (-4, -1, 2), rng))
 
 

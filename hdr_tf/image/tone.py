@@ -22,7 +22,7 @@ import math
 import cv2
 import numpy as np
 
-GAMMA = 2.2
+DISPLAY_GAMMA = 2.2
 
 
 def to_radiance(ldr: np.ndarray, exposure: float | np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def to_radiance(ldr: np.ndarray, exposure: float | np.ndarray) -> np.ndarray:
         ldr: gamma-encoded values in 0..1, float32 of any shape.
         exposure: 2**stops, above 0; a number, or an array that broadcasts against `ldr`.
     """
-    return np.float32(ldr) ** np.float32(GAMMA) / np.float32(exposure)
+    return np.float32(ldr) ** np.float32(DISPLAY_GAMMA) / np.float32(exposure)
 
 
 def to_exposure(radiance: np.ndarray, exposure: float | np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def to_exposure(radiance: np.ndarray, exposure: float | np.ndarray) -> np.ndarra
         radiance: linear values of any shape.
         exposure: as of `to_radiance`.
     """
-    return np.clip(np.float32(radiance) * np.float32(exposure), 0, 1) ** np.float32(1 / GAMMA)
+    return np.clip(np.float32(radiance) * np.float32(exposure), 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
 
 
 def mu_law(radiance: np.ndarray, mu: float = 5000) -> np.ndarray:

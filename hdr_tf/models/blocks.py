@@ -10,8 +10,9 @@ import keras
 from keras import ops
 
 MINIMUM_SIZE = 8  # pixels, height and width: below it a picture is mostly padding for every network here
-SIDES = ("low", "mid", "high")  # three exposures; the middle one is the reference
-EXPOSURES = tuple(f"{kind}_{side}" for kind in ("ldr", "hdr") for side in SIDES)  # inputs: the pictures and their radiance
+DISPLAY_GAMMA = 2.2  # of the exposures: a value v shows v**2.2 of the light
+EXPOSURE_NAMES = ("low", "mid", "high")  # three exposures; the middle one is the reference
+EXPOSURES = tuple(f"{kind}_{name}" for kind in ("ldr", "hdr") for name in EXPOSURE_NAMES)  # inputs: images and their radiance
 WINDOW = 8  # pixels, height and width of an attention window
 SHIFT = WINDOW // 2  # of every other block's windows
 MASKED = -100.0  # added to the attention between pixels that meet in a window but are no neighbours
@@ -52,7 +53,7 @@ def picture_inputs(names, channels: int) -> tuple[dict, list]:
 
 
 def radiance_inputs() -> tuple[dict, list]:
-    """Makes the inputs of a network that SelfHDR trains: `ldr_*`, the picture, and `hdr_*`, its radiance, of each of `SIDES`.
+    """Makes the inputs of a network that SelfHDR trains: of each exposure `ldr_*`, the image, and `hdr_*`, its radiance.
 
     Returns:
         The dict of named `keras.Input`, [B, H, W, 3], and for each exposure its radiance and the picture behind it,
@@ -67,9 +68,9 @@ def with_radiance(pictures: dict, exposures) -> dict:
     """The inputs of such a network: pictures {"ldr_low", "ldr_mid", "ldr_high": [B, H, W, 3] in 0..1} and of exposures [B, 3]
     their radiance `hdr_*`, ldr**2.2 / (exposure + 1e-8), as cszhilu1998/SelfHDR 9e8af4a has it (data/sig17align_dataset.py,
     util/util.py)."""
-    ldr = {side: ops.convert_to_tensor(pictures[f"ldr_{side}"]) for side in SIDES}
+    ldr = {side: ops.convert_to_tensor(pictures[f"ldr_{side}"]) for side in EXPOSURE_NAMES}
     divisors = ops.split(ops.reshape(exposures + 1e-8, (-1, 3, 1, 1, 1)), 3, axis=1)
-    radiance = {f"hdr_{side}": ldr[side] ** 2.2 / divisor[:, 0] for side, divisor in zip(SIDES, divisors, strict=True)}
+    radiance = {f"hdr_{side}": ldr[side] ** DISPLAY_GAMMA / divisor[:, 0] for side, divisor in zip(ldr, divisors, strict=True)}
     return {f"ldr_{side}": picture for side, picture in ldr.items()} | radiance
 
 

@@ -48,8 +48,6 @@ from hdr_tf.models import blocks
 SLOPE = 0.2
 BLOCKS = 9  # residual blocks of the alignment
 DENSE = 6  # convolutions of the dense block that add channels
-GAMMA = 2.2
-SIDES = blocks.SIDES
 ENCODERS = {"low": "Align_Encoder_low", "mid": "Align_Encoder_midforlow"}  # scopes of the original
 EXPOSURES = blocks.EXPOSURES  # the inputs of the merging network
 
@@ -108,7 +106,7 @@ def esbn_fusion(
     """
     inputs, pictures = _picture_inputs(EXPOSURES)
     features = {}
-    for side in SIDES:
+    for side in blocks.EXPOSURE_NAMES:
         both = blocks.PadToMultiple(8)(_append([pictures[f"ldr_{side}"], pictures[f"hdr_{side}"]]))
         features[side] = _leaky(_conv(filters, kernel_size, f"{side}_conv")(both))
     x = _leaky(_conv(filters, inner_kernel_size, "merge_conv")(_append(features.values())))
@@ -160,7 +158,7 @@ def radiance_input(picture, exposure):
         [B, H, W, 3], from -1; above 1 where the exposure is below 1.
     """
     value = ops.relu((picture + 1) / 2)  # a compiled tanh may end a trace below -1
-    return value**GAMMA / ops.reshape(exposure, (-1, 1, 1, 1)) * 2 - 1
+    return value**blocks.DISPLAY_GAMMA / ops.reshape(exposure, (-1, 1, 1, 1)) * 2 - 1
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -250,7 +248,7 @@ def align_names() -> dict[str, str]:
 
 def fusion_names() -> dict[str, str]:
     """The original's variable for each path of `esbn_fusion`, such as "output/bias": "fusion_conv4/fusion_conv4_biases"."""
-    layers = {f"{side}_conv": f"conv1_{side}" for side in SIDES} | {"merge_conv": "conv2", "output": "conv4"}
+    layers = {f"{side}_conv": f"conv1_{side}" for side in blocks.EXPOSURE_NAMES} | {"merge_conv": "conv2", "output": "conv4"}
     layers |= {f"dense_conv{i}": f"resden1_conv{i}" for i in range(1, DENSE + 2)}
     return _names("", "fusion", layers)
 

@@ -52,7 +52,7 @@ def fshdr(filters: int = 64, name: str = "fshdr") -> keras.Model:
         model(pictures)["hdr"].shape  # (1, 24, 32, 3)
     """
     inputs, exposures = blocks.radiance_inputs()
-    streams = dict(zip(blocks.SIDES, exposures, strict=True))
+    streams = dict(zip(blocks.EXPOSURE_NAMES, exposures, strict=True))
     pairs = {pair: [] for pair in PAIRS}
     for level in range(1, LEVELS + 1):
         streams = {side: _conv(x, filters, f"{side}_conv{level}") for side, x in streams.items()}
@@ -78,7 +78,7 @@ def _conv(x, filters, name, dilation=1, slope=0.2):
 
 def original_names() -> dict[str, str]:
     """The original's parameter for each path of `fshdr`, such as "low_mid_conv1/kernel": "conv4.weight"."""
-    streams = (*blocks.SIDES, *PAIRS)
+    streams = (*blocks.EXPOSURE_NAMES, *PAIRS)
     modules = {
         f"{stream}_conv{level + 1}": f"conv{level * len(streams) + i}"
         for level in range(LEVELS)

@@ -77,7 +77,7 @@ def hdr_transformer(
         raise ValueError(f"expected filters in multiples of the {heads} heads, at least {REDUCTION}, found {filters}")
     inputs, exposures = blocks.radiance_inputs()
     padded = [blocks.PadToMultiple(blocks.WINDOW, around=test_padding)(exposure) for exposure in exposures]
-    low, mid, high = (_conv(x, filters, f"{side}_conv") for side, x in zip(blocks.SIDES, padded, strict=True))
+    low, mid, high = (_conv(x, filters, f"{side}_conv") for side, x in zip(blocks.EXPOSURE_NAMES, padded, strict=True))
     low = blocks.spatial_attention(low, mid, "low_attention")
     high = blocks.spatial_attention(high, mid, "high_attention")
     merged = _conv(ops.concatenate([low, mid, high], axis=-1), filters, "merge")
@@ -112,7 +112,7 @@ def _conv(x, filters, name, size=3, **arguments):
 
 def original_names() -> dict[str, str]:
     """The original's parameter for each path of `hdr_transformer`, such as "output/kernel": "conv_last.weight"."""
-    modules = {f"{side}_conv": f"conv_f{i}" for i, side in enumerate(blocks.SIDES, start=1)}
+    modules = {f"{side}_conv": f"conv_f{i}" for i, side in enumerate(blocks.EXPOSURE_NAMES, start=1)}
     for side, theirs in (("low", "h"), ("high", "l")):  # the letters are the original's
         modules |= {f"{side}_attention_conv{i}": f"att_module_{theirs}.att{i}" for i in (1, 2)}
     modules |= {"merge": "conv_first", "groups_conv": "conv_after_body", "output": "conv_last"}

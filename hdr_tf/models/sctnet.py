@@ -75,7 +75,7 @@ def sctnet(
         raise ValueError(f"expected filters in multiples of the {heads} heads and of {3 * CHANNEL_HEADS}, found {filters}")
     inputs, exposures = blocks.radiance_inputs()
     padded = [blocks.PadToMultiple(blocks.WINDOW, around=test_padding)(exposure) for exposure in exposures]
-    features = [_conv(x, filters // 3, f"{side}_conv") for side, x in zip(blocks.SIDES, padded, strict=True)]
+    features = [_conv(x, filters // 3, f"{side}_conv") for side, x in zip(blocks.EXPOSURE_NAMES, padded, strict=True)]
     skips = blocks.layer_norm(ops.concatenate(features, axis=-1), "features_norm")
 
     x = blocks.perceptron(skips, filters, "features_mlp")
@@ -143,7 +143,7 @@ def _conv(x, filters, name, size=3):
 
 def original_names() -> dict[str, str]:
     """The original's parameter for each path of `sctnet`, such as "mid_skip/kernel": "conv_end.weight"."""
-    modules = {f"{side}_conv": f"conv{i}" for i, side in enumerate(blocks.SIDES, start=1)}
+    modules = {f"{side}_conv": f"conv{i}" for i, side in enumerate(blocks.EXPOSURE_NAMES, start=1)}
     modules |= {"mid_skip": "conv_end", "groups_conv": "conv_after_body", "output": "upsample.0"}
     norms = {"features_norm": "patch_embed.norm", "groups_norm": "norm"}
     perceptrons, names = {"features_mlp": "conv_first"}, {}
