@@ -114,7 +114,7 @@ def reconstruction(system, max_pixels: int) -> Callable[[dict], dict]:
             inputs[name] = tf.cast(picture, tf.float32)[None] / 65535
         relative = exposures / exposures[0]  # of the shortest 1, as the networks know it
         radiance = system.reconstruct_batch(inputs | {"exposures": relative[None]})["hdr"][0]
-        preview = tf.round(255 * losses.tone_map(radiance))
+        preview = tf.round(255 * losses.mu_law(radiance))
         return tf.io.serialize_tensor(radiance / exposures[0]), tf.io.encode_png(tf.cast(preview, tf.uint8), _COMPRESSION)
 
     def reconstruct_batch(inputs):

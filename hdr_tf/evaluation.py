@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from hdr_tf import reconstruction, selfhdr
+from hdr_tf import metrics, reconstruction, selfhdr
 from hdr_tf.image import align as alignment
 from hdr_tf.image import files, merging, scenes, tone
 from hdr_tf.image.depth import from_unit, to_unit
@@ -171,22 +171,22 @@ def evaluate(
 
 def as_text(report: dict) -> str:
     """Returns the report of `evaluate` as lines to read: a table, warnings and errors, and the definitions."""
-    metrics = [key for key, metric in report["metrics"].items() if metric["mean"] is not None]
+    keys = [key for key, metric in report["metrics"].items() if metric["mean"] is not None]
 
     def cells(name, stops, scores):
-        return [name, stops, *("-" if scores is None else f"{scores[key]:.{METRICS[key].digits}f}" for key in metrics)]
+        return [name, stops, *("-" if scores is None else f"{scores[key]:.{METRICS[key].digits}f}" for key in keys)]
 
-    rows = [["scene", "stops", *(METRICS[key].heading for key in metrics)]]
+    rows = [["scene", "stops", *(METRICS[key].heading for key in keys)]]
     for name, row in report["scenes"].items():
         rows.append(cells(name, " ".join(f"{stop:g}" for stop in row["stops"]), row["scores"]))
-    if metrics:
-        rows.append(cells("mean", "", {key: report["metrics"][key]["mean"] for key in metrics}))
+    if keys:
+        rows.append(cells("mean", "", {key: report["metrics"][key]["mean"] for key in keys}))
     lines = [f"{key}: {value}" for key, value in report["arguments"].items()]
     lines = [report["command"], *lines, ""] if report["command"] else [*lines, ""]
     lines += table(rows)
     lines += ["", *(f"warning: {warning}" for warning in report["warnings"])]
     lines += [*(f"error: {error}" for error in report["errors"]), ""]
-    lines += [f"{METRICS[key].heading}: {report['metrics'][key]['definition']}" for key in metrics]
+    lines += [f"{METRICS[key].heading}: {report['metrics'][key]['definition']}" for key in keys]
     return "\n".join(lines).replace("\n\n\n", "\n\n").strip() + "\n"
 
 
@@ -242,8 +242,6 @@ def _picture_files(pictures):
 
 
 def _alignment_scores(aligned, truth, medium, exposures):
-    from hdr_tf import metrics
-
     radiance, scores = tone.to_radiance(medium, exposures[1]), {}
     for index, side in ((0, "low"), (2, "high")):
         scores[f"psnr_{side}"] = metrics.psnr(aligned[index], truth[index])
@@ -296,8 +294,6 @@ def _run(network, inputs):
 
 
 def _scores(radiance, truth):
-    from hdr_tf import metrics
-
     scores = {}
     for key, result, true in (("t", tone.mu_law(radiance), tone.mu_law(truth)), ("l", radiance, truth)):
         scores[f"psnr_{key}"] = metrics.psnr(result, true)

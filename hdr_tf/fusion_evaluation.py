@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from absl import logging
 
-from hdr_tf import fusing, report
+from hdr_tf import fusing, metrics, report
 from hdr_tf.image import brackets, exposure_fusion, files, tone
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb
 from hdr_tf.report import Metric
@@ -241,12 +241,12 @@ class _Judge:
     def scores(self, fused):
         from skimage.measure import shannon_entropy
 
-        from hdr_tf import metrics
+        from hdr_tf import losses
 
         lightness, chroma = _lightness_and_chroma(fused)
         scores = {
-            "mef_ssim": metrics.mef_ssim(self.exposures, fused),
-            "mef_ssim_1": metrics.mef_ssim(self.exposures, fused, scales=1),
+            "mef_ssim": losses.mef_ssim_score(self.exposures, fused),
+            "mef_ssim_1": losses.mef_ssim_score(self.exposures, fused, scales=1),
             "q_abf": metrics.q_abf(self.exposures, fused),
             "average_gradient": metrics.average_gradient(fused),
             "entropy": float(np.mean([shannon_entropy(fused[..., channel], base=2) for channel in range(3)])),

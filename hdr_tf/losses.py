@@ -1,23 +1,26 @@
-"""Losses: pure functions of tensors, written with keras.ops.
+"""Losses: pure functions of tensors, written with keras.ops, and MEF-SSIM as a score.
 
-    mef_ssim, mef_ssim_scales   how well a fused picture keeps the structure of its exposures
-    ssim, msssim                structural similarity of two pictures
-    pixel_and_ssim              the two terms that DenseFuse trains with
-    multi_task                  the six weighted terms that HyperP_MB trains with
-    sunnerli                    what SunnerLi's DeepFuse trains with, which is no MEF-SSIM
-    mu_law_l1, mu_law_l2        mean absolute difference of tone-mapped radiance, as ESBN trains with it, and mean squared one
-    selfhdr_structure, selfhdr_color, perceptual    what the two stages of SelfHDR train with, from radiance and not 2 r - 1
+    mef_ssim, mef_ssim_scales       how well fused images keep the structure of their exposures: for training
+    mef_reference, mef_ssim_against the same in two steps, for many fused images of one bracket
+    mef_ssim_score                  the same of one image in 8-bit gray: the score of the MEFB benchmark
+    ssim_and_contrast, msssim       structural similarity of two batches of images, at one scale and at five
+    pixel_and_ssim                  the two terms of DenseFuse's loss
+    multi_task                      the loss of HyperP_MB: six weighted terms
+    sunnerli                        the loss of SunnerLi's DeepFuse, which is not MEF-SSIM
+    mu_law, mu_law_signed           tone mapping of radiance r in 0..1, and of 2 r - 1
+    mu_law_l1, mu_law_l2            mean absolute and mean squared difference after `mu_law_signed`; ESBN trains with the first
+    selfhdr_structure, selfhdr_color, perceptual    the losses of SelfHDR's two stages, after `mu_law`
 
-Pictures are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
-sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the input's type. Measured on
-60 synthetic brackets, float32 would halve the time and be off by up to 2e-3, 0.8 % in the gradient. jax computes in
+Images are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
+sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the type of the input. Measured on
+60 synthetic brackets, float32 would halve the time and be off by up to 2e-3 (0.8 % in the gradient). JAX computes in
 float32 unless `jax_enable_x64` is set.
 
 References
 ----------
 K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11), 2015; the
-details follow the authors' MATLAB program as MEFB ships it (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and
-mef_ms_ssim.m).
+details follow the authors' MATLAB program in MEFB (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and mef_ms_ssim.m).
+Other quantities exist under the name MEF-SSIM (one scale, padded windows, other gray steps); their numbers are not comparable.
 Z. Wang, E. Simoncelli, A. Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003; the
 details follow hli1221/densefuse-pytorch 4394b63, pytorch_msssim/__init__.py (HyperP_MB uses the same functions).
 """
@@ -28,39 +31,57 @@ from keras import ops
 
 # Weights of the five scales of MS-SSIM, finest first (Wang 2003); MEF-SSIM uses the first three, divided by their sum.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+LUMA_WEIGHTS = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # ITU-R BT.601 with all digits of MATLAB's rgb2gray
 WINDOW = 11
 EPS = 2.0**-52
+MU = 5000.0
 
 
 def mef_ssim(exposures, fused, scales: int = 3):
-    """Returns the MEF-SSIM of each fused picture, differentiable by `fused` (the exposures count as constants).
+    """Returns the MEF-SSIM of each fused image. Gradients flow to `fused`; the exposures are constants.
 
-    The metric of the same name (hdr_tf/metrics.py) rounds the gray values first; nothing else differs.
+    `mef_ssim_score` rounds the gray values first; nothing else differs.
 
     Args:
         exposures: [B, N, H, W], gray 0..255, N >= 2.
         fused: [B, H, W], gray, nominally 0..255.
-        scales: how many scales, 1 to 5; H and W must be at least 11 * 2**(scales - 1).
+        scales: number of scales, 1 to 5; H and W must be at least 11 * 2**(scales - 1).
 
     Returns:
         [B] float64, at most 1.
 
     Raises:
-        ValueError: the pictures are too small or the shapes do not belong together.
+        ValueError: images that are too small, or shapes that do not match.
 
     Example:
         >>> under, over = ops.zeros([1, 64, 64]), ops.full([1, 64, 64], 255.0)
         >>> round(float(mef_ssim(ops.stack([under, over], 1), ops.ones([1, 64, 64]))[0]), 6)
         1.0
     """
-    return mef_ssim_against(_checked_reference(exposures, fused, scales), fused)
+    return _weighted_product(mef_ssim_scales(exposures, fused, scales))
+
+
+def mef_ssim_scales(exposures, fused, scales: int = 3):
+    """Returns the mean quality at each scale, [B, scales] float64, finest first. It may be below 0. See `mef_ssim`."""
+    least, sides = WINDOW * 2 ** (scales - 1), zip(exposures.shape[2:], fused.shape[1:], strict=False)
+    known = [pair for pair in sides if None not in pair]
+    unfit = any(side != fused_side or side < least for side, fused_side in known)
+    if unfit or len(exposures.shape) != 4 or len(fused.shape) != 3 or (exposures.shape[1] or 0) < 2:
+        raise ValueError(
+            f"expected exposures [B, N >= 2, H, W] and fused images [B, H, W] of one size, at least {least} pixels a side for "
+            f"{scales} scales, found {exposures.shape} and {fused.shape}"
+        )
+    return _qualities(mef_reference(exposures, scales), fused)
 
 
 def mef_reference(exposures, scales: int = 3):
-    """Returns what MEF-SSIM needs of a bracket, for `mef_ssim_against`: most of the work, to be done once where many fused
-    pictures of one bracket are compared. Arguments as in `mef_ssim`; a tuple of tensors for each scale."""
-    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. Exposures come first from
-    # here on, so that every map is one piece of memory.
+    """Returns a tuple of tensors for each scale: what `mef_ssim_against` needs to know of the exposures.
+
+    This is most of the work, so it is worth keeping if many fused images of one bracket are compared. See `mef_ssim` for the
+    arguments, whose shapes are not checked here.
+    """
+    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. From here on, exposures come
+    # first, so that every map is one piece of memory.
     exposures = ops.stop_gradient(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), "float64")) - 127.5
     reference = []
     for scale in range(scales):
@@ -71,25 +92,48 @@ def mef_reference(exposures, scales: int = 3):
 
 
 def mef_ssim_against(reference, fused):
-    """Returns the MEF-SSIM of fused pictures and the bracket of a `mef_reference`; otherwise as `mef_ssim`."""
-    weights = SCALE_WEIGHTS[: len(reference)]
+    """Returns the MEF-SSIM of fused images, [B] float64, from the `mef_reference` of their exposures. See `mef_ssim`."""
+    return _weighted_product(_qualities(reference, fused))
+
+
+def mef_ssim_score(exposures, fused, scales: int = 3) -> float:
+    """Returns the MEF-SSIM of one fused image in `rounded_gray`, at most 1: the score of the MEFB benchmark.
+
+    Args:
+        exposures: N >= 2 images of one size, each [H, W, 3] RGB or [H, W] gray, 0..255 (divide a 16-bit image by 257).
+        fused: the result, [H, W, 3] or [H, W], 0..255.
+        scales: 3 in the benchmark. H and W must be at least 11 * 2**(scales - 1).
+
+    Raises:
+        ValueError: fewer than two exposures, unequal sizes, or images that are too small.
+    """
+    images = [rounded_gray(image) for image in (*exposures, fused)]
+    if any(image.shape != images[-1].shape for image in images):
+        raise ValueError(f"expected exposures of one size and a result of the same, found {[image.shape for image in images]}")
+    images = ops.stack(images)
+    return float(mef_ssim(images[None, :-1], images[-1:], scales)[0])
+
+
+def rounded_gray(image):
+    """Returns the gray values that `mef_ssim_score` compares, whole numbers: [H, W, 3] or [H, W] -> [H, W] float64."""
+    image = ops.cast(image, "float64")
+    return ops.floor((luma(image) if len(image.shape) == 3 else image) + 0.5)
+
+
+def luma(rgb):
+    """Returns the BT.601 luma of RGB in any range: [..., 3] -> [...]."""
+    return ops.sum(rgb * ops.convert_to_tensor(LUMA_WEIGHTS, rgb.dtype), axis=-1)
+
+
+def _weighted_product(quality):
+    """MEF-SSIM from the quality at each scale: [B, scales] -> [B]."""
+    weights = SCALE_WEIGHTS[: quality.shape[-1]]
     weights = ops.convert_to_tensor([w / sum(weights) for w in weights], "float64")
-    # A scale's mean can fall below zero (opposed structure); its root would be NaN.
-    quality = ops.maximum(_scales(reference, fused), 1e-6)
-    return ops.exp(ops.sum(weights * ops.log(quality), axis=-1))
+    # The mean of a scale can fall below zero (opposed structure); its root would be NaN.
+    return ops.exp(ops.sum(weights * ops.log(ops.maximum(quality, 1e-6)), axis=-1))
 
 
-def mef_ssim_scales(exposures, fused, scales: int = 3):
-    """Returns the mean quality of each scale, [B, scales] float64, finest first. Arguments as in `mef_ssim`."""
-    return _scales(_checked_reference(exposures, fused, scales), fused)
-
-
-def _checked_reference(exposures, fused, scales):
-    _check_mef(exposures.shape, fused.shape, scales)
-    return mef_reference(exposures, scales)
-
-
-def _scales(reference, fused):
+def _qualities(reference, fused):
     fused = ops.cast(fused, "float64")[None] - 127.5
     quality = []
     for scale, structure in enumerate(reference):
@@ -99,37 +143,25 @@ def _scales(reference, fused):
     return ops.stack(quality, axis=-1)
 
 
-def _check_mef(exposures, fused, scales):
-    least = WINDOW * 2 ** (scales - 1)
-    if len(exposures) != 4 or len(fused) != 3 or exposures[1] is None or exposures[1] < 2:
-        raise ValueError(f"expected exposures [B, N >= 2, H, W] and fused [B, H, W], got {exposures} and {fused}")
-    for size, other in zip(exposures[2:], fused[1:], strict=True):
-        if size is not None and other is not None and (size != other or size < least):
-            raise ValueError(
-                f"expected pictures of one size, at least {least} pixels a side for {scales} scales,"
-                f" got exposures {exposures[2:]} and fused {fused[1:]}"
-            )
-
-
 def _reference_structure(exposures):
-    """What one scale of the exposures, [N, B, H, W] of any origin, contributes: these, their means under the Gaussian window,
-    the factor of each in the reference structure of a window, and the variance of that structure."""
+    """Returns what one scale of the exposures, [N, B, H, W] with any origin, contributes: the exposures, their means under the
+    Gaussian window, the factor of each in the reference structure of a window, and the variance of that structure."""
     count, area = exposures.shape[0], WINDOW**2
-    squares = [row * count - row * (row - 1) // 2 for row in range(count)]  # where _pairs holds the squares
-    twice = [1.0 if p in squares else 2.0 for p in range(count * (count + 1) // 2)]
+    pairs = [(i, j) for i in range(count) for j in range(i, count)]  # in the order of _pairs
+    twice = [1.0 if i == j else 2.0 for i, j in pairs]
     twice = ops.reshape(ops.convert_to_tensor(twice, "float64"), (-1, 1, 1, 1))
 
-    # Scatter of the deviations from the window's mean, per pair of exposures.
+    # Scatter of the deviations from the mean of the window, for each pair of exposures.
     total, products = _moments(exposures, [1.0] * WINDOW)
     scatter = twice * (products - _pairs(total) / area)
-    power = ops.stack([scatter[p] for p in squares])
+    power = ops.stack([scatter[p] for p, (i, j) in enumerate(pairs) if i == j])
     norm = ops.sqrt(ops.where(power < 1e-6 / area, 0.0, power))
     strength = norm + 0.001
 
     # Consistency R of the structures: 1 where they are parallel (then the strongest wins), 0 where they cancel.
     joint = ops.sqrt(ops.maximum(ops.sum(scatter, axis=0), 0.0))
     consistency = (joint + EPS) / (ops.sum(norm, axis=0) + EPS)
-    # tan is cut at 10; cutting its argument gives the same value and keeps pi/2 away.
+    # The original limits tan to 10. Limiting its argument gives the same value and avoids pi/2.
     exponent = ops.tan(math.pi / 2 * ops.clip(consistency, EPS, 2 / math.pi * math.atan(10)))
     weight = ops.exp(exponent * ops.log(strength / WINDOW)) + EPS
     share = weight / (ops.sum(weight, axis=0) * strength)
@@ -143,7 +175,7 @@ def _reference_structure(exposures):
 
 
 def _mef_quality(structure, fused):
-    """Mean over the windows of one scale, compared under a Gaussian: fused [1, B, H, W] -> [B]."""
+    """Mean quality of the windows of one scale, weighted by a Gaussian: fused [1, B, H, W] -> [B]."""
     exposures, mean, factor, variance_reference = structure
     local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), _gaussian(WINDOW))
     mean_fused, square_fused, cross = ops.split(local, [1, 2])
@@ -154,74 +186,79 @@ def _mef_quality(structure, fused):
     return ops.mean(quality, axis=(1, 2))
 
 
-def ssim(first, second, val_range: float | None = None):
-    """Returns the mean structural similarity of two batches of pictures, a scalar.
+def ssim_and_contrast(first, second, val_range: float | None = None):
+    """Returns the mean structural similarity of two batches of images and its contrast-structure part, two float64 scalars.
+
+    The windows are as in `hdr_tf.metrics.gaussian_ssim`.
 
     Args:
         first: [B, H, W, C].
-        second: [B, H, W, C].
+        second: the same shape.
         val_range: dynamic range L. None guesses it from `first`, as the original does: 255 if its largest value is
-            above 128, else 1; one more if its smallest is below -0.5.
+            above 128, else 1; one more if its smallest value is below -0.5.
     """
-    return _ssim_terms(first, second, val_range)[0]
+    first, second = (ops.transpose(ops.cast(x, "float64"), (3, 0, 1, 2)) for x in (first, second))
+    if val_range is None:
+        high = ops.where(ops.max(first) > 128, 255.0, 1.0)
+        val_range = ops.cast(high + ops.where(ops.min(first) < -0.5, 1.0, 0.0), "float64")
+    c1, c2 = (0.01 * val_range) ** 2, (0.03 * val_range) ** 2
+    taps = _gaussian(min(WINDOW, *first.shape[2:]))
+    stacked = ops.concatenate([first, second, first * first, second * second, first * second])
+    mean1, mean2, square1, square2, product = ops.split(_windows(stacked, taps), 5)
+    contrast = (2 * (product - mean1 * mean2) + c2) / ((square1 - mean1**2) + (square2 - mean2**2) + c2)
+    luminance = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
+    return ops.mean(luminance * contrast), ops.mean(contrast)
 
 
-def msssim(first, second, val_range: float | None = None, normalize: bool = False):
-    """Returns the mean multi-scale structural similarity (five scales) of two batches of pictures, a scalar.
+def msssim(first, second):
+    """Returns the mean multi-scale structural similarity (five scales) of two batches of images, a scalar.
 
-    Kept from the original: the range is guessed anew at every scale, and the last line multiplies the coarsest SSIM
-    into each factor of the product, so that it enters four times. A negative term gives NaN unless `normalize` is set.
+    As in the original's `normalize`, the terms are mapped from -1..1 to 0..1 before the powers, since a negative one would give
+    NaN. Kept from the original: the range is guessed anew at every scale, and its last line multiplies the SSIM of the coarsest
+    scale into each factor of the product, so that it enters four times.
 
     Args:
         first: [B, H, W, C], at least 16 pixels a side.
-        second: [B, H, W, C].
-        val_range: dynamic range at every scale; None guesses it from `first` (see `ssim`).
-        normalize: maps both terms from -1..1 to 0..1 before the powers.
+        second: the same shape.
     """
     result = 1.0
-    for scale, weight in enumerate(SCALE_WEIGHTS):
-        if scale:
-            first = ops.average_pool(first, 2, 2, data_format="channels_last")
-            second = ops.average_pool(second, 2, 2, data_format="channels_last")
-        whole, contrast = _ssim_terms(first, second, val_range)
-        last = scale == len(SCALE_WEIGHTS) - 1
-        term = whole if last else contrast
-        if normalize:
-            term = (term + 1) / 2
-        result = result * term ** (weight * (len(SCALE_WEIGHTS) - 1) if last else weight)
-    return result
+    *finer, coarsest = SCALE_WEIGHTS
+    for weight in finer:
+        result = result * ((ssim_and_contrast(first, second)[1] + 1) / 2) ** weight
+        first, second = (ops.average_pool(x, 2, 2, data_format="channels_last") for x in (first, second))
+    return result * ((ssim_and_contrast(first, second)[0] + 1) / 2) ** (coarsest * len(finer))
 
 
 def pixel_and_ssim(output, target):
     """Returns the terms of DenseFuse's loss, two float64 scalars: mean squared error and 1 - MS-SSIM.
 
-    From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. MS-SSIM is
-    `msssim(output, target, normalize=True)`: it guesses the range from the output, 1 as long as that stays below 128.
+    From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. MS-SSIM guesses
+    the range from the output: 1 as long as the output stays below 128.
 
     Args:
         output: [B, H, W, C], nominally 0..255, at least 16 pixels a side.
-        target: the same.
+        target: the same shape and range.
     """
     output, target = ops.cast(output, "float64"), ops.cast(target, "float64")
-    return ops.mean((output - target) ** 2), 1 - msssim(output, target, normalize=True)
+    return ops.mean((output - target) ** 2), 1 - msssim(output, target)
 
 
 def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
-    """Returns HyperP_MB's loss and the sums of its terms without weights, float64 scalars: loss, pixel, ssim.
+    """Returns HyperP_MB's loss and the unweighted sums of its terms, float64 scalars: loss, pixel, ssim.
 
-    Three tasks, each with the pixel and the SSIM term of `pixel_and_ssim`: the fused picture against the target, and under
-    a mask against the masked under- and over-exposed picture.
+    Three tasks each have the pixel and the SSIM term of `pixel_and_ssim`. The first compares the fused image with the target;
+    the other two compare it, under a mask, with the masked under-exposed and the masked over-exposed image.
 
         loss = (pixel + w ssim) + lambda_low (pixel_low + w ssim_low) + lambda_high (pixel_high + w ssim_high)
 
-    From Changi-Im/HyperP_MB 9f676f6, train.py (batches of one picture). Masks, masked pictures and lambdas are constants;
-    hdr_tf/image/examples.py makes them.
+    From Changi-Im/HyperP_MB 9f676f6, train.py (batches of one image). Masks, masked images and lambdas are constants;
+    `hdr_tf.image.examples.hyperp_mb` makes them.
 
     Args:
         fused: [B, H, W, 1], nominally 0..255.
-        target: the well exposed picture, the same shape, 0..255.
-        low: mask [B, H, W, 1] in 0..1, masked under-exposed picture [B, H, W, 1] and lambda (a scalar, or of one element).
-        high: likewise of the over-exposed picture.
+        target: the well-exposed image, the same shape, 0..255.
+        low: mask [B, H, W, 1] in 0..1, masked under-exposed image [B, H, W, 1] and lambda (a scalar or an array of one number).
+        high: the same three for the over-exposed image.
         ssim_weight: w.
     """
     fused, total, pixels, ssims = ops.cast(fused, "float64"), 0.0, 0.0, 0.0
@@ -235,20 +272,20 @@ def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
 def sunnerli(under, over, fused):
     """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target.
 
-    From SunnerLi/DeepFuse.pytorch 2986225, lib/loss.py. The program calls it MEF-SSIM; it is not: norms and weights are
-    sums over the whole batch instead of windows, and with two pictures that are compared with their own mean the target
-    collapses, up to 1e-8 in the norms, to
+    From SunnerLi/DeepFuse.pytorch 2986225, lib/loss.py. The program calls it MEF-SSIM, but it is not: norms and weights are
+    sums over the whole batch instead of windows. Since two images are compared with their own mean, the target collapses, up to
+    1e-8 in the norms, to
 
         (3 under + over) / 4    where the sum of squares of `under` is the larger one
         (5 over - under) / 4    otherwise
 
-    for the batch as a whole, so near equality it jumps. A network trained with it learns a fixed weighted mean. Kept: SSIM
-    with zeros around the picture and the constants of a range of 1, although values span -1..1. If both pictures are zero
-    everywhere the target is 0 / 0.
+    for the batch as a whole, so it jumps where the sums are nearly equal. A network trained with it learns a fixed weighted
+    mean. Kept: SSIM with zeros around the image and the constants of a range of 1, although values span -1..1. If both images
+    are zero everywhere, the target is 0 / 0.
 
     Args:
-        under: [B, H, W, 1] in -1..1, the darker picture (the two cannot be exchanged).
-        over: likewise the brighter one.
+        under: [B, H, W, 1] in -1..1, the darker image (the two cannot be exchanged).
+        over: the brighter image, the same shape and range.
         fused: [B, H, W, 1] in -1..1.
 
     Returns:
@@ -267,22 +304,7 @@ def sunnerli(under, over, fused):
     target = ops.stop_gradient(contrast * structure / norm(structure) + (over + mean) / 2)
     border = WINDOW // 2
     target_, fused_ = (ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0))) for x in (target, fused))
-    return 1 - ssim(target_, fused_, val_range=1.0), target
-
-
-def _ssim_terms(first, second, val_range):
-    """Mean SSIM and mean contrast-structure term of two batches [B, H, W, C]."""
-    first, second = (ops.transpose(ops.cast(x, "float64"), (3, 0, 1, 2)) for x in (first, second))
-    if val_range is None:
-        high = ops.where(ops.max(first) > 128, 255.0, 1.0)
-        val_range = ops.cast(high + ops.where(ops.min(first) < -0.5, 1.0, 0.0), "float64")
-    c1, c2 = (0.01 * val_range) ** 2, (0.03 * val_range) ** 2
-    taps = _gaussian(min(WINDOW, *first.shape[2:]))
-    stacked = ops.concatenate([first, second, first * first, second * second, first * second])
-    mean1, mean2, square1, square2, product = ops.split(_windows(stacked, taps), 5)
-    contrast = (2 * (product - mean1 * mean2) + c2) / ((square1 - mean1**2) + (square2 - mean2**2) + c2)
-    luminance = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
-    return ops.mean(luminance * contrast), ops.mean(contrast)
+    return 1 - ssim_and_contrast(target_, fused_, val_range=1.0)[0], target
 
 
 def _gaussian(size: int) -> list[float]:
@@ -292,7 +314,7 @@ def _gaussian(size: int) -> list[float]:
 
 
 def _windows(x, taps: list[float]):
-    """Weighted sums over all windows inside the picture: x [C, B, H, W] -> [C, B, W - taps + 1, H - taps + 1]."""
+    """Weighted sums over all windows inside the image: x [C, B, H, W] -> [C, B, W - taps + 1, H - taps + 1]."""
 
     def columns(x):
         kernel = ops.reshape(ops.convert_to_tensor(taps, x.dtype), (-1, 1, 1, 1))
@@ -303,16 +325,16 @@ def _windows(x, taps: list[float]):
 
 
 def _halve(x):
-    """Means of 2x2 pixels: x [C, B, H, W] -> [C, B, W / 2, H / 2]; an odd last row or column counts for itself (the
-    original's symmetric border)."""
+    """Means of 2x2 pixels: x [C, B, H, W] -> [C, B, W / 2, H / 2]; an odd last row or column is
+    its own mean (the original's symmetric border)."""
     return _both_ways(x, lambda x: ops.average_pool(x, (2, 1), (2, 1), padding="same", data_format="channels_last"))
 
 
 def _both_ways(x, columns):
     """Applies `columns` down and across x [C, B, H, W] and returns the result with height and width exchanged.
 
-    `columns` works along axis 1 of [M, H, 1, W]: with the picture's width in the place of the channels the CPU kernels are
-    several times faster. Turning the result back would cost as much as a pass and change no mean over the picture.
+    `columns` works along axis 1 of [M, H, 1, W]: with the width of the image in the place of the channels, CPU kernels are
+    several times faster. Turning the result back would cost as much as a pass and change no mean over the image.
     """
     channels, batch, height, width = ops.shape(x)
     x = columns(ops.reshape(x, (channels * batch, height, 1, width)))
@@ -330,52 +352,55 @@ def _pairs(x):
     return ops.concatenate([x[i:] * x[i : i + 1] for i in range(x.shape[0])])
 
 
-def mu_law(values, mu: float = 5000.0):
-    """Tone-maps radiance: log(1 + mu r) / log(1 + mu) with r = (values + 1) / 2, scaled to -1..1 again.
+def mu_law(radiance):
+    """Returns the mu-law tone mapping log(1 + 5000 r) / log(5001) of radiance r.
 
     Args:
-        values: float, any shape, 2 * radiance - 1; radiance 0..1, and above 1 the curve goes on.
-        mu: strength of the compression.
+        radiance: float, any shape, 0..1; for values above 1 the curve continues.
 
     Returns:
-        The same shape and type; -1..1 for radiance 0..1.
+        The same shape and type; 0..1 for radiance in 0..1.
+    """
+    return ops.log(1 + MU * radiance) / math.log1p(MU)
+
+
+def mu_law_signed(values):
+    """Returns `mu_law` of radiance that is scaled to -1..1, scaled to -1..1 again: ESBN's tone mapping.
+
+    Args:
+        values: 2 * radiance - 1, float, any shape.
 
     Example:
-        >>> [round(float(mu_law(ops.array(value))), 3) for value in (-1.0, -0.998, 1.0)]
+        >>> [round(float(mu_law_signed(ops.array(value))), 3) for value in (-1.0, -0.998, 1.0)]
         [-1.0, -0.579, 1.0]
     """
-    return tone_map((values + 1) / 2, mu) * 2 - 1
+    return mu_law((values + 1) / 2) * 2 - 1
 
 
 def mu_law_l1(output, truth):
-    """Returns the mean absolute difference of two batches after `mu_law`, a scalar; both 2 * radiance - 1 of one shape.
+    """Returns the mean absolute difference of two batches of 2 * radiance - 1, of one shape, after `mu_law_signed`; a scalar.
 
     From tkd1088/ESBN 3f873ab, training_fusion.py.
     """
-    return ops.mean(ops.abs(mu_law(output) - mu_law(truth)))
+    return ops.mean(ops.abs(mu_law_signed(output) - mu_law_signed(truth)))
 
 
 def mu_law_l2(output, truth):
-    """Returns the mean squared difference of two batches after `mu_law`, a scalar: 4 / 10**(PSNR-T / 10). As `mu_law_l1`."""
-    return ops.mean(ops.square(mu_law(output) - mu_law(truth)))
-
-
-def tone_map(radiance, mu: float = 5000.0):
-    """Returns log(1 + mu radiance) / log(1 + mu), the same shape and type: 0..1 for radiance 0..1, and above it goes on."""
-    return ops.log(1 + mu * radiance) / math.log1p(mu)
+    """Returns the mean squared difference instead, which is 4 / 10**(PSNR-T / 10); see `mu_law_l1`."""
+    return ops.mean(ops.square(mu_law_signed(output) - mu_law_signed(truth)))
 
 
 def selfhdr_structure(output, label, hdr, ldr):
-    """Returns the two terms of SelfHDR's first stage, scalars: structure expansion and structure preservation; it adds them.
+    """Returns the two terms of SelfHDR's first stage, scalars to be added: structure expansion and structure preservation.
 
-    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr1_model.py (Zhang et al., ICLR 2024): where the label agrees with the
-    reference the result should equal the label; the better the reference is exposed, the more the result should equal it,
-    which counts fourfold. Both are mean absolute differences of tone-mapped radiance under a mask, over all pixels, masked ones
-    too.
+    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr1_model.py (Zhang et al., ICLR 2024). Where the colour label agrees with the
+    reference exposure, the result should equal the label. The better the reference is exposed, the more the result should equal
+    it; this term has weight 4. Both are mean absolute differences after `mu_law` and under a mask, over all pixels, masked ones
+    included.
 
     Args:
-        output: radiance [B, H, W, 3] from 0, nominally 0..1, as the network gives it.
-        label: of the colour, the merge of the aligned exposures, likewise.
+        output: radiance [B, H, W, 3] from 0, nominally 0..1, as the network returns it.
+        label: the colour label, which is the merge of the aligned exposures; the same shape and range.
         hdr: radiance of the reference exposure, from 0.
         ldr: the reference exposure itself, 0..1.
     """
@@ -384,52 +409,52 @@ def selfhdr_structure(output, label, hdr, ldr):
 
 
 def selfhdr_color(output, label, structure):
-    """Returns the colour term of SelfHDR's second stage, a scalar: as the first one of `selfhdr_structure`, where the label
-    agrees with the structure label.
+    """Returns the colour term of SelfHDR's second stage, a scalar: the first term of `selfhdr_structure`, but where the colour
+    label agrees with the structure label.
 
-    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr2_model.py, which adds `perceptual` of output and structure label.
+    From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr2_model.py, which adds `perceptual` of the output and the structure label.
 
     Args:
         output: radiance [B, H, W, 3] from 0, nominally 0..1.
-        label: of the colour, likewise.
-        structure: of the structure, what the network of the first stage gave, likewise.
+        label: the colour label, the same shape and range.
+        structure: the structure label, which is the result of the first stage's network; the same shape and range.
     """
     return _masked_l1(output, label, agrees_with_structure(label, structure))
 
 
 def perceptual(output, truth, features, weights=(1.0, 1.0, 2.0)):
-    """Returns the mean absolute difference of two batches in what a network sees in them after `tone_map`, a scalar.
+    """Returns the mean absolute difference between the features of two batches after `mu_law`, a scalar.
 
-    From cszhilu1998/SelfHDR 9e8af4a, models/networks.py, with VGG19 up to relu3_2, relu4_2 and relu5_2. What the network wants
-    done to a picture (PyTorch's: the mean taken off, over the deviation) is part of it here. The original hands it pictures
-    whose channels are blue, green, red as if they were red, green, blue.
+    From cszhilu1998/SelfHDR 9e8af4a, models/networks.py, with VGG19 up to relu3_2, relu4_2 and relu5_2. `features` includes the
+    normalisation of the images (PyTorch's mean and deviation). The original passes BGR images to the network as if they were
+    RGB.
 
     Args:
         output: radiance [B, H, W, 3] from 0, nominally 0..1.
-        truth: likewise.
-        features: function from pictures [B, H, W, 3] in 0..1 to a sequence of tensors, one for each weight.
-        weights: of the tensors' mean absolute differences; their sum is divided by the sum of the weights.
+        truth: the same shape and range.
+        features: function from images [B, H, W, 3] in 0..1 to a sequence of tensors, one for each weight.
+        weights: of the tensors' mean absolute differences, whose weighted sum is divided by the sum of the weights.
     """
-    seen = zip(weights, features(tone_map(output)), features(tone_map(truth)), strict=True)
-    return sum(weight * ops.mean(ops.abs(first - second)) for weight, first, second in seen) / sum(weights)
+    layers = zip(weights, features(mu_law(output)), features(mu_law(truth)), strict=True)
+    return sum(weight * ops.mean(ops.abs(first - second)) for weight, first, second in layers) / sum(weights)
 
 
 def well_exposed(ldr):
-    """Returns how well a picture in 0..1 is exposed: 1 in the middle, 0 at both ends, linearly, for each channel."""
+    """Returns how well an image in 0..1 is exposed: 1 in the middle of the range, falling linearly to 0 at both ends."""
     return 1 - ops.abs(2 * ldr - 1)
 
 
 def agrees_with_reference(label, hdr, ldr):
-    """Returns the mask [B, H, W, 1] of `selfhdr_structure`, 1 where the label differs by less than 5/255 on the average of the
-    channels, weighed by `well_exposed`, after `tone_map`."""
+    """Returns the mask [B, H, W, 1] of `selfhdr_structure`: 1 where label and reference, after `mu_law` and weighted by
+    `well_exposed`, differ by less than 5/255 in the mean of the channels."""
     mask = well_exposed(ldr)
-    return _near(tone_map(label) * mask, tone_map(hdr) * mask, 5 / 255)
+    return _near(mu_law(label) * mask, mu_law(hdr) * mask, 5 / 255)
 
 
 def agrees_with_structure(label, structure):
-    """Returns the mask [B, H, W, 1] of `selfhdr_color`, 1 where the labels differ by less than 10/255 on the average of the
-    channels after `tone_map`."""
-    return _near(tone_map(label), tone_map(structure), 10 / 255)
+    """Returns the mask [B, H, W, 1] of `selfhdr_color`: 1 where the labels, after `mu_law`, differ by less than 10/255 in the
+    mean of the channels."""
+    return _near(mu_law(label), mu_law(structure), 10 / 255)
 
 
 def _near(first, second, limit):
@@ -438,4 +463,4 @@ def _near(first, second, limit):
 
 
 def _masked_l1(output, truth, mask):
-    return ops.mean(ops.abs(tone_map(output) * mask - tone_map(truth) * mask))
+    return ops.mean(ops.abs(mu_law(output) * mask - mu_law(truth) * mask))

@@ -175,7 +175,7 @@ def test_sample_of_the_merging_is_laid_out_as_the_original_s(runs, records):
     model = build("esbn_fusion", filters=4, growth=2)
     weights.load_weights(model, run / "esbn_fusion.weights.h5")
     merged = model({name: batch[name][None] for name in esbn.EXPOSURES}, training=False)["hdr"][0]
-    assert np.abs(result.astype(int) - levels(losses.mu_law(merged))).max() <= 1
+    assert np.abs(result.astype(int) - levels(losses.mu_law_signed(merged))).max() <= 1
 
 
 def test_sample_of_the_joined_networks(runs, records):
@@ -186,7 +186,7 @@ def test_sample_of_the_joined_networks(runs, records):
         np.testing.assert_array_equal(column[0], levels(batch[f"ldr_{side}"]))
     for column, side in ((columns[0], "low"), (columns[2], "high")):
         np.testing.assert_array_equal(column[2], levels(batch[f"gt_ldr_{side}"]))
-        assert np.abs(column[3].astype(int) - levels(losses.mu_law(batch["gt_hdr"]))).max() <= 1
+        assert np.abs(column[3].astype(int) - levels(losses.mu_law_signed(batch["gt_hdr"]))).max() <= 1
 
 
 def test_weights_make_radiance(runs, tmp_path):

@@ -12,7 +12,7 @@ from hdr_tf import metrics
 
 
 def noise(count, shape=(9, 12, 3), seed=0):
-    """Pictures with edges of all directions, equal neighbours and equal edges."""
+    """Images with edges of all directions, equal neighbours and equal edges."""
     return list(np.random.default_rng(seed).integers(0, 4, (count, *shape)) * 85)
 
 
@@ -98,37 +98,37 @@ def test_average_gradient_by_hand():
 
 
 def test_average_gradient_beside_numpy():
-    (picture,) = noise(1)
+    (image,) = noise(1)
     expected = []
     for channel in range(3):
-        down, across = np.gradient(np.float64(picture[..., channel]))
+        down, across = np.gradient(np.float64(image[..., channel]))
         expected.append(np.sqrt((across**2 + down**2) / 2).sum() / (8 * 11))
-    assert metrics.average_gradient(picture) == pytest.approx(np.mean(expected), rel=1e-12)
+    assert metrics.average_gradient(image) == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 def test_spatial_frequency_by_hand():
     # Two differences of 3 to the left, three of 4 upwards, six pixels.
     assert metrics.spatial_frequency([[0, 3, 3], [4, 7, 7]]) == pytest.approx(math.sqrt((2 * 9 + 3 * 16) / 6), rel=1e-12)
     # The root is taken of each channel, then the mean: of 2/4, 32/4 and 0.
-    picture = np.zeros((2, 2, 3))
-    picture[:, 1, 0], picture[1, :, 1] = 1, 4
-    assert metrics.spatial_frequency(picture) == pytest.approx((math.sqrt(0.5) + math.sqrt(8) + 0) / 3, rel=1e-12)
+    image = np.zeros((2, 2, 3))
+    image[:, 1, 0], image[1, :, 1] = 1, 4
+    assert metrics.spatial_frequency(image) == pytest.approx((math.sqrt(0.5) + math.sqrt(8) + 0) / 3, rel=1e-12)
 
 
 def test_entropy_is_scikit_images():
     # What hdr_tf/fusion_evaluation.py relies on: 256 bins, base 2, as the benchmark counts.
-    (picture,) = noise(1, (9, 12))
-    share = np.bincount(picture.ravel(), minlength=256) / picture.size
+    (image,) = noise(1, (9, 12))
+    share = np.bincount(image.ravel(), minlength=256) / image.size
     expected = -sum(p * math.log2(p) for p in share if p)
-    assert shannon_entropy(np.uint8(picture), base=2) == pytest.approx(expected, rel=1e-12)
+    assert shannon_entropy(np.uint8(image), base=2) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
     ("shapes", "fused", "message"),
     [
         ([(5, 5)], (5, 5), "at least 2 exposures, found 1"),
-        ([(5, 5, 3), (5, 6, 3)], (5, 5, 3), "exposure 2 of the result's size .*5, 5.* and 3 channels, found .*5, 6"),
-        ([(5, 5), (5, 5)], (5, 5, 3), "exposure 1 .* 3 channels, found .5, 5. and 1"),
+        ([(5, 5, 3), (5, 6, 3)], (5, 5, 3), "3, 5, 5.*found 2: .*3, 5, 6"),
+        ([(5, 5), (5, 5)], (5, 5, 3), "3, 5, 5.*found 2: .*1, 5, 5"),
     ],
 )
 def test_what_does_not_fit_is_named(shapes, fused, message):

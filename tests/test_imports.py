@@ -23,7 +23,7 @@ IMAGING = {"cv2", "skimage"}
 TABLE = {
     "hdr_tf.models": ({"hdr_tf.models"}, {"keras"}, set()),
     "hdr_tf.losses": (set(), {"keras"}, set()),
-    "hdr_tf.metrics": ({"hdr_tf.losses"}, {"keras"}, set()),
+    "hdr_tf.metrics": (set(), {"skimage"}, set()),
     "hdr_tf.image": ({"hdr_tf.image", "hdr_tf.quiet"}, IMAGING, set()),
     "hdr_tf.quiet": (set(), set(), set()),
     "hdr_tf.cli": ({"hdr_tf.quiet"}, set(), set()),
@@ -40,7 +40,7 @@ TABLE = {
     "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
     "hdr_tf.rl": (
         {
-            *("hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.models"),
+            *("hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models"),
             *("hdr_tf.report", "hdr_tf.training"),  # its table of text; the flags of the agent
         },
         {"keras", "tensorflow", "tf_agents"} | IMAGING,
@@ -74,7 +74,7 @@ TABLE = {
     ),
     "hdr_tf.report": ({"hdr_tf.image.files"}, {"cv2"}, set()),
     "hdr_tf.fusion_evaluation": (
-        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},
+        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},
         {"skimage"},
         set(),
     ),

@@ -406,7 +406,7 @@ def test_play_adds_up_the_rewards(made):
     game = evaluation.environment(made, "reference")
     total = evaluation.play(game, evaluation.constant(4))
     *_, last = editing.run(made[0].under, made[0].over, [4] * 20)
-    score = environment.reference_score(made[0])
+    score = environment.score_by_reference(made[0])
     first = editing.start(made[0].under, made[0].over)
     assert total == pytest.approx(score(last.fused) - score(first.fused), abs=1e-4)  # none is clipped
     assert game.state.actions == (4,) * 20

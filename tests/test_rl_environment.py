@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from hdr_tf import metrics
+from hdr_tf import losses
 from hdr_tf.features import Features
 from hdr_tf.image import editing, exposure_fusion, files, pairs, synthesis
 
@@ -87,7 +87,7 @@ def test_reward_of_mef_ssim():
     pair, state = environment.pair, environment.state
     for action in (5, 4, 1):
         step, after = environment.step(action), state.edit(action)
-        scores = [100 * metrics.mef_ssim([pair.under, pair.over], 255 * x.fused) for x in (state, after)]
+        scores = [100 * losses.mef_ssim_score([pair.under, pair.over], 255 * x.fused) for x in (state, after)]
         assert step.reward == pytest.approx(np.clip(scores[1] - scores[0], -1, 2), abs=1e-5)
         state = after
 

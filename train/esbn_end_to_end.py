@@ -74,7 +74,7 @@ def main(config: Config) -> None:
     def sample():
         """Low, middle and high as taken; the same aligned; the truth; and below the radiance and the true one."""
         made = model(exposures, training=False)
-        middle, result, true = exposures["ldr_mid"][0], *(losses.mu_law(x["hdr"][0]) for x in (made, truth))
+        middle, result, true = exposures["ldr_mid"][0], *(losses.mu_law_signed(x["hdr"][0]) for x in (made, truth))
         return training.sheet(
             [
                 (exposures["ldr_low"][0], made["aligned_low"][0], truth["aligned_low"][0], true),

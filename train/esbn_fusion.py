@@ -88,7 +88,7 @@ def main(config: Config) -> None:
         pixels.set_convolutions(model, start)
         if config.optimizer == "kfac":
             rate = training.rate(config.learning_rate, config.schedule, config.steps)
-            trainer = kfac.Trainer(model, lambda output, truth: loss(output, truth["hdr"]), losses.mu_law, config.seed)
+            trainer = kfac.Trainer(model, lambda output, truth: loss(output, truth["hdr"]), losses.mu_law_signed, config.seed)
             trainer.compile(keras.optimizers.SGD(rate, momentum=0.9), jit_compile=config.jit)
         else:
             trainer = model
@@ -97,8 +97,8 @@ def main(config: Config) -> None:
 
     def sample():
         """Low, middle and high above the truth, the result and the truth again, as the original lays its sheet out."""
-        truth_picture = losses.mu_law(truth["hdr"][0])
-        result = losses.mu_law(model(exposures, training=False)["hdr"][0])
+        truth_picture = losses.mu_law_signed(truth["hdr"][0])
+        result = losses.mu_law_signed(model(exposures, training=False)["hdr"][0])
         columns = [(exposures["ldr_low"][0], truth_picture), (exposures["ldr_mid"][0], result)]
         return training.sheet([*columns, (exposures["ldr_high"][0], truth_picture)])
 

@@ -77,14 +77,11 @@ def trainer(filters: int):
     import keras
     from keras import ops
 
-    from hdr_tf import losses, metrics
+    from hdr_tf import losses
     from hdr_tf.models.pyramid import pyramid
 
-    def gray(pictures):
-        return ops.sum(pictures * ops.convert_to_tensor(metrics.GRAY, pictures.dtype), axis=-1)
-
     def well_exposed_mean(brackets):
-        closeness = ops.exp(-0.5 * ((gray(brackets) - 0.5) / 0.2) ** 2)[..., None] + 1e-3
+        closeness = ops.exp(-0.5 * ((losses.luma(brackets) - 0.5) / 0.2) ** 2)[..., None] + 1e-3
         return ops.sum(closeness * brackets, axis=1) / ops.sum(closeness, axis=1)
 
     class Trainer(keras.Model):
@@ -105,7 +102,7 @@ def trainer(filters: int):
             total = 0
             for name, (_, _, pictures) in PARTS.items():
                 brackets, fused = x[name], y_pred[name]
-                quality = ops.cast(ops.mean(losses.mef_ssim(255 * gray(brackets), 255 * gray(fused))), "float32")
+                quality = ops.cast(ops.mean(losses.mef_ssim(255 * losses.luma(brackets), 255 * losses.luma(fused))), "float32")
                 distance = ops.abs(fused - ops.clip(fused, 0, 1))
                 outside = ops.mean(distance / (distance + 0.02))
                 brightness = ops.mean(ops.average_pool(fused - well_exposed_mean(brackets), 64, 64) ** 2)

@@ -128,7 +128,7 @@ def main(config: Config) -> int | None:
         result = trainer(first, training=False)["hdr"]
         below = (first["hdr"], result, first.get("structure", first["hdr"]))
         above = (first[f"ldr_{side}"] for side in blocks.EXPOSURE_NAMES)
-        return training.sheet([(2 * x[0] - 1, 2 * losses.tone_map(y[0]) - 1) for x, y in zip(above, below, strict=True)])
+        return training.sheet([(2 * x[0] - 1, 2 * losses.mu_law(y[0]) - 1) for x, y in zip(above, below, strict=True)])
 
     training.fit(trainer, data, config, sample, validation(config, network) if config.validation else None)
     if single:
@@ -191,7 +191,7 @@ def objective(config: Config):
     from hdr_tf import losses
     from hdr_tf.models import vgg
 
-    def mu_law_l1(output, truth):
+    def unmasked_l1(output, truth):
         return losses.perceptual(output, truth, lambda pictures: [pictures], weights=(1.0,))
 
     def of_stage_1(batch, outputs):
@@ -201,13 +201,13 @@ def objective(config: Config):
     if config.stage == "1":
         return of_stage_1, ("expansion", "preservation")
     if config.stage in ("pixels", "truth"):
-        return lambda batch, outputs: {"loss": mu_law_l1(outputs["hdr"], batch["hdr"])}, ()
+        return lambda batch, outputs: {"loss": unmasked_l1(outputs["hdr"], batch["hdr"])}, ()
     features = vgg.vgg19_features(config.vgg_weights or "imagenet") if config.structure_loss == "vgg" else None
 
     def of_stage_2(batch, outputs):
         color = losses.selfhdr_color(outputs["hdr"], batch["hdr"], batch["structure"])
         pair = outputs["hdr"], batch["structure"]
-        structure = losses.perceptual(*pair, features) if features else mu_law_l1(*pair)
+        structure = losses.perceptual(*pair, features) if features else unmasked_l1(*pair)
         return {"loss": color + structure, "color": color, "structure": structure}
 
     return of_stage_2, ("color", "structure")

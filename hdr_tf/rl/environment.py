@@ -10,7 +10,7 @@ Scores:
 
     reference   - mean CIELab distance to the reference / 10, as of Park et al., "Distort-and-Recover: color enhancement using
                 deep reinforcement learning", CVPR 2018, whose program the editor's descends from
-    mef_ssim    100 MEF-SSIM of the fused picture and its pair (hdr_tf/metrics.py), which needs no reference; times 100 because
+    mef_ssim    100 MEF-SSIM of the fused picture and its pair (hdr_tf/losses.py), which needs no reference; times 100 because
                 an edit changes it by some thousandths
 
 The editor (Yin et al., IEEE TNNLS 33(12), 2022; bigmms/reinforcement_learning_hdr, 375578f) was published without training.
@@ -36,7 +36,7 @@ from tf_agents.system import system_multiprocessing
 from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
-from hdr_tf import losses, metrics
+from hdr_tf import losses
 from hdr_tf.features import Features
 from hdr_tf.image import editing
 from hdr_tf.image.pairs import Pair
@@ -50,7 +50,7 @@ _mef_ssim_against = tf.function(losses.mef_ssim_against, reduce_retracing=True)
 Score = Callable[[np.ndarray], float]
 
 
-def reference_score(pair: Pair) -> Score:
+def score_by_reference(pair: Pair) -> Score:
     """Returns the score "reference" of fused pictures [H, W, 3] in 0..1; ValueError if the pair has no reference."""
     if pair.reference is None:
         raise ValueError(f"{pair.name}: expected a pair with a reference, found none; --reward=mef_ssim needs none")
@@ -58,13 +58,13 @@ def reference_score(pair: Pair) -> Score:
     return lambda fused: -float(np.linalg.norm(rgb2lab(fused) - reference, axis=2).mean()) / 10
 
 
-def mef_ssim_score(pair: Pair) -> Score:
-    """Returns the score "mef_ssim", likewise."""
-    reference = _mef_reference(tf.stack([metrics.gray(pair.under), metrics.gray(pair.over)])[None])
-    return lambda fused: 100 * float(_mef_ssim_against(reference, metrics.gray(255 * fused)[None])[0])
+def score_by_mef_ssim(pair: Pair) -> Score:
+    """Returns the score "mef_ssim" of fused pictures [H, W, 3] in 0..1."""
+    reference = _mef_reference(tf.stack([losses.rounded_gray(pair.under), losses.rounded_gray(pair.over)])[None])
+    return lambda fused: 100 * float(_mef_ssim_against(reference, losses.rounded_gray(255 * fused)[None])[0])
 
 
-SCORES = {"reference": reference_score, "mef_ssim": mef_ssim_score}
+SCORES = {"reference": score_by_reference, "mef_ssim": score_by_mef_ssim}
 
 
 class EditorEnvironment(py_environment.PyEnvironment):
