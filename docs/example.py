@@ -1,6 +1,6 @@
-"""Renders a room with a window, takes a bracket of it and fuses it: docs/picture.jpg, the picture of the README.
+"""Renders a room with a window, simulates a bracket of it and fuses the bracket: docs/example.jpg, the image of the README.
 
-python docs/picture.py
+python docs/example.py
 """
 
 import pathlib
@@ -38,13 +38,13 @@ def outside(x, y):
 
 
 def render():
-    """Linear RGB radiance [H, W, 3] seen from 1.2 m above the floor; each pixel is the mean of 3x3 rays."""
+    """Linear RGB radiance [H, W, 3] of the room from 1.2 m above the floor; each pixel is the mean of 3x3 rays."""
     h, w = 3 * HEIGHT, 3 * WIDTH
     y, x = np.mgrid[0.52 : -0.6 : h * 1j, -0.76 : 0.76 : w * 1j]
     ray = np.dstack([x, y, np.ones_like(x)])
     eye = np.array([0, 1.2, 0])
 
-    # Room: back wall z = 4, side walls x = -2 and 2, floor y = 0, ceiling y = 2.6. The nearest plane is what is seen.
+    # Room: back wall z = 4, side walls x = -2 and 2, floor y = 0, ceiling y = 2.6. The nearest plane is visible.
     planes = [(2, 4.0), (0, -2.0), (0, 2.0), (1, 0.0), (1, 2.6)]
     with np.errstate(divide="ignore"):
         distances = np.stack([(at - eye[axis]) / ray[..., axis] for axis, at in planes])
@@ -65,13 +65,13 @@ def render():
         length = (ray**2).sum(-1)
         root = along**2 - length * (toward @ toward - radius**2)
         hit = (along - np.sqrt(np.maximum(root, 0))) / length
-        seen = (root > 0) & (hit < distance)
-        distance = np.where(seen, hit, distance)
-        point = np.where(seen[..., None], eye + hit[..., None] * ray, point)
-        normal = np.where(seen[..., None], (point - centre) / radius, normal)
-        colour = np.where(seen[..., None], paint, colour)
+        visible = (root > 0) & (hit < distance)
+        distance = np.where(visible, hit, distance)
+        point = np.where(visible[..., None], eye + hit[..., None] * ray, point)
+        normal = np.where(visible[..., None], (point - centre) / radius, normal)
+        colour = np.where(visible[..., None], paint, colour)
 
-    # The window is a lamp; what a sphere hides from it has a soft shadow, and a little light is everywhere.
+    # The window is a lamp; spheres cast soft shadows, and a little light is everywhere.
     to_light = LIGHT - point
     far = np.linalg.norm(to_light, axis=-1)
     to_light /= far[..., None]
@@ -96,4 +96,4 @@ def render():
 if __name__ == "__main__":
     exposures = list(synthesis.bracket(render(), (-6.5, -3, 0.5), np.random.default_rng(0)))
     row = np.hstack([*exposures, hdr_tf.fuse(exposures)])
-    files.write_picture(pathlib.Path(__file__).with_name("picture.jpg"), row, quality=92)
+    files.write_picture(pathlib.Path(__file__).with_name("example.jpg"), row, quality=92)
