@@ -58,7 +58,7 @@ def saturation(picture: np.ndarray, strength: float) -> np.ndarray:
     """Returns the picture with each pixel's Cb and Cr drawn to or from their mean, clipped to 0..1; arguments as of
     `contrast`."""
     # A linear map: what Cb gains, Cr loses.
-    gain = (1 - strength) / 2 * np.outer(color.STUDIO_INVERSE @ [0, 1, -1], [0, -1, 1] @ color.STUDIO)
+    gain = (1 - strength) / 2 * np.outer(color.YCBCR_TO_RGB @ [0, 1, -1], [0, -1, 1] @ color.RGB_TO_YCBCR)
     return _clipped(cv2.transform(picture, (np.eye(3) + gain)[::-1, ::-1].astype(np.float32)))
 
 
