@@ -29,8 +29,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import metrics, reconstruction, selfhdr
-from hdr_tf.image import align as alignment
-from hdr_tf.image import files, merging, scenes, tone
+from hdr_tf.image import files, merging, optical_flow, scenes, tone
 from hdr_tf.image.depth import from_unit, to_unit
 from hdr_tf.report import Metric, table, write_json
 
@@ -98,7 +97,7 @@ def evaluate(
         model: a name in `MODELS`.
         weights: a folder of the networks' weight files, <model>.weights.h5 or ESBN's three, or the file; None takes those that
             come with the software.
-        align: aligns the exposures first, for what has no alignment of its own: by `align.flow` or `align.confident_flow`.
+        align: aligns the exposures first, for what has no alignment of its own: by `optical_flow.flow` or `confident_flow`.
         original_protocol: see above.
         mixed_precision: of a name in `reconstruction.MODELS`, as of `reconstruction.load`.
         size: height and width for the original protocol.
@@ -212,9 +211,9 @@ def _merge(scene, merge, align):
     ldr = to_unit(scene.ldr)
     pictures, scores = {}, {}
     if align == "flow":
-        ldr = alignment.flow(ldr, scene.exposures)
+        ldr = optical_flow.flow(ldr, scene.exposures)
     if align == "confident_flow":
-        ldr, _, notes = alignment.confident_flow(ldr, scene.exposures)
+        ldr, _, notes = optical_flow.confident_flow(ldr, scene.exposures)
         for note in notes:
             logging.warning("%s: %s", scene.name, note)
     if align != "none":

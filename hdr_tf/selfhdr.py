@@ -1,7 +1,7 @@
 """Radiance from three exposures with one of the four networks that SelfHDR trains, as its test script runs them.
 
     ahdrnet            pictures as they are; in tiles
-    fshdr              pictures aligned with the middle one by optical flow (`align.confident_flow`); in tiles
+    fshdr              pictures aligned with the middle one by optical flow (`optical_flow.confident_flow`); in tiles
     hdr_transformer    pictures as they are, with the test script's padding; whole
     sctnet             likewise
 
@@ -12,8 +12,8 @@ picture, so that tiles would change their result; the other two see no farther t
 Kept: 16-bit levels are divided by 2**16, so that white is `WHITE`; the network's radiance is the exposure's,
 ldr**2.2 / exposure; it ends in a sigmoid, 0..1.
 
-Changed: 8-bit pictures are taken too; FSHDR's aligned pictures come from another flow (see `hdr_tf.image.align`) and are not
-rounded to 16 bit.
+Changed: images of 8 bit are accepted too; FSHDR's aligned images come from another flow (see `hdr_tf.image.optical_flow`) and
+are not rounded to 16 bit.
 """
 
 import os
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from hdr_tf.image import align, tiles
+from hdr_tf.image import optical_flow, tiles
 
 NETWORKS = ("ahdrnet", "fshdr", "hdr_transformer", "sctnet")
 REACH = {"ahdrnet": 37, "fshdr": 11}  # pixels that a pixel of the result sees far
@@ -58,7 +58,7 @@ class SelfHdr:
         """Returns the pictures as the network takes them, [3, H, W, 3] float32 in 0..1, low to high: aligned or as they are."""
         if not self.aligns:
             return ldr
-        found = align.confident_flow(ldr, exposures)
+        found = optical_flow.confident_flow(ldr, exposures)
         for note in found.notes:
             logging.warning(note)
         return found.pictures

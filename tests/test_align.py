@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from hdr_tf.image import align, files, tone
+from hdr_tf.image import align, files, optical_flow, tone
 from hdr_tf.image.depth import to_depth
 
 
@@ -267,7 +267,7 @@ def exposed(shifts, height=96, width=121, noise=0.0):
 def test_flow_brings_a_moved_bracket_together(warnings):
     moved, still = exposed([(3, -4), (0, 0), (-2, 5)]), exposed([(0, 0)] * 3)
     copy = moved.copy()
-    aligned = align.flow(moved, EXPOSURES)
+    aligned = optical_flow.flow(moved, EXPOSURES)
     assert aligned.shape == moved.shape and aligned.dtype == np.float32 and not warnings
     assert aligned.min() >= 0 and aligned.max() <= 1
     np.testing.assert_array_equal(aligned[1], moved[1])
@@ -282,27 +282,27 @@ def test_flow_follows_what_moves_by_itself():
     still = exposed([(0, 0)] * 3)
     moved = still.copy()
     moved[0, 30:60, 70:100] = still[0, 30:60, 66:96]
-    aligned = align.flow(moved, EXPOSURES)
+    aligned = optical_flow.flow(moved, EXPOSURES)
     inside = np.s_[0, 36:54, 76:94]
     assert np.mean((aligned - still)[inside] ** 2) < 0.25 * np.mean((moved - still)[inside] ** 2)
 
 
 def test_flow_leaves_a_still_bracket_nearly_alone():
     still = exposed([(0, 0)] * 3, noise=0.005)
-    assert np.mean((align.flow(still, EXPOSURES) - still) ** 2) < 0.01**2
+    assert np.mean((optical_flow.flow(still, EXPOSURES) - still) ** 2) < 0.01**2
 
 
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_flow_of_flat_pictures_stays(level, warnings):
     flat = np.full((3, 20, 30, 3), level, np.float32)
-    np.testing.assert_array_equal(align.flow(flat, EXPOSURES), flat)
+    np.testing.assert_array_equal(optical_flow.flow(flat, EXPOSURES), flat)
     assert not warnings  # nothing moved
 
 
 @pytest.mark.parametrize("size", [(8, 8), (11, 200), (200, 9)])
 def test_flow_of_tiny_pictures_stays(size, warnings):
     tiny = np.random.default_rng(0).random((3, *size, 3), np.float32)
-    np.testing.assert_array_equal(align.flow(tiny, EXPOSURES), tiny)
+    np.testing.assert_array_equal(optical_flow.flow(tiny, EXPOSURES), tiny)
     assert "expected at least 12 x 12 pixels for optical flow" in warnings[1]
 
 
@@ -317,7 +317,7 @@ def test_flow_that_is_not_sane_falls_back(value, told, warnings, monkeypatch):
 
     monkeypatch.setattr(cv2, "DISOpticalFlow_create", lambda preset: Wrong())
     moved = exposed([(1, 0), (0, 0), (0, 1)])
-    np.testing.assert_array_equal(align.flow(moved, EXPOSURES), moved)
+    np.testing.assert_array_equal(optical_flow.flow(moved, EXPOSURES), moved)
     assert len(warnings) == 2 and told in warnings[0]
 
 
@@ -326,7 +326,7 @@ def test_confident_flow_takes_the_reference_where_something_is_hidden():
     moved = still.copy()
     moved[0, 30:60, 70:100] = 0.9  # what only the short and the long exposure show
     moved[2, 60:80, 20:40] = 0.02
-    aligned, confidence, notes = align.confident_flow(moved, EXPOSURES)
+    aligned, confidence, notes = optical_flow.confident_flow(moved, EXPOSURES)
     assert aligned.shape == moved.shape and aligned.dtype == np.float32 and confidence.shape == moved.shape[:3] and not notes
     np.testing.assert_array_equal(aligned[1], moved[1])
     np.testing.assert_array_equal(confidence[1], 1)
@@ -338,12 +338,12 @@ def test_confident_flow_takes_the_reference_where_something_is_hidden():
         assert nowhere.sum() > 100
         np.testing.assert_array_equal(aligned[index][nowhere], brought[nowhere])
         assert confidence[index].mean() > 0.8
-    assert np.mean((aligned - still) ** 2) < 0.1 * np.mean((align.flow(moved, EXPOSURES) - still) ** 2)
+    assert np.mean((aligned - still) ** 2) < 0.1 * np.mean((optical_flow.flow(moved, EXPOSURES) - still) ** 2)
 
 
 def test_confident_flow_keeps_what_the_reference_has_lost():
     moved, still = exposed([(3, -4), (0, 0), (-2, 5)]), exposed([(0, 0)] * 3)
-    aligned, confidence, _ = align.confident_flow(moved, EXPOSURES)
+    aligned, confidence, _ = optical_flow.confident_flow(moved, EXPOSURES)
     inner = np.s_[16:-16, 16:-16]
     lost = (still[1] == 1)[inner]
     assert lost.sum() > 200 and confidence[0][inner].mean() > 0.9
@@ -354,7 +354,7 @@ def test_confident_flow_keeps_what_the_reference_has_lost():
 @pytest.mark.parametrize("size", [(12, 12), (97, 53)])
 def test_confident_flow_leaves_a_still_bracket_alone(size):
     still = exposed([(0, 0)] * 3, *size)
-    aligned, confidence, notes = align.confident_flow(still, EXPOSURES)
+    aligned, confidence, notes = optical_flow.confident_flow(still, EXPOSURES)
     np.testing.assert_array_equal(aligned, still)
     np.testing.assert_array_equal(confidence, 1)
     assert not notes
@@ -363,7 +363,7 @@ def test_confident_flow_leaves_a_still_bracket_alone(size):
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_confident_flow_of_flat_pictures_says_so(level):
     flat = np.full((3, 21, 30, 3), level, np.float32)
-    aligned, confidence, notes = align.confident_flow(flat, (1, 1.01, 1.02))  # so near that the pictures agree
+    aligned, confidence, notes = optical_flow.confident_flow(flat, (1, 1.01, 1.02))  # so near that the pictures agree
     np.testing.assert_array_equal(aligned, flat)
     assert confidence.min() == 1
     assert notes[0] == "picture 1 of 3 is not aligned: the reference is flat or clipped, there is nothing to follow"
@@ -375,7 +375,7 @@ def test_confident_flow_of_a_clipped_reference():
     ldr = np.ones((3, 24, 40, 3), np.float32)
     ldr[0, :, :20] = 0.7
     ldr[0, :, 20:] = 0.2
-    aligned, confidence, notes = align.confident_flow(ldr, EXPOSURES)
+    aligned, confidence, notes = optical_flow.confident_flow(ldr, EXPOSURES)
     np.testing.assert_array_equal(aligned[0, :, :18], ldr[0, :, :18])
     np.testing.assert_allclose(aligned[0, :, 22:], 0.25 ** (1 / 2.2), rtol=1e-6)
     assert (confidence[0, :, 22:] == 0).all() and len(notes) == 2
@@ -385,6 +385,6 @@ def test_confident_flow_of_a_clipped_reference():
 def test_confident_flow_of_tiny_pictures(size):
     """Too small for the flow; tested all the same."""
     tiny = np.random.default_rng(0).random((3, *size, 3), np.float32)
-    aligned, confidence, notes = align.confident_flow(tiny, EXPOSURES)
+    aligned, confidence, notes = optical_flow.confident_flow(tiny, EXPOSURES)
     assert "expected at least 12 x 12 pixels for optical flow" in notes[0] and confidence[0].mean() < 0.5
     assert np.isfinite(aligned).all() and aligned.min() >= 0 and aligned.max() <= 1

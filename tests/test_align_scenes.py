@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hdr_tf.image import align, files, merging, scene_sets, scenes, tone
+from hdr_tf.image import files, merging, optical_flow, scene_sets, scenes, tone
 from tools import align_scenes
 
 STOPS = (0, 2, 4)
@@ -66,7 +66,7 @@ def test_the_tool(source, tmp_path, capsys):
     moved, before = scenes.read_scene(output / "002"), photographs(np.uint8, (2, -3))[0]
     assert moved.ldr.dtype == np.uint16
     np.testing.assert_array_equal(moved.ldr[1], before[1] * np.uint16(257))
-    pictures, confidence, _ = align.confident_flow(before / np.float32(255), moved.exposures)
+    pictures, confidence, _ = optical_flow.confident_flow(before / np.float32(255), moved.exposures)
     np.testing.assert_array_equal(moved.ldr, np.rint(65535 * pictures))
     label = merging.syn_hdr(pictures, moved.exposures)
     assert (abs(moved.hdr - label) <= label.max(axis=2, keepdims=True) / 128).all()

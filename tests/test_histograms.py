@@ -5,7 +5,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from hdr_tf import features, weights
-from hdr_tf.image import editing, fusion, histograms
+from hdr_tf.image import editing, exposure_fusion, histograms
 from hdr_tf.models import vgg
 
 NAMES = {
@@ -45,7 +45,9 @@ def test_histograms(golden, golden_case):
 def test_counts_are_those_of_numpy():
     picture = np.random.default_rng(0).random((40, 30, 3), np.float32)
     picture[0, 0] = 0.5  # well-exposedness 1, the upper edge
-    planes = [np.ravel(f(picture)) for f in (fusion.well_exposedness, fusion.saturation, fusion.contrast)]
+    planes = [
+        np.ravel(f(picture)) for f in (exposure_fusion.well_exposedness, exposure_fusion.saturation, exposure_fusion.contrast)
+    ]
     counts = np.histogramdd(planes, 20, [(0, 1)] * 3)[0].ravel()
     assert 0 < counts.sum() < picture[..., 0].size  # contrasts above 1 are left out
     np.testing.assert_allclose(histograms.quality(picture), counts / np.linalg.norm(counts), atol=1e-7)

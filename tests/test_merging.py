@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hdr_tf.image import align, merging, tone
+from hdr_tf.image import merging, optical_flow, tone
 
 STOPS = [(0, 2, 4), (0, 3, 6), (-2, 0, 2)]
 
@@ -112,7 +112,7 @@ def test_flow_then_merge_beats_merge_of_a_moved_scene():
     def error(ldr):
         return np.mean((tone.mu_law(merging.snr(ldr, exposures)) - tone.mu_law(texture))[inner] ** 2)
 
-    assert error(align.flow(moved, exposures)) < 0.5 * error(moved)
+    assert error(optical_flow.flow(moved, exposures)) < 0.5 * error(moved)
 
 
 @pytest.mark.parametrize("golden_case", ["selfhdr_losses"], indirect=True)

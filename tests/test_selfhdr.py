@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import draw_kernels
 
 from hdr_tf import evaluation, fusing, models, reconstruction, selfhdr, serving, weights
-from hdr_tf.image import align, files, merging, scenes, tone
+from hdr_tf.image import files, merging, optical_flow, scenes, tone
 from hdr_tf.models import blocks
 from tools import evaluate, export, fuse
 
@@ -86,7 +86,7 @@ def test_fuse(networks, folder, tmp_path, name):
     assert fuse.main(fuse.Config(given, str(output), model=name, exposures="3,-1,1", weights=path)) == 0
     seen = ldr / np.float32(2**16)
     if name == "fshdr":
-        seen = align.confident_flow(ldr / np.float32(65535), (1, 4, 16)).pictures * (65535 / 65536)
+        seen = optical_flow.confident_flow(ldr / np.float32(65535), (1, 4, 16)).pictures * (65535 / 65536)
     expected = run(networks[name], seen)
     assert expected.std() > 0.01
     # Exposures count from the shortest, at -1 stops; the network runs compiled, in another order of sums.
@@ -189,7 +189,7 @@ def test_the_colour_label_is_scored(scene_folder, tmp_path):
         method: evaluation.evaluate(scene_folder, tmp_path / method, "syn_hdr", align=method)
         for method in ("none", "flow", "confident_flow")
     }
-    found = align.confident_flow(pictures(24, 32) / np.float32(65535), (1, 4, 16))
+    found = optical_flow.confident_flow(pictures(24, 32) / np.float32(65535), (1, 4, 16))
     expected = merging.syn_hdr(found.pictures, (1, 4, 16))
     np.testing.assert_array_equal(files.read_radiance(tmp_path / "confident_flow" / "a" / "radiance.exr"), expected)
     scores = {method: report["scenes"]["a"]["scores"]["psnr_t"] for method, report in reports.items()}

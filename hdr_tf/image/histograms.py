@@ -18,13 +18,13 @@ import numpy as np
 from PIL import Image
 from skimage.color import rgb2lab
 
-from hdr_tf.image import fusion
+from hdr_tf.image.exposure_fusion import contrast, saturation, well_exposedness
 
 LAB_RANGE = ((0, 100), (-60, 60), (-60, 60))
 
 
 def quality(picture: np.ndarray) -> np.ndarray:
-    planes = fusion.well_exposedness(picture), fusion.saturation(picture), fusion.contrast(picture)
+    planes = well_exposedness(picture), saturation(picture), contrast(picture)
     return _unit_length(_counts(planes, 20, ((0, 1),) * 3))
 
 

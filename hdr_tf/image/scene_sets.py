@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from hdr_tf.image import align, files, merging, scenes
+from hdr_tf.image import files, merging, optical_flow, scenes
 from hdr_tf.image.depth import from_unit, to_unit
 from hdr_tf.image.made_brackets import BracketMaker, check_numbers
 from hdr_tf.image.moving import SceneMaker
@@ -151,7 +151,7 @@ def _write_bracket(folder, maker, index):
 def write_aligned(
     folders: Sequence[pathlib.Path], output: str | os.PathLike, workers: int | None = None
 ) -> Iterator[tuple[pathlib.Path, ValueError | None]]:
-    """Aligns scenes by optical flow (`align.confident_flow`) and writes them with their colour label (`merging.syn_hdr`).
+    """Aligns scenes by `optical_flow.confident_flow` and writes them with their colour label (`merging.syn_hdr`).
 
     A scene in `output` is named as the one that it comes from and has its exposures, pictures of 16 bit, and the label as its
     radiance (a value v is written as 65535 v, where the original's MATLAB code writes 2**16 v). Scenes that are there already
@@ -188,7 +188,7 @@ def write_aligned(
 def _align(target, folder):
     try:
         scene = scenes.read_scene(folder)
-        found = align.confident_flow(to_unit(scene.ldr), scene.exposures)
+        found = optical_flow.confident_flow(to_unit(scene.ldr), scene.exposures)
         label = merging.syn_hdr(found.pictures, scene.exposures)
         if target.exists():  # complete, but killed before the manifest said so
             shutil.rmtree(target)

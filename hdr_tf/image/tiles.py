@@ -11,9 +11,11 @@ Whether a network may be run so is a matter of what a pixel of its result sees:
     dqn_editor           not in tiles: its fusion (hdr_tf/image/fusion.py) takes means and minima of the picture at each level
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+BAND = 2**18  # pixels of a band of rows: float64 takes much memory
 
 
 def in_tiles(run: Callable[[list[np.ndarray]], np.ndarray], pictures: Sequence[np.ndarray], tile: int, halo: int) -> np.ndarray:
@@ -45,6 +47,15 @@ def in_tiles(run: Callable[[list[np.ndarray]], np.ndarray], pictures: Sequence[n
             inside = part[above // step :, before // step :]
             result[rows, columns] = inside[: rows.stop - rows.start, : columns.stop - columns.start]
     return result
+
+
+def bands(plane: np.ndarray, halo: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Yields the rows of a plane in bands: a slice of rows, one with `halo` more on both sides, and the first in the second."""
+    height, width = plane.shape[:2]
+    step = max(1, BAND // width)
+    for top in range(0, height, step):
+        first, bottom = max(0, top - halo), min(top + step, height)
+        yield slice(top, bottom), slice(first, bottom + halo), slice(top - first, bottom - first)
 
 
 def _step(small, large):

@@ -1,0 +1,78 @@
+"""The guided filter: smooths planes along the edges of a guide.
+
+Kou et al., "Gradient domain guided image filtering", IEEE TIP 24(11), 2015, as in bigmms/reinforcement_learning_hdr (375578f,
+utils_file/utils_fusion.py).
+
+Changed: rows are filtered in bands; with a flat guide, where the program divides 0 by 0, the filter is a mean.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from hdr_tf.image.tiles import bands
+
+RADIUS, EPS = 4, 1 / 1024
+
+
+class GuidedFilter:
+    """Smooths planes along the edges of a guide (Kou et al. 2015): locally linear in it, the steeper the more it varies.
+
+    Local means are over 2 radius + 1 pixels, mirrored outside, the border itself not repeated. What it knows of a large guide
+    is computed anew for each band of rows: kept, it would be several times as large as the guide.
+    """
+
+    def __init__(self, guide: np.ndarray, radius: int = RADIUS, eps: float = EPS):
+        """Args: guide [H, W] float32 or float64, about 0..1; eps, of its variance, above which an edge is kept."""
+        self._guide, self._size, self._eps, self._kept = guide, 2 * radius + 1, eps, None
+        pixels, total, inverses, least = guide.shape[0] * guide.shape[1], 0.0, 0.0, math.inf
+        for _, around, inside in bands(guide, radius):
+            some = guide[around]
+            moments = self._moments(some)
+            edges = moments[2][inside]
+            total, least = total + edges.sum(), min(least, edges.min())
+            inverses += (1 / (edges + 1e-6)).sum()
+        self._mean, self._inverse = total / pixels, inverses / pixels
+        self._steepness = 4 / (self._mean - least) if self._mean > least else 0.0
+        if len(some) == guide.shape[0]:
+            self._kept = self._lines(some, *moments)
+
+    def __call__(self, source: np.ndarray) -> np.ndarray:
+        """Filters a plane [H, W] of the guide's size; returns float64."""
+        filtered = np.empty(source.shape)
+        for rows, around, inside in bands(source, self._size - 1):
+            filtered[rows] = self.filter_rows(source[around], around)[inside]
+        return filtered
+
+    def filter_rows(self, source: np.ndarray, rows: slice) -> np.ndarray:
+        """Filters rows of a plane as if there were no others: those within 2 radius of a cut come out as others do."""
+        if self._kept:
+            guide, guide_mean, pull, variance = self._kept
+        else:
+            guide = self._guide[rows]
+            guide, guide_mean, pull, variance = self._lines(guide, *self._moments(guide))
+        mean = _box(source, self._size)
+        slope = (_box(guide * source, self._size) - guide_mean * mean + pull) / variance
+        return _box(slope, self._size) * guide + _box(mean - slope * guide_mean, self._size)
+
+    def _lines(self, guide, mean, variance, edges):
+        """The guide, its local mean, what is added to a covariance and what that is then divided by for a line's slope."""
+        # eps falls where the guide has more edges than on average; there the filter's slope is drawn to 1, elsewhere to 0.
+        eps = self._eps / (edges + 1e-6) / self._inverse
+        return guide, mean, eps / (1 + np.exp(-self._steepness * (edges - self._mean))), variance + eps
+
+    def _moments(self, guide):
+        """Local mean and variance, float64, and how much of an edge there is."""
+        mean, variance = _moments(guide, self._size)
+        return mean, variance, np.sqrt(_moments(guide, 3)[1] * variance)
+
+
+def _moments(plane, size):
+    """Local mean and variance, float64."""
+    mean = np.float64(_box(plane, size))
+    return mean, np.maximum(_box(plane * plane, size) - mean * mean, 0)
+
+
+def _box(plane, size):
+    return cv2.boxFilter(plane, -1, (size, size))
