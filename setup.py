@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "hdr_tf" / "__init__.py").read_text()).group(1)
@@ -12,13 +12,14 @@ SERVING = "tensorflow-serving-api>=2.21"  # messages of TensorFlow Serving: expo
 setup(
     name="hdr_tf",
     version=VERSION,
-    description="Fuses differently exposed photographs into one, with published networks re-implemented in Keras 3.",
+    description="Exposure fusion for display and HDR merging to radiance, with published networks re-implemented in Keras 3.",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["hdr_tf", "hdr_tf.image", "hdr_tf.models", "hdr_tf.rl", "tfrecords"],
-    package_data={"hdr_tf": ["pretrained/*", "report.html"]},
+    packages=find_packages(include=["hdr_tf", "hdr_tf.*", "tfrecords"]),
+    package_data={"hdr_tf": ["pretrained/*"], "hdr_tf.evaluation": ["report.html"]},
+    entry_points={"console_scripts": ["hdr-tf=hdr_tf.commands:run"]},
     install_requires=[
         "tensorflow>=2.21",
         "keras>=3.12",

@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 
 import hdr_tf
-from hdr_tf.image import files, synthesis
+from hdr_tf.io import image_files
+from hdr_tf.synthesis import camera
 
 HEIGHT, WIDTH = 270, 360
 WINDOW = np.array([0.4, 1.7, 0.9, 2.3])  # left, right, bottom, top on the back wall, metres
@@ -94,6 +95,6 @@ def render():
 
 
 if __name__ == "__main__":
-    exposures = list(synthesis.bracket(render(), (-6.5, -3, 0.5), np.random.default_rng(0)))
+    exposures = list(camera.bracket(render(), (-6.5, -3, 0.5), np.random.default_rng(0)))
     row = np.hstack([*exposures, hdr_tf.fuse(exposures)])
-    files.write_picture(pathlib.Path(__file__).with_name("example.jpg"), row, quality=92)
+    image_files.write_image(pathlib.Path(__file__).with_name("example.jpg"), row, quality=92)

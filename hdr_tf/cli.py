@@ -4,12 +4,12 @@ A script is `main(config) -> int | None`, a frozen dataclass `Config` whose docu
 `cli.run(main, Config)`. A field `simple_parsing.field(positional=True, default_factory=list)` takes the words,
 `alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, a boolean is `--flag` or `--flag=false`.
 
-Parses as `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three habits
-changed: a stray word, which eapp drops in silence, is refused; a wrong flag or value gives one line and exit code 1, no
-usage or traceback; words may stand before, between and behind the flags.
+Parses as `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three
+differences: a stray word, which eapp ignores, is refused; a wrong flag or value gives one line and exit code 1, no usage or
+traceback; words may stand before, between and after the flags.
 
 While `main` runs, libraries in C and C++ are silent: TensorFlow 2.21 writes a dozen lines whenever it is imported, which
-TF_CPP_MIN_LOG_LEVEL no longer stops, and decoders mutter about damaged files that `main` reports anyway. So a script
+TF_CPP_MIN_LOG_LEVEL no longer stops, and decoders print lines about damaged files that `main` reports anyway. So a script
 imports TensorFlow, and what imports it, inside `main`, which makes --help quick too. `--verbosity=1` shows everything.
 """
 
@@ -27,7 +27,7 @@ import simple_parsing
 from absl import app, flags
 from absl import logging as absl_logging
 
-from hdr_tf import quiet
+from hdr_tf import progress, quiet
 
 ConfigT = TypeVar("ConfigT")
 
@@ -49,7 +49,8 @@ def run(main: Callable[[ConfigT], int | None], config_class: type[ConfigT]) -> N
         if flags.FLAGS.verbosity <= 0:
             _silence_libraries()
         try:
-            return main(config)
+            with progress.display():
+                return main(config)
         except (ValueError, OSError) as error:
             if flags.FLAGS.verbosity > 0:
                 raise
@@ -67,6 +68,7 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     Raises:
       ValueError: an unknown flag, a value that does not fit, a missing flag or a stray word, in one line.
     """
+    words = _with_current_names(config_class, words)
     fields = dataclasses.fields(config_class)
     switches = {f"--{field.name}" for field in fields if isinstance(field.default, bool)}
     parser = _Parser(
@@ -77,7 +79,7 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     parser.add_arguments(config_class, dest="config")
     # argparse would read the word after a switch as its value: `--keep_order A.jpg`.
     namespace, rest = parser.parse_known_args([f"{word}=true" if word in switches else word for word in words])
-    flags.FLAGS.set_gnu_getopt(True)  # look for absl's flags behind words too
+    flags.FLAGS.set_gnu_getopt(True)  # look for absl's flags after words too
     try:
         stray = flags.FLAGS(["", *rest])[1:]
     except flags.UnrecognizedFlagError as error:
@@ -92,6 +94,31 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     if stray:  # argparse hands back the words after the first group of words
         return dataclasses.replace(namespace.config, **{positional: [*getattr(namespace.config, positional), *stray]})
     return namespace.config
+
+
+def current_names(config_class: type, flags: dict) -> dict:
+    """Returns flags, {name: value}, with the current names of those that were called otherwise in the past.
+
+    A configuration class may list old names in `RENAMED`, {old flag: new flag}, and old values in `RENAMED_VALUES`, {flag: {old
+    value: new value}}. The command line accepts both, and so does the config.json of a run.
+    """
+    renamed, values = getattr(config_class, "RENAMED", {}), getattr(config_class, "RENAMED_VALUES", {})
+    flags = {renamed.get(name, name): value for name, value in flags.items()}
+    return {name: values.get(name, {}).get(value, value) if isinstance(value, str) else value for name, value in flags.items()}
+
+
+def _with_current_names(config_class, words):
+    words = list(words)
+    for i, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        name, equals, value = word[2:].partition("=")
+        separate = not equals and i + 1 < len(words)
+        ((current, new),) = current_names(config_class, {name: words[i + 1] if separate else value}).items()
+        words[i] = f"--{current}{equals}{new if equals else ''}"
+        if separate and not new.startswith("--"):
+            words[i + 1] = new
+    return words
 
 
 def words(text: str) -> list[str]:
@@ -119,8 +146,15 @@ def _silence_libraries() -> None:
     decoders print."""
     sys.stdout = quiet.Output(sys.stdout)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-    absl_logging.get_absl_handler().python_handler.setStream(sys.stderr)
+    absl_logging.get_absl_handler().python_handler.setStream(_Stderr())
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+class _Stderr:
+    """Whatever `sys.stderr` is at the moment: a progress bar replaces it, so that lines appear above the bar."""
+
+    def __getattr__(self, name):
+        return getattr(sys.stderr, name)
 
 
 class _Parser(simple_parsing.ArgumentParser):

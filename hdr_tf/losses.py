@@ -1,28 +1,15 @@
 """Losses: pure functions of tensors, written with keras.ops, and MEF-SSIM as a score.
 
-    mef_ssim, mef_ssim_scales       how well fused images keep the structure of their exposures: for training
-    mef_reference, mef_ssim_against the same in two steps, for many fused images of one bracket
-    mef_ssim_score                  the same of one image in 8-bit gray: the score of the MEFB benchmark
-    ssim_and_contrast, msssim       structural similarity of two batches of images, at one scale and at five
-    pixel_and_ssim                  the two terms of DenseFuse's loss
-    multi_task                      the loss of HyperP_MB: six weighted terms
-    sunnerli                        the loss of SunnerLi's DeepFuse, which is not MEF-SSIM
-    mu_law, mu_law_signed           tone mapping of radiance r in 0..1, and of 2 r - 1
-    mu_law_l1, mu_law_l2            mean absolute and mean squared difference after `mu_law_signed`; ESBN trains with the first
-    selfhdr_structure, selfhdr_color, perceptual    the losses of SelfHDR's two stages, after `mu_law`
+Images are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal sums
+(255**2 against a variance that may be zero), so they are computed in float64 whatever the type of the input. Measured on 60
+synthetic brackets, float32 would halve the time and be off by up to 2e-3 (0.8 % in the gradient). JAX computes in float32
+unless `jax_enable_x64` is set.
 
-Images are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal
-sums (255**2 against a variance that may be zero), so they are computed in float64 whatever the type of the input. Measured on
-60 synthetic brackets, float32 would halve the time and be off by up to 2e-3 (0.8 % in the gradient). JAX computes in
-float32 unless `jax_enable_x64` is set.
-
-References
-----------
-K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11), 2015; the
-details follow the authors' MATLAB program in MEFB (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and mef_ms_ssim.m).
-Other quantities exist under the name MEF-SSIM (one scale, padded windows, other gray steps); their numbers are not comparable.
-Z. Wang, E. Simoncelli, A. Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003; the
-details follow hli1221/densefuse-pytorch 4394b63, pytorch_msssim/__init__.py (HyperP_MB uses the same functions).
+K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11), 2015; the details
+follow the authors' MATLAB program in MEFB (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and mef_ms_ssim.m). Other quantities
+exist under the name MEF-SSIM (one scale, padded windows, other gray steps); their numbers are not comparable.
+Z. Wang, E. Simoncelli, A. Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003; the details
+follow hli1221/densefuse-pytorch 4394b63, pytorch_msssim/__init__.py (HyperP_MB uses the same functions).
 """
 
 import math
@@ -38,20 +25,12 @@ MU = 5000.0
 
 
 def mef_ssim(exposures, fused, scales: int = 3):
-    """Returns the MEF-SSIM of each fused image. Gradients flow to `fused`; the exposures are constants.
-
-    `mef_ssim_score` rounds the gray values first; nothing else differs.
+    """Returns the MEF-SSIM of each fused image, [B] float64, at most 1. Gradients flow to `fused`; the exposures are constants.
 
     Args:
         exposures: [B, N, H, W], gray 0..255, N >= 2.
         fused: [B, H, W], gray, nominally 0..255.
         scales: number of scales, 1 to 5; H and W must be at least 11 * 2**(scales - 1).
-
-    Returns:
-        [B] float64, at most 1.
-
-    Raises:
-        ValueError: images that are too small, or shapes that do not match.
 
     Example:
         >>> under, over = ops.zeros([1, 64, 64]), ops.full([1, 64, 64], 255.0)
@@ -77,8 +56,8 @@ def mef_ssim_scales(exposures, fused, scales: int = 3):
 def mef_reference(exposures, scales: int = 3):
     """Returns a tuple of tensors for each scale: what `mef_ssim_against` needs to know of the exposures.
 
-    This is most of the work, so it is worth keeping if many fused images of one bracket are compared. See `mef_ssim` for the
-    arguments, whose shapes are not checked here.
+    This is most of the work, so keep it to compare many fused images of one bracket. The arguments are those of `mef_ssim`;
+    their shapes are not checked.
     """
     # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. From here on, exposures come
     # first, so that every map is one piece of memory.
@@ -102,10 +81,7 @@ def mef_ssim_score(exposures, fused, scales: int = 3) -> float:
     Args:
         exposures: N >= 2 images of one size, each [H, W, 3] RGB or [H, W] gray, 0..255 (divide a 16-bit image by 257).
         fused: the result, [H, W, 3] or [H, W], 0..255.
-        scales: 3 in the benchmark. H and W must be at least 11 * 2**(scales - 1).
-
-    Raises:
-        ValueError: fewer than two exposures, unequal sizes, or images that are too small.
+        scales: as in `mef_ssim`; 3 in the benchmark.
     """
     images = [rounded_gray(image) for image in (*exposures, fused)]
     if any(image.shape != images[-1].shape for image in images):
@@ -144,12 +120,11 @@ def _qualities(reference, fused):
 
 
 def _reference_structure(exposures):
-    """Returns what one scale of the exposures, [N, B, H, W] with any origin, contributes: the exposures, their means under the
-    Gaussian window, the factor of each in the reference structure of a window, and the variance of that structure."""
+    """What one scale of the exposures, [N, B, H, W] with any origin, contributes: the exposures, their means under the Gaussian
+    window, the factor of each in the reference structure of a window, and the variance of that structure."""
     count, area = exposures.shape[0], WINDOW**2
     pairs = [(i, j) for i in range(count) for j in range(i, count)]  # in the order of _pairs
-    twice = [1.0 if i == j else 2.0 for i, j in pairs]
-    twice = ops.reshape(ops.convert_to_tensor(twice, "float64"), (-1, 1, 1, 1))
+    twice = ops.reshape(ops.convert_to_tensor([1.0 if i == j else 2.0 for i, j in pairs], "float64"), (-1, 1, 1, 1))
 
     # Scatter of the deviations from the mean of the window, for each pair of exposures.
     total, products = _moments(exposures, [1.0] * WINDOW)
@@ -189,13 +164,10 @@ def _mef_quality(structure, fused):
 def ssim_and_contrast(first, second, val_range: float | None = None):
     """Returns the mean structural similarity of two batches of images and its contrast-structure part, two float64 scalars.
 
-    The windows are as in `hdr_tf.metrics.gaussian_ssim`.
-
     Args:
-        first: [B, H, W, C].
-        second: the same shape.
-        val_range: dynamic range L. None guesses it from `first`, as the original does: 255 if its largest value is
-            above 128, else 1; one more if its smallest value is below -0.5.
+        first, second: [B, H, W, C]. The windows are as in `hdr_tf.metrics.gaussian_ssim`.
+        val_range: dynamic range L. None guesses it from `first`, as the original does: 255 if its largest value is above 128,
+            else 1; one more if its smallest value is below -0.5.
     """
     first, second = (ops.transpose(ops.cast(x, "float64"), (3, 0, 1, 2)) for x in (first, second))
     if val_range is None:
@@ -211,15 +183,11 @@ def ssim_and_contrast(first, second, val_range: float | None = None):
 
 
 def msssim(first, second):
-    """Returns the mean multi-scale structural similarity (five scales) of two batches of images, a scalar.
+    """Returns the mean multi-scale structural similarity (five scales) of two batches of images [B, H, W, C], a scalar.
 
-    As in the original's `normalize`, the terms are mapped from -1..1 to 0..1 before the powers, since a negative one would give
-    NaN. Kept from the original: the range is guessed anew at every scale, and its last line multiplies the SSIM of the coarsest
-    scale into each factor of the product, so that it enters four times.
-
-    Args:
-        first: [B, H, W, C], at least 16 pixels a side.
-        second: the same shape.
+    H and W are at least 16. As in the original's `normalize`, the terms are mapped from -1..1 to 0..1 before the powers, since
+    a negative one would give NaN. Kept from the original: the range is guessed anew at every scale, and its last line
+    multiplies the SSIM of the coarsest scale into each factor of the product, so that it enters four times.
     """
     result = 1.0
     *finer, coarsest = SCALE_WEIGHTS
@@ -232,12 +200,9 @@ def msssim(first, second):
 def pixel_and_ssim(output, target):
     """Returns the terms of DenseFuse's loss, two float64 scalars: mean squared error and 1 - MS-SSIM.
 
-    From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. MS-SSIM guesses
-    the range from the output: 1 as long as the output stays below 128.
-
-    Args:
-        output: [B, H, W, C], nominally 0..255, at least 16 pixels a side.
-        target: the same shape and range.
+    From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. `output` and
+    `target` are [B, H, W, C], nominally 0..255, at least 16 pixels a side; MS-SSIM takes the range as 1 while the output stays
+    below 128.
     """
     output, target = ops.cast(output, "float64"), ops.cast(target, "float64")
     return ops.mean((output - target) ** 2), 1 - msssim(output, target)
@@ -251,14 +216,12 @@ def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
 
         loss = (pixel + w ssim) + lambda_low (pixel_low + w ssim_low) + lambda_high (pixel_high + w ssim_high)
 
-    From Changi-Im/HyperP_MB 9f676f6, train.py (batches of one image). Masks, masked images and lambdas are constants;
-    `hdr_tf.image.examples.hyperp_mb` makes them.
+    From Changi-Im/HyperP_MB 9f676f6, train.py (batches of one image). `tfrecords.examples.hyperp_mb` makes `low` and `high`;
+    both are constants.
 
     Args:
-        fused: [B, H, W, 1], nominally 0..255.
-        target: the well-exposed image, the same shape, 0..255.
-        low: mask [B, H, W, 1] in 0..1, masked under-exposed image [B, H, W, 1] and lambda (a scalar or an array of one number).
-        high: the same three for the over-exposed image.
+        fused, target: [B, H, W, 1], nominally 0..255; the target is the well-exposed image.
+        low, high: of the under- and of the over-exposed image: mask in 0..1 and masked image, [B, H, W, 1]; lambda, one number.
         ssim_weight: w.
     """
     fused, total, pixels, ssims = ops.cast(fused, "float64"), 0.0, 0.0, 0.0
@@ -270,26 +233,18 @@ def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
 
 
 def sunnerli(under, over, fused):
-    """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target.
+    """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target, [B, H, W, 1] in -1.5..1.5; float64.
 
     From SunnerLi/DeepFuse.pytorch 2986225, lib/loss.py. The program calls it MEF-SSIM, but it is not: norms and weights are
     sums over the whole batch instead of windows. Since two images are compared with their own mean, the target collapses, up to
-    1e-8 in the norms, to
+    1e-8 in the norms, for the batch as a whole to
 
         (3 under + over) / 4    where the sum of squares of `under` is the larger one
         (5 over - under) / 4    otherwise
 
-    for the batch as a whole, so it jumps where the sums are nearly equal. A network trained with it learns a fixed weighted
-    mean. Kept: SSIM with zeros around the image and the constants of a range of 1, although values span -1..1. If both images
-    are zero everywhere, the target is 0 / 0.
-
-    Args:
-        under: [B, H, W, 1] in -1..1, the darker image (the two cannot be exchanged).
-        over: the brighter image, the same shape and range.
-        fused: [B, H, W, 1] in -1..1.
-
-    Returns:
-        A scalar, and [B, H, W, 1] in -1.5..1.5; float64.
+    so it jumps where the sums are nearly equal, and a network trained with it learns a fixed weighted mean. Kept: SSIM with
+    zeros around the image and the constants of a range of 1, although values span -1..1. If both images are zero everywhere,
+    the target is 0 / 0. All arguments are [B, H, W, 1] in -1..1; the darker and the brighter image cannot be exchanged.
     """
     under, over, fused = (ops.cast(x, "float64") for x in (under, over, fused))
 
@@ -305,6 +260,27 @@ def sunnerli(under, over, fused):
     border = WINDOW // 2
     target_, fused_ = (ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0))) for x in (target, fused))
     return 1 - ssim_and_contrast(target_, fused_, val_range=1.0)[0], target
+
+
+def pyramid(exposures, fused):
+    """Returns the loss of the network `pyramid` and its three terms: loss = 1 - quality + 0.8 outside + 0.3 brightness.
+
+    quality is the mean MEF-SSIM of the gray images, at three scales. outside is the mean of d / (d + 0.02), where d is the
+    distance of a value from [0, 1]; the squared distance would let many values leave the range a little. brightness is the mean
+    squared distance, between means over 64x64 pixels, from the average of the exposures weighted by how well exposed they are
+    (Mertens, Kautz, Van Reeth, "Exposure fusion", Pacific Graphics 2007), since MEF-SSIM ignores brightness.
+
+    Args:
+        exposures: [B, N, H, W, 3] RGB in 0..1, H and W at least 64.
+        fused: [B, H, W, 3] RGB, about 0..1.
+    """
+    quality = ops.cast(ops.mean(mef_ssim(255 * luma(exposures), 255 * luma(fused))), "float32")
+    distance = ops.abs(fused - ops.clip(fused, 0, 1))
+    outside = ops.mean(distance / (distance + 0.02))
+    closeness = ops.exp(-0.5 * ((luma(exposures) - 0.5) / 0.2) ** 2)[..., None] + 1e-3
+    average = ops.sum(closeness * exposures, axis=1) / ops.sum(closeness, axis=1)
+    brightness = ops.mean(ops.average_pool(fused - average, 64, 64) ** 2)
+    return 1 - quality + 0.8 * outside + 0.3 * brightness, quality, outside, brightness
 
 
 def _gaussian(size: int) -> list[float]:
@@ -325,8 +301,7 @@ def _windows(x, taps: list[float]):
 
 
 def _halve(x):
-    """Means of 2x2 pixels: x [C, B, H, W] -> [C, B, W / 2, H / 2]; an odd last row or column is
-    its own mean (the original's symmetric border)."""
+    """Means of 2x2 pixels, [C, B, H, W] -> [C, B, W / 2, H / 2]; an odd last row or column is its own mean."""
     return _both_ways(x, lambda x: ops.average_pool(x, (2, 1), (2, 1), padding="same", data_format="channels_last"))
 
 
@@ -353,22 +328,12 @@ def _pairs(x):
 
 
 def mu_law(radiance):
-    """Returns the mu-law tone mapping log(1 + 5000 r) / log(5001) of radiance r.
-
-    Args:
-        radiance: float, any shape, 0..1; for values above 1 the curve continues.
-
-    Returns:
-        The same shape and type; 0..1 for radiance in 0..1.
-    """
+    """Returns the mu-law tone mapping log(1 + 5000 r) / log(5001) of radiance r in 0..1; above 1 the curve continues."""
     return ops.log(1 + MU * radiance) / math.log1p(MU)
 
 
 def mu_law_signed(values):
-    """Returns `mu_law` of radiance that is scaled to -1..1, scaled to -1..1 again: ESBN's tone mapping.
-
-    Args:
-        values: 2 * radiance - 1, float, any shape.
+    """Returns `mu_law` of radiance that is scaled to -1..1 (2 r - 1), scaled to -1..1 again: ESBN's tone mapping.
 
     Example:
         >>> [round(float(mu_law_signed(ops.array(value))), 3) for value in (-1.0, -0.998, 1.0)]
@@ -378,10 +343,8 @@ def mu_law_signed(values):
 
 
 def mu_law_l1(output, truth):
-    """Returns the mean absolute difference of two batches of 2 * radiance - 1, of one shape, after `mu_law_signed`; a scalar.
-
-    From tkd1088/ESBN 3f873ab, training_fusion.py.
-    """
+    """Returns the mean absolute difference of two batches of 2 * radiance - 1 after `mu_law_signed`, a scalar: ESBN's loss
+    (tkd1088/ESBN 3f873ab, training_fusion.py)."""
     return ops.mean(ops.abs(mu_law_signed(output) - mu_law_signed(truth)))
 
 
@@ -399,10 +362,8 @@ def selfhdr_structure(output, label, hdr, ldr):
     included.
 
     Args:
-        output: radiance [B, H, W, 3] from 0, nominally 0..1, as the network returns it.
-        label: the colour label, which is the merge of the aligned exposures; the same shape and range.
-        hdr: radiance of the reference exposure, from 0.
-        ldr: the reference exposure itself, 0..1.
+        output, label: radiance [B, H, W, 3], nominally 0..1; the label is the colour label, a merge of the aligned exposures.
+        hdr, ldr: the reference exposure, as radiance from 0 and as an image in 0..1.
     """
     expansion = _masked_l1(output, label, agrees_with_reference(label, hdr, ldr))
     return expansion, 4 * _masked_l1(output, hdr, well_exposed(ldr))
@@ -410,14 +371,10 @@ def selfhdr_structure(output, label, hdr, ldr):
 
 def selfhdr_color(output, label, structure):
     """Returns the colour term of SelfHDR's second stage, a scalar: the first term of `selfhdr_structure`, but where the colour
-    label agrees with the structure label.
+    label agrees with the structure label, which is the result of the first stage's network.
 
     From cszhilu1998/SelfHDR 9e8af4a, models/selfhdr2_model.py, which adds `perceptual` of the output and the structure label.
-
-    Args:
-        output: radiance [B, H, W, 3] from 0, nominally 0..1.
-        label: the colour label, the same shape and range.
-        structure: the structure label, which is the result of the first stage's network; the same shape and range.
+    All arguments are radiance [B, H, W, 3], nominally 0..1.
     """
     return _masked_l1(output, label, agrees_with_structure(label, structure))
 
@@ -425,14 +382,13 @@ def selfhdr_color(output, label, structure):
 def perceptual(output, truth, features, weights=(1.0, 1.0, 2.0)):
     """Returns the mean absolute difference between the features of two batches after `mu_law`, a scalar.
 
-    From cszhilu1998/SelfHDR 9e8af4a, models/networks.py, with VGG19 up to relu3_2, relu4_2 and relu5_2. `features` includes the
-    normalisation of the images (PyTorch's mean and deviation). The original passes BGR images to the network as if they were
-    RGB.
+    From cszhilu1998/SelfHDR 9e8af4a, models/networks.py, with VGG19 up to relu3_2, relu4_2 and relu5_2. The original passes BGR
+    images to the network as if they were RGB.
 
     Args:
-        output: radiance [B, H, W, 3] from 0, nominally 0..1.
-        truth: the same shape and range.
-        features: function from images [B, H, W, 3] in 0..1 to a sequence of tensors, one for each weight.
+        output, truth: radiance [B, H, W, 3], nominally 0..1.
+        features: function from images [B, H, W, 3] in 0..1 to a sequence of tensors, one for each weight; it includes the
+            normalisation of the images (PyTorch's mean and deviation).
         weights: of the tensors' mean absolute differences, whose weighted sum is divided by the sum of the weights.
     """
     layers = zip(weights, features(mu_law(output)), features(mu_law(truth)), strict=True)

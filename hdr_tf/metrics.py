@@ -1,14 +1,8 @@
 """Metrics: scores of a finished image, by NumPy and scikit-image. They take arrays, compute in float64 and return a float.
 
-    psnr, ssim, gaussian_ssim               similarity of a result to the ground truth, in any range of values
-    q_abf                                   how well a fused image keeps the edges of its exposures
-    average_gradient, spatial_frequency     how much detail an image shows, whatever its source
-
-MEF-SSIM, which is also a training loss, stands in `hdr_tf.losses` (`mef_ssim_score`).
-
-`ssim` is scikit-image's `structural_similarity` with its defaults, which ESBN reports (tkd1088/ESBN 3f873ab,
-reconstruction_fusion.py). `gaussian_ssim` is the other usual form, which SelfHDR reports (cszhilu1998/SelfHDR 9e8af4a,
-util/util.py).
+MEF-SSIM, which is also a training loss, is in `hdr_tf.losses` (`mef_ssim_score`). `ssim` is scikit-image's
+`structural_similarity` with its defaults, which ESBN reports (tkd1088/ESBN 3f873ab, reconstruction_fusion.py). `gaussian_ssim`
+is the other usual form, which SelfHDR reports (cszhilu1998/SelfHDR 9e8af4a, util/util.py).
 
 The other three follow the code of the MEFB benchmark (xingchenzhang/MEFB 82014f4, metrics/metricsQabf.m,
 metricsAvg_gradient.m, metricsSpatial_frequency.m), also where its papers say nothing: each channel is scored by itself (red
@@ -20,19 +14,11 @@ import math
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-GAUSSIAN_WINDOW = 11
-
 
 def psnr(first, second, peak: float = 1.0) -> float:
-    """Returns 10 log10(peak**2 / mean squared error over all values) in dB; infinity for equal arrays.
+    """Returns 10 log10(peak**2 / mean squared error) in dB of two arrays of one shape; infinity for equal arrays.
 
-    Args:
-        first: any shape.
-        second: the same shape.
-        peak: the nominal maximum of the scale. Nothing is clipped to it or divided by it.
-
-    Raises:
-        ValueError: unequal shapes.
+    `peak` is the nominal maximum of the scale; nothing is clipped to it or divided by it.
 
     Example:
         >>> psnr([0.0, 1.0], [0.1, 0.9])
@@ -48,12 +34,8 @@ def ssim(first, second, data_range: float) -> float:
     All pixels of a window have the same weight, and variances are those of a sample (divided by 48).
 
     Args:
-        first: [H, W, C] or [H, W], H and W at least 7.
-        second: the same shape.
+        first, second: [H, W, C] or [H, W] of one shape, H and W at least 7.
         data_range: the range of the values, above 0; L in the constants (0.01 L)**2 and (0.03 L)**2.
-
-    Raises:
-        ValueError: unequal shapes, an image that is too small, or a range that is not above 0.
     """
     return _similarity(*_image_pair(first, second, data_range, least=7), data_range)
 
@@ -62,18 +44,11 @@ def gaussian_ssim(first, second, data_range: float) -> float:
     """Returns the mean structural similarity over all channels and all windows of 11 x 11 pixels inside the image.
 
     A Gaussian of sigma 1.5 weights the pixels of a window, and variances are those of the window (not of a sample). If a side
-    of the image is below 11, the windows are squares of the shorter side.
-
-    Args:
-        first: [H, W, C] or [H, W].
-        second: the same shape.
-        data_range: see `ssim`.
-
-    Raises:
-        ValueError: unequal shapes, an empty image, or a range that is not above 0.
+    of the image is below 11, the windows are squares of the shorter side. The arguments are those of `ssim`, without its
+    minimum size.
     """
     first, second = _image_pair(first, second, data_range, least=1)
-    if min(first.shape[:2]) < GAUSSIAN_WINDOW:
+    if min(first.shape[:2]) < 11:
         return _small_gaussian_ssim(first, second, data_range)
     return _similarity(first, second, data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
 
@@ -128,18 +103,12 @@ def q_abf(exposures, fused) -> float:
     Kept from the benchmark's code: the outside of the image is black, so that its frame is an edge. Orientations are those of
     arctan, and pi/2 where the horizontal slope is 0, so that two nearly equal ones on either side of +-pi/2 count as opposed
     (-1 where the paper means 1). Where both strengths are equal, the sigmoid gets the strength itself (of 255 times the values)
-    instead of the ratio 1; an edge then has the limit 0.9994 instead of 0.9988. The constants are 0.9994, -15, 0.5 and 0.9879,
-    -22, 0.8.
+    instead of the ratio 1; an edge then has the limit 0.9994 instead of 0.9988. The score is NaN if all exposures are black in
+    a channel.
 
     Args:
         exposures: N >= 2 images of one shape, each [H, W, 3] RGB or [H, W] gray, whole numbers in 0..255.
         fused: the result, the same shape and range.
-
-    Returns:
-        The score; NaN if all exposures are black in a channel, as in the benchmark.
-
-    Raises:
-        ValueError: fewer than two exposures or unequal shapes.
     """
     images = [_planes(image) for image in (*exposures, fused)]
     shapes = [planes.shape for planes in images]
@@ -160,7 +129,7 @@ def q_abf(exposures, fused) -> float:
 
 
 def _edges(plane):
-    """The strength (of 255 times the values, as in the benchmark) and the orientation of the edges of an array [H, W]."""
+    """Strength (of 255 times the values, as in the benchmark) and orientation of the edges of an array [H, W]."""
     plane = np.pad(255 * plane, 1)
     rows = plane[:-2] + 2 * plane[1:-1] + plane[2:]
     columns = plane[:, :-2] + 2 * plane[:, 1:-1] + plane[:, 2:]
@@ -180,28 +149,20 @@ def _edge_quality(strength, angle, fused_strength, fused_angle):
 def average_gradient(image) -> float:
     """Returns the sum of sqrt((dx**2 + dy**2) / 2) over all pixels, divided by (H - 1) (W - 1), in levels per pixel.
 
-    dx and dy are half the difference of the two neighbours; at the border, the difference from the only neighbour. The
-    benchmark names G. Cui et al., Optics Communications 341, 2015.
-
-    Args:
-        image: [H, W, 3] or [H, W], 0..255, H and W at least 2.
+    dx and dy are half the difference of the two neighbours; at the border, the difference from the only neighbour. The image is
+    [H, W, 3] or [H, W], 0..255, H and W at least 2. The benchmark names G. Cui et al., Optics Communications 341, 2015.
     """
-    scores = []
-    for plane in _planes(image):
-        down, across = np.gradient(plane)
-        height, width = plane.shape
-        scores.append(np.sum(np.sqrt((across**2 + down**2) / 2)) / ((height - 1) * (width - 1)))
-    return float(np.mean(scores))
+    planes = _planes(image)
+    sums = [np.sum(np.sqrt((across**2 + down**2) / 2)) for down, across in map(np.gradient, planes)]
+    return float(np.mean(np.array(sums) / ((planes.shape[1] - 1) * (planes.shape[2] - 1))))
 
 
 def spatial_frequency(image) -> float:
     """Returns sqrt(R + C), where R and C are the sums of the squared differences from the left and from the upper neighbour,
-    divided by H W.
+    over H W.
 
-    There are only H (W - 1) and (H - 1) W such differences; the benchmark divides by H W all the same.
-
-    Args:
-        image: [H, W, 3] or [H, W], 0..255.
+    The image is [H, W, 3] or [H, W], 0..255. There are only H (W - 1) and (H - 1) W differences; the benchmark divides by H W
+    all the same.
     """
     squares = [sum(np.sum(np.diff(plane, axis=axis) ** 2) for axis in (0, 1)) / plane.size for plane in _planes(image)]
     return float(np.mean(np.sqrt(squares)))

@@ -1,12 +1,11 @@
 """Keeps the lines that decoders write about damaged files off the terminal, in the thread that decodes and in no other.
 
-Nothing is switched when a thread begins to decode but a flag of its own, which three things consult:
+A thread that begins to decode switches nothing but a flag of its own. Three things consult it: a filter of tifffile's logger
+and a filter of Python's warnings (Pillow warns about damaged EXIF), both added when this module is imported; and `Output`,
+where a program puts it in the place of sys.stdout, as hdr_tf/cli.py does, because OpenEXR prints there.
 
-    tifffile's logger       a filter, added when this module is imported
-    Python's warnings       a filter, added when this module is imported; Pillow warns about damaged EXIF
-    sys.stdout              only where a program puts `Output` in its place, as hdr_tf/cli.py does: OpenEXR prints there
-
-OpenCV logs what it cannot decode. Its level is one for the whole process and belongs to the program (OPENCV_LOG_LEVEL).
+OpenCV logs what it cannot decode. The whole process shares its log level, which therefore belongs to the program
+(OPENCV_LOG_LEVEL).
 """
 
 import contextlib
@@ -26,7 +25,7 @@ _thread = _Thread()
 
 @contextlib.contextmanager
 def decoders() -> Iterator[None]:
-    """Keeps what decoders log, warn and print in this thread off the terminal."""
+    """Suppresses what decoders log, warn about and print in this thread."""
     before, _thread.decodes = _thread.decodes, True
     try:
         yield
@@ -35,7 +34,7 @@ def decoders() -> Iterator[None]:
 
 
 class Output:
-    """A text stream that drops what a thread writes while it decodes."""
+    """A text stream that drops what a thread writes while the thread decodes."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -47,13 +46,15 @@ class Output:
         return getattr(self._stream, name)
 
 
-class _EveryCategory(type):
+class _DecodesNow(type):
     def __subclasscheck__(cls, category):
         return _thread.decodes
 
 
-class _WarningWhileDecoding(Warning, metaclass=_EveryCategory):
-    """The category that every warning has while its thread decodes: so one filter is right for all threads."""
+class _WarningWhileDecoding(Warning, metaclass=_DecodesNow):
+    """The category of every warning of a thread that decodes, so that one fixed filter serves all threads. Python's own
+    `warnings.catch_warnings` would change the filters of the whole process, and a filter by module would silence Pillow for
+    the program as well."""
 
 
 logging.getLogger("tifffile").addFilter(lambda record: not _thread.decodes)

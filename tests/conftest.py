@@ -1,7 +1,7 @@
-"""Where the stored outputs of the original programs and the authors' pictures lie.
+"""Where the stored outputs of the original programs and the authors' images lie.
 
 `HDR_TF_GOLDEN` names the folder of golden cases (default: tests/golden, a copy without photographs), `HDR_TF_REFERENCE` the
-folder with the authors' weights and pictures, which are not ours to copy: tests that need it skip where it is absent.
+folder with the authors' weights and images, which are not ours to copy: tests that need it skip where it is absent.
 """
 
 import functools
@@ -10,11 +10,18 @@ import importlib.util
 import os
 import pathlib
 
-import numpy as np
+import hypothesis
 import pytest
+from absl import logging
 
 TESTS = pathlib.Path(__file__).parent
 GOLDEN = pathlib.Path(os.environ.get("HDR_TF_GOLDEN", TESTS / "golden"))
+
+# The same few examples in each run, however slow the machine.
+hypothesis.settings.register_profile(
+    "tests", max_examples=20, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_finish():
@@ -23,13 +30,6 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
-
-
-def draw_kernels(model, generator):
-    """Draws kernels that keep the size of the features: some published starts are so small that float32 hides what they do."""
-    for variable in model.weights:
-        if variable.name == "kernel":
-            variable.assign(generator.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape))
 
 
 def _golden():
@@ -42,10 +42,10 @@ def _golden():
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once():
     """Keeps more compiled networks than a program does: tests take turns with more of them, and compiling takes seconds."""
-    from hdr_tf import fusing
+    from hdr_tf.fusion import compiled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fusing, "_compile", functools.lru_cache(maxsize=48)(fusing._compile.__wrapped__))
+        patch.setattr(compiled, "_load", functools.lru_cache(maxsize=48)(compiled._load.__wrapped__))
         yield
 
 
@@ -53,6 +53,14 @@ def compiled_once():
 def golden():
     """The module golden.py of the golden folder: manifest(), parameters(), inputs(), outputs() of a case, and FOLDER."""
     return _golden()
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """The list of what is logged as a warning."""
+    messages = []
+    monkeypatch.setattr(logging, "warning", lambda message, *values: messages.append(message % values if values else message))
+    return messages
 
 
 @pytest.fixture
@@ -65,27 +73,26 @@ def golden_case(request, golden):
 
 @pytest.fixture(scope="session")
 def reference():
-    """The folder of the authors' weights and pictures."""
+    """The folder of the authors' weights and images."""
     folder = os.environ.get("HDR_TF_REFERENCE")
     if not folder:
-        pytest.skip("HDR_TF_REFERENCE is not set: the authors' weights and pictures are not part of this repository")
+        pytest.skip("HDR_TF_REFERENCE is not set: the authors' weights and images are not part of this repository")
     return pathlib.Path(folder)
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """Random weights of every network, {name: file}; in the published ones every kernel averages, so that pictures come out."""
+    """Random weights of every network, {name: file}; in the published ones every kernel averages, so that images come out."""
     import keras
 
-    from hdr_tf import fusing
-    from hdr_tf.models import build
+    from hdr_tf import systems
     from hdr_tf.weights import save_weights
 
     folder = tmp_path_factory.mktemp("weights")
-    paths = {name: folder / f"{name}.weights.h5" for name in fusing.SYSTEMS}
+    paths = {name: folder / f"{name}.weights.h5" for name in systems.names("fusion") if name != "dqn_editor"}
     for name, path in paths.items():
         keras.utils.set_random_seed(1)
-        network = build(name)
+        network = systems.build(name)
         for kernel in network.weights if name != "pyramid" else ():
             if len(kernel.shape) == 4:
                 kernel.assign(abs(kernel.numpy()) / abs(kernel.numpy()).sum(axis=(0, 1, 2)))

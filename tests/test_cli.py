@@ -1,21 +1,20 @@
 """The command line that all scripts share."""
 
 import dataclasses
-import subprocess
-import sys
 from typing import Literal
 
 import pytest
 import simple_parsing
 
 from hdr_tf import cli
+from tests import helpers
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Flags of a script with positional words."""
 
-    pictures: list[str] = simple_parsing.field(positional=True, default_factory=list)
+    images: list[str] = simple_parsing.field(positional=True, default_factory=list)
     """files"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """where to"""
@@ -45,15 +44,15 @@ class Wordless:
     ("line", "expected"),
     [
         ("", {}),
-        ("A B -o C", {"pictures": ["A", "B"], "output": "C"}),
-        ("A -o C B --align mtb D", {"pictures": ["A", "B", "D"], "output": "C", "align": "mtb"}),
+        ("A B -o C", {"images": ["A", "B"], "output": "C"}),
+        ("A -o C B --align mtb D", {"images": ["A", "B", "D"], "output": "C", "align": "mtb"}),
         ("--output=C --align=mtb --depth=16", {"output": "C", "align": "mtb", "depth": 16}),
-        ("--keep_order A B", {"keep_order": True, "pictures": ["A", "B"]}),
-        ("--keep_order=false A", {"pictures": ["A"]}),
+        ("--keep_order A B", {"keep_order": True, "images": ["A", "B"]}),
+        ("--keep_order=false A", {"images": ["A"]}),
         ("--learning_rate=-1e-3", {"learning_rate": -1e-3}),
         ("--sides 1 2 3", {"sides": (1, 2, 3)}),
-        ("A --verbosity=-1 B", {"pictures": ["A", "B"]}),
-        ("-- -A", {"pictures": ["-A"]}),
+        ("A --verbosity=-1 B", {"images": ["A", "B"]}),
+        ("-- -A", {"images": ["-A"]}),
     ],
 )
 def test_parse(line, expected):
@@ -63,24 +62,24 @@ def test_parse(line, expected):
 @pytest.mark.parametrize(
     ("config_class", "line", "message"),
     [
-        (Config, "--keep_ordr", "unknown flag 'keep_ordr': did you mean --keep_order?"),
-        (Config, "--foo=3 A", "unknown flag 'foo': --help lists the flags"),
-        (Config, "-x A", "unknown flag 'x': --help lists the flags"),
-        (Config, "--keep A", "unknown flag 'keep'"),  # no abbreviations
-        (Config, "--align=maybe", "argument --align: invalid choice: 'maybe'"),
-        (Config, "--depth=9", "argument --depth: invalid .* value: '9'"),
-        (Config, "--learning_rate=fast", "argument --learning_rate: invalid float value: 'fast'"),
-        (Config, "--keep_order=7", "--keep_order.*'7'"),
-        (Config, "--align", "argument --align: expected one argument"),
-        (Config, "--verbosity=loud", "flag --verbosity=loud"),
-        (Wordless, "--steps=2", "arguments are required: --output"),
-        (Wordless, "--output=C D", "unexpected word 'D'"),
-        (Wordless, "D --output=C --verbosity=0", "unexpected word 'D'"),
-        (Wordless, "--output=C --steps=2.5", "argument --steps: invalid int value: '2.5'"),
+        (Config, "--keep_ordr", "keep_ordr --keep_order"),
+        (Config, "--foo=3 A", "foo --help"),
+        (Config, "-x A", "x --help"),
+        (Config, "--keep A", "keep"),  # no abbreviations
+        (Config, "--align=maybe", "--align maybe"),
+        (Config, "--depth=9", "--depth 9"),
+        (Config, "--learning_rate=fast", "--learning_rate fast"),
+        (Config, "--keep_order=7", "--keep_order 7"),
+        (Config, "--align", "--align"),
+        (Config, "--verbosity=loud", "--verbosity=loud"),
+        (Wordless, "--steps=2", "--output"),
+        (Wordless, "--output=C D", "D"),
+        (Wordless, "D --output=C --verbosity=0", "D"),
+        (Wordless, "--output=C --steps=2.5", "--steps 2.5"),
     ],
 )
 def test_refused_in_one_line(config_class, line, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=helpers.mentions(message)) as caught:
         cli.parse(config_class, line.split())
     assert "\n" not in str(caught.value)
 
@@ -88,7 +87,7 @@ def test_refused_in_one_line(config_class, line, message):
 def test_a_span_is_one_number_or_two():
     assert cli.span("4", "--n") == (4, 4) and cli.span("3,5", "--n") == (3, 5)
     for text in ("", "3,4,5", "-3", "3-5", "few"):
-        with pytest.raises(ValueError, match=f"--n: expected a number or two as in 3,5, found {text!r}"):
+        with pytest.raises(ValueError, match=helpers.mentions(f"--n 3,5 {text!r}")):
             cli.span(text, "--n")
 
 
@@ -121,20 +120,21 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "stderr"),
+    ("line", "code", "words"),
     [
         ("", 0, ""),
         ("--do=fail", 3, ""),
-        ("--do=log", 0, "INFO: note\n"),
-        ("--do=value", 1, "error: expected this found that\n"),
-        ("--do=file", 1, "error: /missing/file: No such file or directory\n"),
-        ("word", 1, "error: unexpected word 'word': values belong to flags, as in --flag=value; --help lists them\n"),
-        ("--xyz", 1, "error: unknown flag 'xyz': --help lists the flags\n"),
+        ("--do=log", 0, "INFO: note"),
+        ("--do=value", 1, "expected this found that"),
+        ("--do=file", 1, "/missing/file"),
+        ("word", 1, "word --help"),
+        ("--xyz", 1, "xyz --help"),
     ],
 )
-def test_run(tmp_path, line, code, stderr):
+def test_run(tmp_path, line, code, words):
     result = _run(tmp_path, line)
-    assert (result.returncode, result.stderr) == (code, stderr)
+    assert (result.returncode, result.stderr.count("\n")) == (code, bool(words))
+    assert helpers.mentioned(words, result.stderr) and result.stderr.startswith("error: ") == (code == 1)
 
 
 def test_names_that_the_terminal_cannot_show_are_printed(tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_help_shows_the_fields(tmp_path):
     result = _run(tmp_path, "--help")
     assert result.returncode == 0
     assert "What the script does." in result.stdout
-    assert "what to do (default: nothing)" in result.stdout
+    assert helpers.mentioned("what to do nothing", result.stdout)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", []), ("a", ["a"]), ("a,b c,", ["a", "b c"])])
@@ -165,4 +165,4 @@ def test_words(text, expected):
 def _run(folder, line):
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return subprocess.run([sys.executable, str(script), *line.split()], capture_output=True, text=True, timeout=60)
+    return helpers.run_python(str(script), *line.split())

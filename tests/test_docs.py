@@ -1,7 +1,6 @@
 """Every command in docs/ runs, as typed but for sizes and counts, and every link leads somewhere."""
 
 import importlib
-import pathlib
 import re
 import shlex
 
@@ -10,16 +9,17 @@ import numpy as np
 import pytest
 
 from hdr_tf import cli
-from hdr_tf.image import files
+from hdr_tf.io import image_files
+from tests import helpers
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
+DOCS = helpers.ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 
 TRAINING = "--steps=1 --log_every=1 "
 SCENES = TRAINING + "--checkpoint_every=1 --batch=1 --patch=32 --shuffle_scenes=1 "
-TINY = {  # flags behind those of the page, which they overrule
-    "tools/make_scenes.py": "--count=1 --height=64 --width=80 --workers=1",
-    "tools/make_tfrecord.py": "--size=64 --patch=32 --shards=1 --workers=1",
+TINY = {  # flags after those of the page, which they overrule
+    "tools/make_scenes.py": "--count=1 --height=64 --width=80 --num_processes=1",
+    "tools/make_tfrecord.py": "--size=64 --patch=32 --shards=1 --num_processes=1",
     "tools/evaluate_editor.py": "--pairs=1",
     "train/pyramid.py": TRAINING,
     "train/deepfuse.py": TRAINING + "--batch=1 --patch=32",
@@ -41,23 +41,23 @@ def commands(page):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """What the pages take for granted, in the current folder: radiance, exposures, brackets, trios and photographs."""
+    """What the pages take for granted, in the current folder: radiance, exposures, brackets, triplets and photographs."""
     y, x = np.mgrid[0:1:72j, 0:1:96j]
     wave = np.stack([1.1 + np.sin(9 * x + 4 * y + i) * np.cos(7 * y - i * x) for i in range(3)], axis=-1)
     exposures = [np.uint8(np.clip(wave * gain * 120, 0, 255)) for gain in (0.25, 1, 4)]
     paths = {
         "A.jpg B.jpg C.jpg": exposures,
         "brackets/church/1.jpg brackets/church/2.jpg brackets/church/3.jpg": exposures,
-        "trios/input1/a.png trios/target/a.png trios/input2/a.png": exposures,
+        "triplets/input1/a.png triplets/target/a.png triplets/input2/a.png": exposures,
         "photographs/a.png photographs/b.png": exposures[1:],
     }
-    for names, pictures in paths.items():
-        for name, picture in zip(names.split(), pictures, strict=True):
+    for names, images in paths.items():
+        for name, image in zip(names.split(), images, strict=True):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            files.write_picture(tmp_path / name, cv2.resize(picture, (96, 72)))
+            image_files.write_image(tmp_path / name, cv2.resize(image, (96, 72)))
     (tmp_path / "hdr").mkdir()
     for name in ("room", "garden"):
-        files.write_radiance(tmp_path / "hdr" / f"{name}.exr", np.float32(wave**4))
+        image_files.write_radiance(tmp_path / "hdr" / f"{name}.exr", np.float32(wave**4))
     monkeypatch.chdir(tmp_path)
 
 

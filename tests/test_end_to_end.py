@@ -1,4 +1,4 @@
-"""Pictures in, picture out, with the authors' weights: equal to what the authors' programs write on real photographs.
+"""Images in, image out, with the authors' weights: equal to what the authors' programs write on real photographs.
 
 The reference folder's own notes say what float32 costs: where the original truncates, a value close to an integer may fall
 one level lower or higher.
@@ -11,8 +11,11 @@ import pytest
 import tensorflow as tf
 
 import hdr_tf
-from hdr_tf import fusing, serving
-from hdr_tf.image import align, color, files
+from hdr_tf.fusion import batch
+from hdr_tf.image import align, color
+from hdr_tf.io import image_files
+from hdr_tf.io.brackets import list_brackets
+from hdr_tf.serving import export
 from tools import convert_checkpoint
 
 CHECKPOINTS = {
@@ -35,7 +38,7 @@ def authors_weights(reference, tmp_path_factory):
 
 
 def read(path):
-    return files.read_picture(path).pixels
+    return image_files.read_image(path).pixels
 
 
 def assert_close(found, expected, record_property, levels=1):
@@ -61,7 +64,7 @@ def test_densefuse_gray(reference, authors_weights, record_property):
     folder = reference / "densefuse"
     expected = read(folder / "expected_gray_1.png")
     infrared, visible = read(folder / "IR1.png"), read(folder / "VIS1.png")
-    luminances = [color.densefuse_gray_split(_rgb(picture))[0].astype(np.uint8) for picture in (infrared, visible)]
+    luminances = [color.densefuse_gray_split(_rgb(image))[0].astype(np.uint8) for image in (infrared, visible)]
     fused = hdr_tf.fuse(luminances, "densefuse_gray", authors_weights["densefuse_gray"], keep_order=True)
     assert_close(fused, expected, record_property)
     # In colour, the luminance of the result is the same but for the rounding and clipping of the colour.
@@ -78,8 +81,8 @@ def test_densefuse_rgb(reference, authors_weights, record_property):
 
 def test_hyperp_mb(reference, authors_weights, record_property):
     folder = reference / "hyperp_mb"
-    pictures = [folder / "2_UN.jpg", folder / "2_OV.jpg"]
-    fused = hdr_tf.fuse(pictures, "hyperp_mb", authors_weights["hyperp_mb"])
+    images = [folder / "2_UN.jpg", folder / "2_OV.jpg"]
+    fused = hdr_tf.fuse(images, "hyperp_mb", authors_weights["hyperp_mb"])
     # One level of the 8-bit L, which is truncated, may become two of red or blue: in 3 of 3,686,400 values, and in 2 when
     # the network is computed in float64. The luminance itself is one level off at most, see below.
     assert_close(fused, read(folder / "expected_noalign.png"), record_property, levels=2)
@@ -99,15 +102,15 @@ def test_hyperp_mb_aligned(reference, authors_weights, record_property):
     under = align.warp(read(folder / "2_UN.jpg"), matrix)
     fused = hdr_tf.fuse([under, over], "hyperp_mb", authors_weights["hyperp_mb"], keep_order=True)
     assert_close(fused, read(folder / "expected_align.png"), record_property, levels=2)
-    luminances = [color.hyperp_mb_split(picture)[0].astype(np.uint8) for picture in (under, over)]
+    luminances = [color.hyperp_mb_split(image)[0].astype(np.uint8) for image in (under, over)]
     fused = hdr_tf.fuse(luminances, "hyperp_mb", authors_weights["hyperp_mb"], keep_order=True)
     assert_close(fused, read(folder / "expected_align_l.png"), record_property)
 
 
 def test_hyperp_mb_finds_its_alignment(reference, authors_weights):
     folder = reference / "hyperp_mb"
-    pictures = [folder / "2_OV.jpg", folder / "2_UN.jpg"]  # sorted and then warped onto the brighter one
-    fused = hdr_tf.fuse(pictures, "hyperp_mb", authors_weights["hyperp_mb"], align="homography")
+    images = [folder / "2_OV.jpg", folder / "2_UN.jpg"]  # sorted and then warped onto the brighter one
+    fused = hdr_tf.fuse(images, "hyperp_mb", authors_weights["hyperp_mb"], align="homography")
     difference = np.abs(fused.astype(int) - read(folder / "expected_align.png"))
     # Another OpenCV's SIFT moves the homography's 7th digit, which costs up to 5 levels in 184 values (4.14 against 5.0).
     assert difference.max() <= 5
@@ -119,10 +122,10 @@ def test_hyperp_mb_finds_its_alignment(reference, authors_weights):
 def test_encoded(model, reference, authors_weights, tmp_path, record_property):
     """What is exported makes of the files' bytes what the library makes of the files."""
     weights = authors_weights.get(model)
-    version = serving.export(model, tmp_path / model, weights, max_pixels=1_000_000)
-    encoded = tf.saved_model.load(str(version)).signatures[serving.ENCODED]
+    version = export.export(model, tmp_path / model, weights, max_pixels=1_000_000)
+    encoded = tf.saved_model.load(str(version)).signatures[export.ENCODED]
     for name in ("Chair", "House"):  # JPEG and PNG
-        paths = files.list_pictures(reference / "mefb_dev" / name)
+        paths = image_files.list_images(reference / "mefb_dev" / name)
         fused = encoded(**{f"exposure_{i}": tf.constant([path.read_bytes()]) for i, path in enumerate(paths, start=1)})
         expected = hdr_tf.fuse(paths, model, weights, keep_order=True)
         # Its last step spreads the luminance: where float32 decides a level, two of a colour may be decided.
@@ -131,9 +134,9 @@ def test_encoded(model, reference, authors_weights, tmp_path, record_property):
 
 
 def test_a_folder_of_brackets(reference, authors_weights, tmp_path):
-    brackets = fusing.list_brackets(reference / "mefb_dev")[:2]
+    brackets = list_brackets(reference / "mefb_dev")[:2]
     arguments = {"model": "densefuse_gray", "weights": authors_weights["densefuse_gray"]}
-    for path, fused in fusing.fuse_brackets(brackets, tmp_path, **arguments):
+    for path, fused in batch.fuse_brackets(brackets, tmp_path, **arguments):
         assert isinstance(fused, np.ndarray), fused
         np.testing.assert_array_equal(read(path), fused)
 

@@ -1,113 +1,84 @@
-"""Imports run one way: the table of who may import whom, checked against every import statement."""
+"""Imports run one way: who may import whom, checked against every import statement."""
 
 import ast
-import pathlib
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-DIRECTED = {  # libraries that only some rooms may import; what is not named here anybody may
-    "keras",
-    "tensorflow",
-    "tf_keras",
-    "tf_agents",
-    "cv2",
-    "skimage",
-    "torch",
-    "grpc",
-    "tensorflow_serving",
-}
+from tests import helpers
 
-# room -> (our modules that it may import, directed libraries that it may import, the same inside functions only)
-IMAGING = {"cv2", "skimage"}
-TABLE = {
-    "hdr_tf.models": ({"hdr_tf.models"}, {"keras"}, set()),
-    "hdr_tf.losses": (set(), {"keras"}, set()),
-    "hdr_tf.metrics": (set(), {"skimage"}, set()),
-    "hdr_tf.image": ({"hdr_tf.image", "hdr_tf.quiet"}, IMAGING, set()),
-    "hdr_tf.quiet": (set(), set(), set()),
-    "hdr_tf.cli": ({"hdr_tf.quiet"}, set(), set()),
-    "hdr_tf.weights": ({"hdr_tf.image.files"}, {"keras"}, {"tensorflow"}),
-    "hdr_tf.training": (
-        {"hdr_tf.image.files", "hdr_tf.kfac", "hdr_tf.weights", "hdr_tf.workers"},
-        {"keras"},
-        {"tensorflow"},
-    ),
-    "hdr_tf.workers": (set(), {"keras"}, {"tensorflow"}),
-    "hdr_tf.pixels": ({"hdr_tf.image.scenes"}, set(), {"keras", "tensorflow"}),
-    "hdr_tf.kfac": (set(), {"keras", "tensorflow"}, set()),
-    "hdr_tf.features": ({"hdr_tf.image", "hdr_tf.models"}, set(), set()),
-    "hdr_tf.editor": ({"hdr_tf.features", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, {"keras", "cv2"}, set()),
-    "hdr_tf.rl": (
-        {
-            *("hdr_tf.rl", "hdr_tf.features", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models"),
-            *("hdr_tf.report", "hdr_tf.training"),  # its table of text; the flags of the agent
-        },
-        {"keras", "tensorflow", "tf_agents"} | IMAGING,
-        set(),
-    ),
-    "hdr_tf.folders": ({"hdr_tf.cli", "hdr_tf.image.files"}, set(), set()),
-    "hdr_tf.fusing": (
-        {"hdr_tf.editor", "hdr_tf.folders", "hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"},
-        {"keras", "tensorflow", "cv2"},
-        set(),
-    ),
-    "hdr_tf.beam": ({"hdr_tf.fusing", "hdr_tf.image"}, set(), set()),
-    "hdr_tf.benchmarking": (
-        {
-            *("hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.models", "hdr_tf.reconstruction", "hdr_tf.selfhdr"),
-            *("hdr_tf.serving", "hdr_tf.training", "hdr_tf.weights", "tfrecords"),  # it measures all of them
-        },
-        {"keras", "tensorflow", "cv2"},
-        set(),
-    ),
-    "hdr_tf.reconstruction": (
-        {"hdr_tf.folders", "hdr_tf.fusing", "hdr_tf.image", "hdr_tf.models", "hdr_tf.selfhdr", "hdr_tf.weights"},
-        {"keras", "tensorflow"},
-        set(),
-    ),
-    "hdr_tf.selfhdr": ({"hdr_tf.image", "hdr_tf.models", "hdr_tf.weights"}, set(), {"tensorflow"}),
-    "hdr_tf.evaluation": (
-        {"hdr_tf.image", "hdr_tf.metrics", "hdr_tf.reconstruction", "hdr_tf.report", "hdr_tf.selfhdr"},
-        {"cv2"},
-        set(),
-    ),
-    "hdr_tf.report": ({"hdr_tf.image.files"}, {"cv2"}, set()),
-    "hdr_tf.fusion_evaluation": (
-        {"hdr_tf.fusing", "hdr_tf.image", "hdr_tf.losses", "hdr_tf.metrics", "hdr_tf.report", "hdr_tf.weights"},
-        {"skimage"},
-        set(),
-    ),
-    "hdr_tf.serving": (
-        {"hdr_tf.editor", "hdr_tf.encoded", "hdr_tf.fusing", "hdr_tf.reconstruction", "hdr_tf.image"},
-        {"keras", "tensorflow", "cv2"},
-        {"tensorflow_serving"},
-    ),
-    "hdr_tf.encoded": (
-        {"hdr_tf.color_ops", "hdr_tf.fusing", "hdr_tf.image.depth", "hdr_tf.losses"},
-        {"keras", "tensorflow"},
-        set(),
-    ),
-    "hdr_tf.color_ops": ({"hdr_tf.image.color"}, {"tensorflow"}, set()),
-    "hdr_tf.client": ({"hdr_tf.image"}, {"cv2"}, {"tensorflow", "tensorflow_serving", "grpc"}),
-    "hdr_tf": ({"hdr_tf.fusing"}, set(), set()),
-    "tfrecords": ({"tfrecords", "hdr_tf.image"}, {"tensorflow"}, set()),
-    "train": ({"hdr_tf", "tfrecords"}, {"keras", "tensorflow"}, set()),
-    "tools": ({"hdr_tf", "tfrecords"}, {"keras", "tensorflow"} | IMAGING, set()),
+# From top to bottom: a room imports itself and the rooms below its line, not its neighbours.
+LEVELS = (
+    ("tools", "train"),
+    ("hdr_tf.commands",),
+    ("hdr_tf.benchmarks", "hdr_tf.rl"),
+    ("hdr_tf.evaluation", "hdr_tf.serving"),
+    ("hdr_tf.fusion", "hdr_tf.radiance"),
+    ("hdr_tf.systems",),
+    ("hdr_tf.editor",),
+    ("hdr_tf.training", "tfrecords"),
+    ("hdr_tf.batch", "hdr_tf.batch_beam", "hdr_tf.checkpoints", "hdr_tf.synthesis", "hdr_tf.weights"),
+    ("hdr_tf.io",),
+    ("hdr_tf.image", "hdr_tf.models"),
+    ("hdr_tf.losses", "hdr_tf.metrics"),
+    ("hdr_tf.cli", "hdr_tf.parallel"),
+    ("hdr_tf.progress", "hdr_tf.quiet"),
+    ("hdr_tf",),
+)
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+KEPT_APART = {  # room: our modules that it may import, where the levels would allow more
+    "hdr_tf.models": {"hdr_tf.models"},
+    "hdr_tf.losses": set(),
+    "hdr_tf.metrics": set(),
 }
+# Rooms, or modules of them, that may import these libraries; nobody else may.
+LIBRARIES = {
+    "keras": {
+        *(
+            "hdr_tf.models",
+            "hdr_tf.losses",
+            "hdr_tf.weights",
+            "hdr_tf.training",
+            "hdr_tf.editor",
+            "hdr_tf.rl",
+            "hdr_tf.serving",
+        ),
+        *("hdr_tf.benchmarks", "train", "tools"),
+    },
+    "tensorflow": {
+        *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.selfhdr", "hdr_tf.checkpoints", "hdr_tf.training"),
+        *("hdr_tf.rl", "hdr_tf.serving", "hdr_tf.benchmarks", "tfrecords", "train"),
+    },
+    "tf_keras": set(),
+    "tf_agents": {"hdr_tf.rl"},
+    "torch": set(),
+    "cv2": {
+        *("hdr_tf.image", "hdr_tf.io", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.serving", "hdr_tf.evaluation"),
+        *("hdr_tf.parallel", "hdr_tf.benchmarks", "tfrecords"),
+    },
+    "skimage": {"hdr_tf.metrics", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.evaluation"},
+    "grpc": {"hdr_tf.serving.client"},
+    "tensorflow_serving": {"hdr_tf.serving"},
+    "apache_beam": {"hdr_tf.batch_beam"},
+}
+SCRIPTS = ("tools", "train", "hdr_tf.commands")  # import what is heavy inside their functions, so that --help is quick
 
 
 def _modules():
-    return [path for folder in ("hdr_tf", "tfrecords", "train", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+    folders = [helpers.ROOT / name for name in ("hdr_tf", "tfrecords", "train", "tools")]
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
 
 
 def _name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(helpers.ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _within(module, rooms):
     return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def _room(module):
+    return max((room for room in LEVEL if _within(module, [room])), key=len)
 
 
 def _imports(path):
@@ -128,16 +99,19 @@ def _imports(path):
 @pytest.mark.parametrize("path", _modules(), ids=_name)
 def test_imports_run_one_way(path):
     name = _name(path)
-    room = max((room for room in TABLE if _within(name, [room])), key=len)
-    ours, libraries, late = TABLE[room]
+    room = _room(name)
     for module, line, inside in _imports(path):
         top = module.split(".")[0]
-        where = f"{path.relative_to(ROOT)}:{line}: {room} imports {module}"
+        where = f"{path.relative_to(helpers.ROOT)}:{line}: {name} imports {module}"
         if top in ("hdr_tf", "tfrecords", "train", "tools"):
-            allowed = _within(module, ours) or (room in ("train", "tools") and top in ours)
-            assert allowed and top not in ("train", "tools"), where
-        elif top in DIRECTED:
-            assert top in libraries or (inside and top in late), where
+            other = _room(module)
+            assert other == room or LEVEL[other] > LEVEL[room], where
+            assert _within(module, KEPT_APART.get(room, [module])), where
+            assert (other, room) not in (("tools", "tools"), ("train", "train")), where
+        elif top in LIBRARIES:
+            assert _within(name, LIBRARIES[top]), where
+        assert not inside or room in SCRIPTS, f"{where} inside a function"
+        assert inside or room not in ("tools", "train") or top not in ("keras", "tensorflow"), where
 
 
 @pytest.mark.parametrize("path", _modules(), ids=_name)

@@ -10,13 +10,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hdr_tf.image import files
+from hdr_tf.io import image_files
 
 PROGRAM = """
 import concurrent.futures, dataclasses, logging, pathlib, sys, threading, warnings
 import cv2
 from hdr_tf import cli
-from hdr_tf.image import files
+from hdr_tf.io import image_files
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -29,11 +29,11 @@ def state():
 def work(path):
     try:
         if path.suffix in (".exr", ".hdr") or "float" in path.name:
-            files.read_radiance(path)
+            image_files.read_radiance(path)
         else:
-            picture = files.read_picture(path)
+            image = image_files.read_image(path)
             written = path.parent.with_name(f"{threading.get_ident()}.png")
-            files.write_picture(written, picture.pixels, carried=picture.carried)
+            image_files.write_image(written, image.pixels, metadata=image.metadata)
         return path.name
     except ValueError as error:
         assert str(error).startswith(f"{path}: expected"), error
@@ -72,7 +72,7 @@ def folder(tmp_path):
         data[name] = (tmp_path / "a.tif").read_bytes()
     data["lzw.tif"], data["16.png"] = (cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".tif", ".png"))
     for name in ("a.exr", "a.hdr"):
-        files.write_radiance(tmp_path / name, np.float32(pixels))
+        image_files.write_radiance(tmp_path / name, np.float32(pixels))
         data[name] = (tmp_path / name).read_bytes()
     data |= {f"half_{name}": whole[: len(whole) // 2] for name, whole in data.items()}
     for name, content in data.items():

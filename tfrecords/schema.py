@@ -17,28 +17,23 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf.image.scenes import EXPOSURE_NAMES
+from hdr_tf.io.scenes import EXPOSURE_NAMES
 
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An array of one type; None in `shape` stands for any length, which the record itself carries."""
+    """An array of one type; None in `shape` stands for any length, which is part of the record."""
 
     dtype: str
     shape: tuple[int | None, ...]
-
-    # Without a default: a record that lacks the field is refused, not filled in.
-    spec = tf.io.FixedLenFeature([], tf.string)
+    spec = tf.io.FixedLenFeature([], tf.string)  # no default, so that a record without the field is refused
 
     def encode(self, value) -> bytes:
         return tf.make_tensor_proto(self.checked(value)).SerializeToString()
 
     def checked(self, value) -> np.ndarray:
         value = np.asarray(value)
-        fits = value.ndim == len(self.shape) and all(
-            length in (None, found) for length, found in zip(self.shape, value.shape, strict=True)
-        )
-        if value.dtype != self.dtype or not fits:
+        if value.dtype != self.dtype or not tf.TensorShape(self.shape).is_compatible_with(value.shape):
             raise ValueError(f"expected {self.describe()}, found {value.dtype} {list(value.shape)}")
         return value
 
@@ -54,11 +49,11 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Packed(Array):
-    """An array of pictures [..., W, C], compressed without loss: lengths as int32, then deflated bytes.
+    """An array of images [..., W, C], compressed without loss: lengths as int32, then deflated bytes.
 
-    Whole numbers become differences along the width, and the first bytes of all values come first, then the second bytes, and
-    so on. Of a noisy 16-bit picture the upper bytes then compress well, which those of PNG, TIFF or the plain array hardly
-    do; of radiance that came from a Radiance file (8 bit and an exponent) the lower two are zero.
+    Integers become differences along the width, and the first bytes of all values come first, then the second bytes, and so
+    on. The upper bytes of a noisy 16-bit image then compress well, unlike those of PNG, TIFF or the plain array; the lower two
+    bytes of radiance from a Radiance file (8 bit and an exponent) are zero.
     """
 
     def encode(self, value) -> bytes:
@@ -66,11 +61,11 @@ class Packed(Array):
         if value.dtype.kind == "u":
             value = np.concatenate([value[..., :1, :], np.diff(value, axis=-2)], axis=-2)
         planes = np.moveaxis(np.ascontiguousarray(value)[..., None].view(np.uint8), -1, 0)
-        # Higher levels take three times as long for two parts in a hundred.
+        # Higher levels take three times as long and save 2 %.
         return np.int32(value.shape).tobytes() + zlib.compress(planes.tobytes(), 1)
 
     def decode(self, value):
-        # Eagerly the function gets an array of bytes, in a map the bytes themselves.
+        # The function gets an array of bytes when it runs eagerly, and the bytes themselves in a map.
         unpack = functools.partial(tf.numpy_function, lambda value: self.unpack(np.asarray(value).item()), stateful=False)
         return tf.ensure_shape(unpack([value], self.dtype), self.shape)
 
@@ -90,10 +85,9 @@ class Packed(Array):
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """A square RGB patch [side, side, 3] as its bare bytes, for readers that know type and size (`tf.io.decode_raw`)."""
+    """A square RGB patch [side, side, 3] as plain bytes, for readers that know type and size (`tf.io.decode_raw`)."""
 
     dtype: str
-
     spec = tf.io.FixedLenFeature([], tf.string)
 
     def encode(self, value) -> bytes:
@@ -139,18 +133,14 @@ class Text:
 
 Schema = Mapping[str, Array | Patch | Text]
 
-# A bracket: exposures of one scene as RGB, darkest first, their offsets in stops, and the picture that they come from.
-BRACKET = {
-    "exposures": Array("uint8", (None, None, None, 3)),
-    "ev": Array("float32", (None,)),
-    "source": Text(),
-}
+# A bracket: exposures of one scene as RGB, darkest first, their offsets in stops, and the name of their source.
+BRACKET = {"exposures": Array("uint8", (None, None, None, 3)), "ev": Array("float32", (None,)), "source": Text()}
 
-# A picture alone, RGB, and the name of its file.
+# A single RGB image and the name of its file.
 IMAGES = {"picture": Array("uint8", (None, None, 3)), "source": Text()}
 
-# A scene whole: three exposures as RGB, short to long, with their levels as the files have them (to 255 or 65535, as depth
-# says), log2 of the exposures, linear radiance, and the name of its folder. Patches are cut when they are read.
+# A whole scene: three exposures as RGB, short to long, with the values of their files (up to 255 or 65535, depending on depth),
+# log2 of the exposures, linear radiance, and the name of its folder. Patches are cut when the record is read.
 KALANTARI = {
     "ldr": Packed("uint16", (3, None, None, 3)),
     "depth": Array("int32", ()),
@@ -159,11 +149,11 @@ KALANTARI = {
     "name": Text(),
 }
 
-# What SelfHDR trains on, likewise: `hdr` is the colour label, never the truth, and `structure` the structure label, [0, 0, 3]
+# A whole scene for SelfHDR: `hdr` is the colour label, never the true radiance, and `structure` the structure label, [0, 0, 3]
 # as long as there is none.
 SELFHDR = KALANTARI | {"structure": Packed("float32", (None, None, 3))}
 
-# Our names of a patch's arrays and those of ESBN's scripts; pictures are uint8, radiance is float32.
+# Our names of the arrays of a patch, and the names in ESBN's scripts; images are uint8, radiance is float32.
 ESBN_NAMES = {
     **{f"ldr_{side}": f"input_LDR_{side}" for side in EXPOSURE_NAMES},
     **{f"hdr_{side}": f"input_HDR_{side}" for side in EXPOSURE_NAMES},
@@ -179,12 +169,11 @@ def esbn_names(kind: str) -> dict[str, str]:
     return {ours: f"train/{name}" for ours, name in ESBN_NAMES.items()}
 
 
-def _esbn(kind):
-    return {name: Patch("uint8" if "LDR" in name else "float32") for name in esbn_names(kind).values()}
-
-
-# Patches as make_tfrecord.py of ESBN writes them for its alignment networks, and as its training_fusion.py reads them.
-ESBN_ALIGN, ESBN_MERGE = _esbn("esbn_align"), _esbn("esbn_merge")
+# Patches as ESBN's make_tfrecord.py writes them for the alignment networks, and as its training_fusion.py reads them.
+ESBN_ALIGN, ESBN_MERGE = (
+    {name: Patch("uint8" if "LDR" in name else "float32") for name in esbn_names(kind).values()}
+    for kind in ("esbn_align", "esbn_merge")
+)
 
 KINDS = {
     "kalantari": KALANTARI,
@@ -195,24 +184,18 @@ KINDS = {
     "images": IMAGES,
 }
 
-# How the files of a kind are compressed. Scenes are packed field by field, so that any one can be read without those before
+# How the files of a kind are compressed. Scenes are packed field by field, so that a record can be read without those before
 # it; ESBN's own scripts read uncompressed files.
 COMPRESSION = {kind: "GZIP" if kind in ("bracket", "images") else "" for kind in KINDS}
 
 
 def encode(schema: Schema, example: Mapping) -> bytes:
-    """Returns the example as a serialized tf.train.Example.
-
-    Raises:
-        ValueError: a field is missing, unknown, or of another type or shape than declared; the message names it.
-    """
+    """Returns the example as a serialized tf.train.Example; a ValueError names the field that does not fit the schema."""
     unknown, missing = sorted(set(example) - set(schema)), sorted(set(schema) - set(example))
     if unknown or missing:
-        close = [name for key in unknown for name in difflib.get_close_matches(key, missing, n=1)]
-        raise ValueError(
-            f"record fields do not fit: available {sorted(schema)}, missing {missing}, unrecognised {unknown}"
-            + (f"; did you mean {close[0]!r}?" if close else "")
-        )
+        close = [f"; did you mean {name!r}?" for key in unknown for name in difflib.get_close_matches(key, missing, n=1)]
+        fields = f"available {sorted(schema)}, missing {missing}, unrecognised {unknown}"
+        raise ValueError(f"record fields do not fit: {fields}{''.join(close[:1])}")
     features = {}
     for name, field in schema.items():
         try:
@@ -224,26 +207,19 @@ def encode(schema: Schema, example: Mapping) -> bytes:
 
 
 def parse(schema: Schema, serialized) -> dict:
-    """Returns the tensors of one serialized example; works eagerly and inside tf.data.map.
-
-    Raises:
-        tf.errors.InvalidArgumentError: a field is missing or of another type or shape; the message names it.
-    """
+    """Returns the tensors of one serialized example, eagerly or inside tf.data.map; where a field is missing or of another type
+    or shape, a tf.errors.InvalidArgumentError names it."""
     values = tf.io.parse_single_example(serialized, {name: field.spec for name, field in schema.items()})
     return {name: field.decode(values[name]) for name, field in schema.items()}
 
 
 def unpack(schema: Schema, serialized: bytes) -> dict:
-    """Returns the arrays of one serialized example without TensorFlow's operations, for use inside one.
-
-    Raises:
-        ValueError: a field is missing or of another type; the message names it.
-    """
-    found = tf.train.Example.FromString(serialized).features.feature
+    """Returns the arrays of one serialized example as `parse`, but without TensorFlow operations, for use inside of one."""
+    features = tf.train.Example.FromString(serialized).features.feature
     values = {}
     for name, field in schema.items():
         try:
-            values[name] = field.unpack(found[name].bytes_list.value[0])
+            values[name] = field.unpack(features[name].bytes_list.value[0])
         except (IndexError, ValueError) as error:
             raise ValueError(f"in field {name!r}: {error}") from error
     return values

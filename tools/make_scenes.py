@@ -1,23 +1,23 @@
-"""Makes scenes from HDR pictures: of moving things, three exposures and the true radiance each, or brackets to be fused.
+"""Writes synthetic scenes or brackets from HDR images: moving scenes with their true radiance, or still brackets to fuse.
 
     python tools/make_scenes.py --hdr_dir=DIR[,DIR] --output=data/scenes --count=100 --exclude=Tree,forest,hall,venice
     python tools/make_scenes.py --hdr_dir=DIR[,DIR] --output=data/validation --count=8 --only=Tree,forest,hall,venice
     python tools/make_scenes.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=24 --only=Tree,forest
 
-In and out (Kalantari's layout):
+Input and output (Kalantari's layout):
 
     hdr_dir/              data/scenes/
       bridge.exr            manifest.json
       desk.hdr              001/
       ...                     1.tif 2.tif 3.tif    16 bit, gamma 2.2, short to long
                               exposure.txt         stops, relative to the shortest exposure
-                              HDRImg.hdr           radiance of the medium exposure, 1 where the shortest clips
+                              HDRImg.hdr           radiance of the middle exposure, 1 where the shortest clips
                             002/ ...
 
-Of kind "bracket" a scene is 1.png, 2.png, ..., square exposures of 8 bit from dark to bright, made as the records of
-tools/make_tfrecord.py --kind=bracket are.
+With --kind=bracket a scene is 1.png, 2.png, ..., square 8-bit exposures from dark to bright, simulated in the same way as the
+records of tools/make_tfrecord.py --kind=bracket.
 
-Interrupted, it goes on where it stopped when started again; a larger --count adds scenes.
+After an interruption the same command continues where it stopped; a larger --count adds scenes.
 """
 
 import dataclasses
@@ -29,47 +29,36 @@ from hdr_tf import cli
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to make, and from what."""
+    """What to write, and from what."""
 
-    # What to make: moving or still scenes for ESBN and SelfHDR, or brackets.
+    RENAMED = {"workers": "num_processes"}
+
+    # What to write: moving or still scenes for ESBN and SelfHDR, or brackets.
     kind: Literal["scene", "bracket"] = "scene"
-    # Folder of .exr and .hdr files, or several with commas between them.
-    hdr_dir: str = ""
-    # Folder for the scenes; made if absent.
-    output: str = ""
-    # Number of scenes.
-    count: int = 100
-    # The same seed gives the same scenes.
-    seed: int = 0
-    # Size in pixels (scene).
-    height: int = 1000
-    width: int = 1500
-    # Side in pixels (bracket).
-    size: int = 256
-    # Number of exposures: one number, or the least and the largest with a comma between them, 2 to 9 (bracket).
-    exposures: str = "2"
-    # Nothing moves between the exposures (scene).
-    static: bool = False
-    # Names (without suffix) of the only pictures to take, with commas between them.
-    only: str = ""
-    # Names of pictures to leave out, with commas between them.
-    exclude: str = ""
-    # Electrons of a saturated pixel, for the shot noise; inf for none (scene).
-    full_well: float = 10_000
-    # Standard deviation of the sensor's own noise, 1 for saturation (scene).
-    read_noise: float = 5e-4
-    # Number of processes; 0 for one per CPU.
-    workers: int = 0
+    hdr_dir: str = ""  # Folder of .exr and .hdr files, or several separated by commas.
+    output: str = ""  # Folder for the scenes; created.
+    count: int = 100  # Number of scenes.
+    seed: int = 0  # The same seed gives the same scenes.
+    height: int = 1000  # Height in pixels (scene).
+    width: int = 1500  # Width in pixels (scene).
+    size: int = 256  # Side in pixels (bracket).
+    exposures: str = "2"  # Number of exposures, 2 to 9, or the least and the largest separated by a comma (bracket).
+    static: bool = False  # Nothing moves between the exposures (scene).
+    only: str = ""  # Names (without suffix) of the only images to use, separated by commas.
+    exclude: str = ""  # Names of images to leave out, separated by commas.
+    full_well: float = 10_000  # Electrons of a saturated pixel, for the shot noise; inf for none (scene).
+    read_noise: float = 5e-4  # Standard deviation of the sensor's own noise, 1 for saturation (scene).
+    num_processes: int = 0  # Number of processes; 0 for one per CPU.
 
 
 def main(config: Config) -> None:
-    from hdr_tf.image.scene_sets import write_brackets, write_scenes
+    from hdr_tf.synthesis.writer import write_brackets, write_scenes
 
     for flag in ("hdr_dir", "output"):
         if not getattr(config, flag):
             raise ValueError(f"--{flag}: expected a folder, found nothing")
     folders, only, exclude = map(cli.words, (config.hdr_dir, config.only, config.exclude))
-    chosen = {"seed": config.seed, "only": only, "exclude": exclude, "workers": config.workers}
+    chosen = {"seed": config.seed, "only": only, "exclude": exclude, "num_processes": config.num_processes}
     if config.kind == "bracket":
         exposures = cli.span(config.exposures, "--exposures")
         manifest, unreadable = write_brackets(config.output, folders, config.count, config.size, exposures, **chosen)

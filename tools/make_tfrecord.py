@@ -5,29 +5,22 @@
     python tools/make_tfrecord.py --kind=esbn_merge --scenes=data/aligned --output=data/merge --count=5000 --shards=5
     python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned --output=data/stage1
     python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=1500
-    python tools/make_tfrecord.py --kind=bracket --stacks=DIR --output=data/stacks
-    python tools/make_tfrecord.py --kind=bracket --trios=DIR --output=data/trios
-    python tools/make_tfrecord.py --kind=images --pictures=DIR --output=data/pictures
+    python tools/make_tfrecord.py --kind=bracket --brackets=DIR --output=data/captured
+    python tools/make_tfrecord.py --kind=bracket --triplets=DIR --output=data/triplets
+    python tools/make_tfrecord.py --kind=images --images=DIR --output=data/images
 
-Kind "kalantari", the default: scenes of three exposures, whole and without loss, from which training cuts its patches.
-Kind "selfhdr": the same with the colour label in the place of the radiance, from the aligned scenes in --labels, and for the
-second stage the structure labels that train/selfhdr.py writes, in --structures; a scene without a colour label is left out, but
-structure labels must be those of the scenes. Kinds "esbn_align" and "esbn_merge": the patches of ESBN's own scripts with their
-names, 4.1 MB each; the second wants scenes whose short and long exposure have been aligned (tools/align_scenes.py
---method=esbn). Kind "bracket": exposures of one scene, made from pictures of known radiance (OpenEXR, Radiance) by a simulated
-camera with random exposure times, response and noise; or taken ones, the exposures of each sub-folder of --stacks, or
-under-exposed, target and over-exposed pictures from the folders input1, target and input2 in --trios. Kind "images": single
-photographs. All photographs are JPEG, PNG or TIFF and become 8 bit and of one size. In and out, of scenes:
+Kinds of records (docs/records.md describes them and their input folders):
 
-    data/scenes/                    data/train/
-      001/                            manifest.json
-        a.tif b.tif c.tif             kalantari-00000-of-00008.tfrecords
-        exposure.txt                  ...
-        HDRImg.hdr
-      002/ ...
+    kalantari      (default) scenes of three exposures, whole and without loss, from which training cuts its patches
+    selfhdr        the same with SelfHDR's labels; scenes without a colour label (--labels) are left out, but with --structures
+                   all others need a structure label
+    esbn_align     the patches of ESBN's own scripts, under their names, 4.1 MB each
+    esbn_merge     the same for its merging network, from aligned scenes (tools/align_scenes.py --method=esbn)
+    bracket        exposures of one scene: synthetic ones, from radiance by a simulated camera, or captured ones
+    images         single photographs
 
-What is damaged or incomplete, and scenes without radiance, are named and left out. Interrupted, it goes on where it stopped
-when started again. tfrecords/schema.py declares the fields, tfrecords/dataset.py reads them.
+Photographs are JPEG, PNG or TIFF; they become 8 bit and of one size. Damaged and incomplete files, and scenes without radiance,
+are reported and left out. After an interruption the same command continues where it stopped.
 """
 
 import dataclasses
@@ -41,7 +34,9 @@ from hdr_tf import cli
 class Config:
     """What to write, and from what."""
 
-    # What a record is: kalantari, selfhdr, esbn_align, esbn_merge, bracket or images.
+    RENAMED = {"pictures": "images", "stacks": "brackets", "trios": "triplets", "workers": "num_processes"}
+
+    # Kind of records: kalantari, selfhdr, esbn_align, esbn_merge, bracket or images.
     kind: str = "kalantari"
     # Folder of scene folders (kalantari, selfhdr, esbn_align, esbn_merge).
     scenes: str = ""
@@ -49,37 +44,37 @@ class Config:
     labels: str = ""
     # Folder of structure labels, NAME.hdr for each scene (selfhdr, second stage).
     structures: str = ""
-    # Folder of .exr and .hdr files, or several with commas between them (bracket).
+    # Folder of .exr and .hdr files, or several separated by commas (bracket).
     hdr_dir: str = ""
-    # Folder of sub-folders, each with the exposures of one scene; scaled to 1200 x 800 (bracket).
-    stacks: str = ""
+    # Folder of sub-folders, each with the exposures of one scene, which are scaled to 1200 x 800 (bracket).
+    brackets: str = ""
     # Folder of the folders input1, target and input2 (bracket).
-    trios: str = ""
+    triplets: str = ""
     # Folder of photographs (images).
-    pictures: str = ""
-    # Folder for the records; made if absent.
+    images: str = ""
+    # Folder for the records; created.
     output: str = ""
-    # Number of records; 0 for all scenes, patches or pictures, for made brackets 1000.
+    # Number of records; 0 for all scenes, patches or images, and for 1000 synthetic brackets.
     count: int = 0
     # Side of the patches in pixels (esbn_align, esbn_merge).
     patch: int = 256
-    # Side of the square pictures in pixels (bracket, images).
+    # Side of the square images in pixels (bracket, images).
     size: int = 256
-    # Number of exposures in a record: one number, or the least and the largest with a comma between them, 2 to 9 (as above).
+    # Number of exposures of a synthetic bracket, 2 to 9: one number, or the least and the largest separated by a comma.
     exposures: str = "3,5"
-    # Names (without suffix) of pictures to leave out, with commas between them (made brackets).
+    # Names (without suffix) of images to leave out, separated by commas (synthetic brackets).
     exclude: str = ""
-    # Also use the photographs in scikit-image's wheel under made-up light (made brackets).
+    # Also use the photographs that scikit-image installs, under a synthetic light (synthetic brackets).
     photos: bool = False
     # The same seed gives the same records.
     seed: int = 0
-    # Number of files; of scenes at most that many.
+    # Number of files; there are never more files than scenes.
     shards: int = 8
     # Number of processes; 0 for one per CPU.
-    workers: int = 0
-    # Options of Apache Beam, to work on many machines (hdr_tf/beam.py).
+    num_processes: int = 0
+    # Options of Apache Beam, to work on many machines (hdr_tf/batch_beam.py).
     beam: str = ""
-    # Complete the set that a killed run left; false refuses a folder with records.
+    # Complete the set that an interrupted run left; false refuses a folder with records.
     resume: bool = True
 
 
@@ -91,9 +86,9 @@ def main(config: Config) -> None:
     if not config.output:
         raise ValueError("--output: expected a folder to write to, found nothing")
     if config.beam:
-        from hdr_tf.beam import Cluster
+        from hdr_tf.batch_beam import Cluster
 
-        config = dataclasses.replace(config, workers=Cluster(config.beam, pathlib.Path(config.output)))
+        config = dataclasses.replace(config, num_processes=Cluster(config.beam, pathlib.Path(config.output)))
     manifest, left_out = kinds[config.kind](config)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
@@ -102,61 +97,43 @@ def main(config: Config) -> None:
 
 
 def _scenes(config):
-    # Here, so that --help does not wait for TensorFlow.
+    # Not at the top, so that --help does not wait for TensorFlow.
     from tfrecords import scenes
 
     if not config.scenes:
         hint = "; --hdr_dir belongs to --kind=bracket" if config.hdr_dir or config.photos else ""
         raise ValueError(f"--scenes: expected a folder of scenes, found nothing{hint}")
-    return scenes.write_scenes(
-        pathlib.Path(config.output),
-        config.kind,
-        pathlib.Path(config.scenes),
-        config.count,
-        config.patch,
-        config.seed,
-        config.shards,
-        config.workers,
-        config.resume,
-        pathlib.Path(config.labels) if config.labels else None,
-        pathlib.Path(config.structures) if config.structures else None,
-    )
+    labels, structures = (pathlib.Path(name) if name else None for name in (config.labels, config.structures))
+    options = _options(config, "patch", "seed") | {"labels": labels, "structures": structures}
+    return scenes.write_scenes(kind=config.kind, scenes=pathlib.Path(config.scenes), **options)
 
 
 def _images(config):
-    from tfrecords import pictures
+    from tfrecords import images
 
-    if not config.pictures:
-        raise ValueError("--pictures: expected a folder of photographs, found nothing")
-    return pictures.write_images(pathlib.Path(config.output), pathlib.Path(config.pictures), config.size, **_options(config))
+    if not config.images:
+        raise ValueError("--images: expected a folder of photographs, found nothing")
+    return images.write_images(images=pathlib.Path(config.images), **_options(config, "size"))
 
 
 def _brackets(config):
-    from tfrecords import brackets, pictures
+    from tfrecords import brackets, images
 
-    if (config.hdr_dir != "" or config.photos) + (config.stacks != "") + (config.trios != "") > 1:
-        raise ValueError("expected one of --hdr_dir (or --photos), --stacks and --trios, found several")
-    if config.stacks:
-        return pictures.write_stacks(pathlib.Path(config.output), pathlib.Path(config.stacks), **_options(config))
-    if config.trios:
-        return pictures.write_trios(pathlib.Path(config.output), pathlib.Path(config.trios), config.size, **_options(config))
-    return brackets.write_brackets(
-        pathlib.Path(config.output),
-        [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)],
-        config.count or 1000,
-        config.size,
-        cli.span(config.exposures, "--exposures"),
-        cli.words(config.exclude),
-        config.photos,
-        config.seed,
-        config.shards,
-        config.workers,
-        config.resume,
-    )
+    if (config.hdr_dir != "" or config.photos) + (config.brackets != "") + (config.triplets != "") > 1:
+        raise ValueError("expected one of --hdr_dir (or --photos), --brackets and --triplets, found several")
+    if config.brackets:
+        return images.write_brackets(brackets=pathlib.Path(config.brackets), **_options(config))
+    if config.triplets:
+        return images.write_triplets(triplets=pathlib.Path(config.triplets), **_options(config, "size"))
+    options = _options(config, "size", "photos", "seed") | {"count": config.count or 1000}
+    exposures, exclude = cli.span(config.exposures, "--exposures"), cli.words(config.exclude)
+    folders = [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)]
+    return brackets.write_brackets(hdr_dirs=folders, exposures=exposures, exclude=exclude, **options)
 
 
-def _options(config):
-    return {name: getattr(config, name) for name in ("count", "shards", "workers", "resume")}
+def _options(config, *names):
+    names = ("count", "shards", "num_processes", "resume", *names)
+    return {"folder": pathlib.Path(config.output)} | {name: getattr(config, name) for name in names}
 
 
 if __name__ == "__main__":

@@ -16,19 +16,17 @@ from hdr_tf import cli
 class Config:
     """What to draw."""
 
-    runs: str
-    """folders of runs, with commas between them"""
-    output: str
-    """the picture"""
-    column: str = "loss"
-    """of log.csv, or several with commas between them"""
+    runs: str  # folders of training runs, separated by commas
+    output: str  # the image to write
+    column: str = "loss"  # columns of log.csv, separated by commas
 
 
 def main(config: Config) -> None:
-    from hdr_tf import report
-    from hdr_tf.image import files
+    from hdr_tf.evaluation.curves import learning_curves
+    from hdr_tf.io import image_files
 
-    files.write_picture(pathlib.Path(config.output), report.learning_curves(cli.words(config.runs), cli.words(config.column)))
+    curves = learning_curves(cli.words(config.runs), cli.words(config.column))
+    image_files.write_image(pathlib.Path(config.output), curves)
     print(f"{config.output}: {config.column} of {config.runs}")
 
 

@@ -4,134 +4,92 @@
     python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
     python train/esbn_fusion.py --data=data/train --run=runs/esbn_fusion
 
-The records are aligned scenes: static ones, or moving ones that tools/align_scenes.py --method=esbn has aligned with the two
-alignment networks, as kind "kalantari" or "esbn_merge". The run folder (hdr_tf/training.py) gets esbn_fusion.weights.h5.
+Records are aligned scenes, kind "kalantari" or "esbn_merge": static ones, or moving ones after tools/align_scenes.py
+--method=esbn. The defaults are those of the original program (tkd1088/ESBN 3f873ab, training_fusion.py). `--loss=l2` is what
+PSNR-T measures and what a few very dark pixels decide.
 
-Loss: mean absolute difference of radiance after the mu-law, or with `--loss=l2` the mean squared one, which PSNR-T measures and
-which a few very dark pixels decide. The defaults are those of the original program
-(tkd1088/ESBN 3f873ab, training_fusion.py): batches of 4 patches of 256 pixels, Adam at 1e-4, a tenth of it from step
-200,000, 300,000 steps, a sample every 1,000, a checkpoint every 10,000.
-
-`--pixel_steps=12000` does not begin with the original's start (normal, deviation 0.01), but with kernels whose middle is fitted
-to as many batches of drawn pixels (hdr_tf/pixels.py). `--inner_kernel_size=1` goes on with kernels of one pixel inside, which
-takes a third of the time; the zeros around them are stored, and `--weights` goes on either way.
-
-`--optimizer=kfac` follows the natural gradient (hdr_tf/kfac.py), for the last decibels, from `--weights` or `--pixel_steps` on:
-at the original's start, where hardly anything reaches the output, it goes astray.
+`--pretraining_steps=12000` replaces the original's start (normal, deviation 0.01) by kernels whose centres are fitted to that
+many batches of random pixels (hdr_tf/training/pointwise_pretraining.py). `--inner_kernel_size=1` trains 1x1 kernels between the
+first and the last layer, which takes a third of the time; the file has zeros around them, and a run with either size can start
+from it. `--optimizer=kfac` (hdr_tf/training/kfac.py) gains the last decibels, after `--weights` or `--pretraining_steps`: from
+the original's start, where hardly anything reaches the output, it goes astray.
 """
 
 import dataclasses
-import pathlib
 from typing import Literal
 
 from hdr_tf import cli
-from hdr_tf.training import PatchTrainingConfig
+from hdr_tf.training.config import PatchTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(PatchTrainingConfig):
     """Flags of the scripts that train on patches, and of this one."""
 
-    data: str = ""  # folder of records of aligned scenes
-    run: str = "runs/esbn_fusion"  # folder of the run; an existing one is continued
-    pixel_steps: int = 0  # first fit the middle of the kernels to so many batches of drawn pixels; 0 is the original's start
-    weights: str = ""  # go on from the weights in this file instead
-    inner_kernel_size: Literal[1, 3] = 3  # 1: train only the middle of the kernels between the first and the last layer
-    loss: Literal["l1", "l2"] = "l1"  # mean absolute difference behind the mu-law, as the original, or mean squared one
+    RENAMED = {"pixel_steps": "pretraining_steps"}
+
+    run: str = "runs/esbn_fusion"  # folder of the run; an existing run continues
+    pretraining_steps: int = 0  # batches of random pixels to which the kernels' centres are fitted first; 0: as the original
+    weights: str = ""  # start from the weights in this file instead
+    inner_kernel_size: Literal[1, 3] = 3  # 1: train only the centres of the kernels between the first and the last layer
+    loss: Literal["l1", "l2"] = "l1"  # mean absolute difference after the mu-law, as the original, or mean squared one
     optimizer: Literal["adam", "kfac"] = "adam"  # as the original, or natural gradient, at rates about 5e-4
     filters: int = 64  # width of the network
     growth: int = 32  # channels that a layer of the dense block adds
 
 
 def main(config: Config) -> None:
-    # Here, so that --help does not wait for TensorFlow.
     import keras
 
-    from hdr_tf import kfac, losses, pixels, training, weights
+    from hdr_tf import losses, weights
     from hdr_tf.models import esbn
+    from hdr_tf.training import initialization, kfac, loop, pointwise_pretraining, run_folder
     from tfrecords import dataset
 
-    if not config.data:
-        raise ValueError("--data: expected a folder of records of aligned scenes, as tools/make_tfrecord.py writes them")
-    if config.weights and config.pixel_steps:
-        raise ValueError("--pixel_steps makes a new start: leave it out with --weights, or the other way round")
-    if config.optimizer == "kfac" and not (config.loss == "l2" and (config.weights or config.pixel_steps)):
-        raise ValueError("--optimizer=kfac: expected --loss=l2 and either --weights or --pixel_steps")
-    training.prepare(config)
-
-    def data(step):
-        batches = dataset.patch_dataset(
-            pathlib.Path(config.data),
-            config.batch,
-            [*esbn.EXPOSURES, "gt_hdr"],
-            patch=config.patch,
-            seed=config.seed,
-            start=step,
-            shuffle_scenes=config.shuffle_scenes,
-            depth=config.depth,
-            resize=config.resize,
-        )
-        return batches.map(lambda batch: ({name: batch[name] for name in esbn.EXPOSURES}, {"hdr": batch["gt_hdr"]}))
-
-    loss = {"l1": losses.mu_law_l1, "l2": losses.mu_law_l2}[config.loss]
+    if config.weights and config.pretraining_steps:
+        raise ValueError("--weights and --pretraining_steps are two different starts: leave one of them out")
+    if config.optimizer == "kfac" and not (config.loss == "l2" and (config.weights or config.pretraining_steps)):
+        raise ValueError("--optimizer=kfac: expected --loss=l2 and either --weights or --pretraining_steps")
+    loop.prepare(config, "kalantari")
+    data = loop.patches(dataset.patch_dataset, config, {name: name for name in esbn.EXPOSURES}, {"hdr": "gt_hdr"})
     exposures, truth = next(iter(data(0)))
     start = {}
     if config.weights:
         whole = esbn.esbn_fusion(config.filters, config.growth)
         weights.load_weights(whole, config.weights)
-        start = pixels.convolutions(whole)
-    elif config.pixel_steps and not training.checkpoints(config.run):
-        start = fit_pixels(config)
-    training.prepare(config)  # forgets that network: Keras would number the next optimizer, which a resumed run does not
-    with training.scope(config):
+        start = pointwise_pretraining.convolutions(whole)
+    elif config.pretraining_steps and not run_folder.checkpoints(config.run):
+        pointwise = esbn.esbn_fusion(config.filters, config.growth, kernel_size=1, inner_kernel_size=1)
+        batches = pointwise_pretraining.random_batches(config.seed).map(
+            lambda batch: ({name: 2 * batch[name] - 1 for name in esbn.EXPOSURES}, {"hdr": 2 * batch["hdr"] - 1})
+        )
+        initialization.he_normal(pointwise, last="output")
+        pointwise.compile(loop.adam(2e-3, "cosine", config.pretraining_steps), loss={"hdr": losses.mu_law_l1})
+        pointwise.fit(batches, steps_per_epoch=config.pretraining_steps, shuffle=False, verbose=2)
+        start = pointwise_pretraining.convolutions(pointwise)
+    loop.prepare(config)  # forgets that network: Keras would number the next optimizer, which a continued run does not
+    loss = {"l1": losses.mu_law_l1, "l2": losses.mu_law_l2}[config.loss]
+    with loop.scope(config):
         model = esbn.esbn_fusion(config.filters, config.growth, inner_kernel_size=config.inner_kernel_size)
-        pixels.set_convolutions(model, start)
+        pointwise_pretraining.set_convolutions(model, start)
+        schedule = config.learning_rate, config.schedule, config.steps
         if config.optimizer == "kfac":
-            rate = training.rate(config.learning_rate, config.schedule, config.steps)
             trainer = kfac.Trainer(model, lambda output, truth: loss(output, truth["hdr"]), losses.mu_law_signed, config.seed)
-            trainer.compile(keras.optimizers.SGD(rate, momentum=0.9), jit_compile=config.jit)
+            trainer.compile(keras.optimizers.SGD(loop.rate(*schedule), momentum=0.9), jit_compile=config.jit)
         else:
             trainer = model
-            optimizer = training.adam(config.learning_rate, config.schedule, config.steps)
-            trainer.compile(optimizer, loss={"hdr": training.whole_batch(loss)}, jit_compile=config.jit)
+            trainer.compile(loop.adam(*schedule), loss={"hdr": loop.whole_batch(loss)}, jit_compile=config.jit)
 
     def sample():
-        """Low, middle and high above the truth, the result and the truth again, as the original lays its sheet out."""
-        truth_picture = losses.mu_law_signed(truth["hdr"][0])
-        result = losses.mu_law_signed(model(exposures, training=False)["hdr"][0])
-        columns = [(exposures["ldr_low"][0], truth_picture), (exposures["ldr_mid"][0], result)]
-        return training.sheet([*columns, (exposures["ldr_high"][0], truth_picture)])
+        """Shows low, middle and high above the truth, the result and the truth again, as the original does."""
+        result, true = (losses.mu_law_signed(x["hdr"][0]) for x in (model(exposures, training=False), truth))
+        above = (exposures[f"ldr_{side}"][0] for side in ("low", "mid", "high"))
+        return loop.sheet(zip(above, (true, result, true), strict=True))
 
-    training.fit(trainer, data, config, sample)
+    loop.fit(trainer, data, config, sample)
     whole = esbn.esbn_fusion(config.filters, config.growth)
-    pixels.set_convolutions(whole, pixels.convolutions(model))
-    training.save_weights(whole, "esbn_fusion", config)
-
-
-def fit_pixels(config: Config) -> dict[str, list]:
-    """Fits the network with kernels of one pixel to drawn pixels; returns kernel and bias of each convolution."""
-    import tensorflow as tf
-
-    from hdr_tf import losses, pixels, training
-    from hdr_tf.models import esbn
-
-    single = esbn.esbn_fusion(config.filters, config.growth, 1, 1)
-    training.he_start(single, last="output")
-    single.compile(training.adam(2e-3, "cosine", config.pixel_steps), loss={"hdr": losses.mu_law_l1})
-    drawn = tf.data.Dataset.counter().map(lambda number: draw_pixels(tf.stack([config.seed, number])))
-    single.fit(drawn, steps_per_epoch=config.pixel_steps, shuffle=False, verbose=2)
-    return pixels.convolutions(single)
-
-
-def draw_pixels(seed):
-    """Returns the inputs of the merging network and the radiance for 4096 drawn pixels, each [1, 64, 64, 3]."""
-    from hdr_tf import pixels
-    from hdr_tf.models.blocks import DISPLAY_GAMMA
-
-    values, exposures, radiance = pixels.draw(seed)
-    inputs = {f"ldr_{side}": 2 * value ** (1 / DISPLAY_GAMMA) - 1 for side, value in values.items()}
-    inputs |= {f"hdr_{side}": 2 * value / exposures[side] - 1 for side, value in values.items()}
-    return inputs, {"hdr": 2 * radiance - 1}
+    pointwise_pretraining.set_convolutions(whole, pointwise_pretraining.convolutions(model))
+    run_folder.save_weights({"esbn_fusion": whole}, config)
 
 
 if __name__ == "__main__":

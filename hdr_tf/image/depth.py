@@ -1,4 +1,4 @@
-"""The values of pixels: 8 and 16 bit, 0 to 1, gray and RGB.
+"""Pixel values: conversions between 8 bit, 16 bit and 0..1, and between gray and RGB.
 
 Integers use their full range, so that 255, 65535 and 1.0 are the same white.
 """
@@ -6,11 +6,11 @@ Integers use their full range, so that 255, 65535 and 1.0 are the same white.
 import cv2
 import numpy as np
 
-GRAY_TOLERANCE = 3  # levels of 255, between the channels of a gray image
+GRAY_TOLERANCE = 3  # levels of 255; JPEG makes the channels of a gray image differ by so much
 
 
 def to_depth(pixels: np.ndarray, depth: int) -> np.ndarray:
-    """Converts between uint8 and uint16: times 257, or divided by it and rounded. Raises ValueError for another depth."""
+    """Converts uint8 to uint16 (times 257) or back (divided by 257 and rounded). Raises ValueError for another depth."""
     if depth not in (8, 16):
         raise ValueError(f"expected a depth of 8 or 16 bit, found {depth}")
     if pixels.itemsize * 8 == depth:
@@ -21,28 +21,24 @@ def to_depth(pixels: np.ndarray, depth: int) -> np.ndarray:
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:
-    """Converts uint8 or uint16 to float32 in 0..1, each value the nearest to the quotient; floats become float32."""
+    """Converts uint8 or uint16 to float32 in 0..1, correctly rounded; other floats become float32 unchanged."""
     if pixels.dtype.kind == "u":
         return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
     return pixels.astype(np.float32, copy=False)
 
 
 def from_unit(values: np.ndarray, dtype: np.dtype | type[np.unsignedinteger]) -> np.ndarray:
-    """Converts floats to uint8 or uint16: clipped to 0..1, scaled in their own precision, rounded half to even."""
+    """Converts floats to uint8 or uint16: clips to 0..1, scales in the precision of the floats, rounds half to even."""
     return np.rint(np.iinfo(dtype).max * np.clip(values, 0, 1)).astype(dtype)
 
 
 def to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Returns [H, W, 3]: of a gray image [H, W] three equal channels, another image as it is."""
+    """Returns [H, W, 3]: a gray image [H, W] gets three equal channels; an RGB image stays as it is."""
     return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
 
 
 def is_gray(pixels: np.ndarray) -> bool:
-    """Returns whether the channels differ by at most `GRAY_TOLERANCE` levels of 255 everywhere, which is JPEG's colour noise.
-
-    Args:
-        pixels: [H, W] or [H, W, 3], uint8 or uint16.
-    """
+    """Returns whether the channels of uint8 or uint16 pixels differ everywhere by at most `GRAY_TOLERANCE` levels of 255."""
     if pixels.ndim == 2:
         return True
     tolerance = GRAY_TOLERANCE * (1 if pixels.dtype == np.uint8 else 257)

@@ -1,9 +1,8 @@
 """The guided filter: smooths planes along the edges of a guide.
 
 Kou et al., "Gradient domain guided image filtering", IEEE TIP 24(11), 2015, as in bigmms/reinforcement_learning_hdr (375578f,
-utils_file/utils_fusion.py).
-
-Changed: rows are filtered in bands; with a flat guide, where the program divides 0 by 0, the filter is a mean.
+utils_file/utils_fusion.py). Changed: rows are filtered in bands; with a flat guide, where the program divides 0 by 0, the
+filter is a mean.
 """
 
 import math
@@ -11,20 +10,24 @@ import math
 import cv2
 import numpy as np
 
-from hdr_tf.image.tiles import bands
+from hdr_tf.image.tiling import bands
 
 RADIUS, EPS = 4, 1 / 1024
 
 
 class GuidedFilter:
-    """Smooths planes along the edges of a guide (Kou et al. 2015): locally linear in it, the steeper the more it varies.
+    """Smooths planes along the edges of a guide: the result is locally linear in it, and steeper where the guide varies more.
 
-    Local means are over 2 radius + 1 pixels, mirrored outside, the border itself not repeated. What it knows of a large guide
-    is computed anew for each band of rows: kept, it would be several times as large as the guide.
+    Local means cover 2 radius + 1 pixels; outside, the image is mirrored without repeating its border. The statistics of a
+    large guide are computed again for each band of rows, since they are several times as large as the guide.
+
+    Args:
+        guide: [H, W] float32 or float64, about 0..1.
+        radius: of the local means, in pixels.
+        eps: variance of the guide above which an edge is kept.
     """
 
     def __init__(self, guide: np.ndarray, radius: int = RADIUS, eps: float = EPS):
-        """Args: guide [H, W] float32 or float64, about 0..1; eps, of its variance, above which an edge is kept."""
         self._guide, self._size, self._eps, self._kept = guide, 2 * radius + 1, eps, None
         pixels, total, inverses, least = guide.shape[0] * guide.shape[1], 0.0, 0.0, math.inf
         for _, around, inside in bands(guide, radius):
@@ -39,14 +42,14 @@ class GuidedFilter:
             self._kept = self._lines(some, *moments)
 
     def __call__(self, source: np.ndarray) -> np.ndarray:
-        """Filters a plane [H, W] of the guide's size; returns float64."""
+        """Filters a plane [H, W], of the size of the guide; returns float64."""
         filtered = np.empty(source.shape)
         for rows, around, inside in bands(source, self._size - 1):
             filtered[rows] = self.filter_rows(source[around], around)[inside]
         return filtered
 
     def filter_rows(self, source: np.ndarray, rows: slice) -> np.ndarray:
-        """Filters rows of a plane as if there were no others: those within 2 radius of a cut come out as others do."""
+        """Filters rows of a plane as if they were all of it: the 2 radius rows next to a cut differ from the whole result."""
         if self._kept:
             guide, guide_mean, pull, variance = self._kept
         else:
@@ -57,13 +60,13 @@ class GuidedFilter:
         return _box(slope, self._size) * guide + _box(mean - slope * guide_mean, self._size)
 
     def _lines(self, guide, mean, variance, edges):
-        """The guide, its local mean, what is added to a covariance and what that is then divided by for a line's slope."""
-        # eps falls where the guide has more edges than on average; there the filter's slope is drawn to 1, elsewhere to 0.
+        """The guide, its local mean, and for the slope of the local line the summand and the divisor of the covariance."""
+        # Where the guide has more edges than on average, eps is small and the slope is pulled to 1, elsewhere to 0.
         eps = self._eps / (edges + 1e-6) / self._inverse
         return guide, mean, eps / (1 + np.exp(-self._steepness * (edges - self._mean))), variance + eps
 
     def _moments(self, guide):
-        """Local mean and variance, float64, and how much of an edge there is."""
+        """Local mean and variance, float64, and the strength of edges."""
         mean, variance = _moments(guide, self._size)
         return mean, variance, np.sqrt(_moments(guide, 3)[1] * variance)
 

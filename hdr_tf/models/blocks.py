@@ -1,130 +1,119 @@
-"""What several published networks share: the smallest size, reflect-padded convolutions, DenseFuse's encoder and decoder,
-attention to a reference and within windows.
+"""Parts that several networks share: inputs, reflect-padded convolutions, DenseFuse's encoder and decoder, attention.
 
-Everything here works on [B, H, W, C] float tensors whose H and W are unknown when the graph is made. Convolutions are
-made by `torch_convolution`, which starts from PyTorch's defaults, because every network that uses them was published in
-PyTorch.
+All functions take [B, H, W, C] float tensors, whose H and W are unknown when the graph is built.
 """
 
 import keras
 from keras import ops
 
-MINIMUM_SIZE = 8  # pixels, height and width: below it a picture is mostly padding for every network here
-DISPLAY_GAMMA = 2.2  # of the exposures: a value v shows v**2.2 of the light
+MINIMUM_SIZE = 8  # pixels, height and width: below it an image is mostly padding for every network here
+DISPLAY_GAMMA = 2.2  # of the exposures: a value v stands for the light v**2.2
 EXPOSURE_NAMES = ("low", "mid", "high")  # three exposures; the middle one is the reference
-EXPOSURES = tuple(f"{kind}_{name}" for kind in ("ldr", "hdr") for name in EXPOSURE_NAMES)  # inputs: images and their radiance
+RADIANCE_INPUTS = tuple(f"{kind}_{name}" for kind in ("ldr", "hdr") for name in EXPOSURE_NAMES)  # the images, their radiance
 WINDOW = 8  # pixels, height and width of an attention window
-SHIFT = WINDOW // 2  # of every other block's windows
-MASKED = -100.0  # added to the attention between pixels that meet in a window but are no neighbours
+SHIFT = WINDOW // 2  # pixels, by which the windows of every other block are shifted
+MASKED = -100.0  # added to the attention between pixels that share a window but are not neighbours in the image
+CONVOLUTION = {"kernel": "weight", "bias": "bias"}  # variables of Keras' layers: their names in PyTorch
+NORM = {"gamma": "weight", "beta": "bias"}
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class MinimumSize(keras.layers.Layer):
-    """Hands on pictures [B, H, W, C]; raises ValueError where H or W is known and below `MINIMUM_SIZE`."""
+    """Returns images [B, H, W, C] unchanged; raises ValueError if H or W is known and below `MINIMUM_SIZE`."""
 
-    def call(self, pictures):
-        height, width = pictures.shape[1:3]
-        if any(isinstance(size, int) and size < MINIMUM_SIZE for size in (height, width)):  # else not known yet
+    def call(self, images):
+        height, width = images.shape[1:3]
+        if any(isinstance(size, int) and size < MINIMUM_SIZE for size in (height, width)):  # a size may be unknown
             expected = f"{MINIMUM_SIZE}x{MINIMUM_SIZE}"
-            raise ValueError(f"expected pictures of at least {expected} pixels, found {height}x{width}")
-        return pictures
+            raise ValueError(f"expected images of at least {expected} pixels, found {height}x{width}")
+        return images
 
 
-def exposure_names(exposures: int) -> tuple[str, ...]:
-    """The inputs, dark to bright, of a network that was published for two; ValueError for fewer than two."""
+def exposure_names(exposures: int, pair: tuple | None = ("under", "over")) -> tuple[str, ...]:
+    """Returns the names of a network's inputs, dark to bright: `exposure_1` and so on, but `pair` if there are just two."""
     if exposures < 2:
         raise ValueError(f"expected at least 2 exposures, found {exposures}")
-    return ("under", "over") if exposures == 2 else tuple(f"exposure_{i}" for i in range(1, exposures + 1))
+    return pair if pair and exposures == 2 else tuple(f"exposure_{i}" for i in range(1, exposures + 1))
 
 
-def picture_inputs(names, channels: int) -> tuple[dict, list]:
-    """Makes the inputs of a fusion network.
-
-    Args:
-        names: one name for each exposure.
-        channels: of each picture.
-
-    Returns:
-        The dict of named `keras.Input`, [B, H, W, channels], and in the same order the pictures behind a check of their
-        size.
-    """
+def image_inputs(names, channels: int) -> tuple[dict, list]:
+    """Makes the dict of named `keras.Input`, [B, H, W, channels], and a list of these images after the check of their size."""
     inputs = {name: keras.Input((None, None, channels), name=name) for name in names}
-    return inputs, [MinimumSize(name=f"{name}_size", dtype="float32")(picture) for name, picture in inputs.items()]
+    return inputs, [MinimumSize(name=f"{name}_size", dtype="float32")(image) for name, image in inputs.items()]
+
+
+def inputs_like(tensors: dict) -> dict:
+    """Makes a `keras.Input` for each named tensor [B, H, W, C] of another sub-model, with its name, channels and type."""
+    return {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in tensors.items()}
 
 
 def radiance_inputs() -> tuple[dict, list]:
-    """Makes the inputs of a network that SelfHDR trains: of each exposure `ldr_*`, the image, and `hdr_*`, its radiance.
+    """Makes the inputs of a network that SelfHDR trains: {"ldr_low", "ldr_mid", "ldr_high", "hdr_low", ...: [B, H, W, 3]}.
+
+    `ldr_*` is the image in 0..1, `hdr_*` its radiance, see `with_radiance`; H and W are at least 8. All these networks return
+    {"hdr": [B, H, W, 3], radiance in 0..1}, see `radiance_output`. Channels are red, green, blue. The originals read blue,
+    green, red; tools/convert_checkpoint.py reorders their weights.
 
     Returns:
-        The dict of named `keras.Input`, [B, H, W, 3], and for each exposure its radiance and the picture behind it,
-        [B, H, W, 6].
+        The dict of named `keras.Input`, and for each exposure its radiance followed by the image, [B, H, W, 6].
     """
-    inputs, pictures = picture_inputs(EXPOSURES, channels=3)
-    ldr, hdr = pictures[:3], pictures[3:]
+    inputs, images = image_inputs(RADIANCE_INPUTS, channels=3)
+    ldr, hdr = images[:3], images[3:]
     return inputs, [ops.concatenate(pair, axis=-1) for pair in zip(hdr, ldr, strict=True)]
 
 
-def with_radiance(pictures: dict, exposures) -> dict:
-    """The inputs of such a network: pictures {"ldr_low", "ldr_mid", "ldr_high": [B, H, W, 3] in 0..1} and of exposures [B, 3]
-    their radiance `hdr_*`, ldr**2.2 / (exposure + 1e-8), as cszhilu1998/SelfHDR 9e8af4a has it (data/sig17align_dataset.py,
-    util/util.py)."""
-    ldr = {side: ops.convert_to_tensor(pictures[f"ldr_{side}"]) for side in EXPOSURE_NAMES}
+def with_radiance(images: dict, exposures) -> dict:
+    """Returns all six inputs of such a network: the images and their radiance ldr**2.2 / (exposure + 1e-8), which is at least 0
+    and above 1 only if the exposure is below 1, as in cszhilu1998/SelfHDR 9e8af4a (data/sig17align_dataset.py, util/util.py).
+
+    Args:
+        images: {"ldr_low", "ldr_mid", "ldr_high": [B, H, W, 3] in 0..1}.
+        exposures: [B, 3], 2**stops.
+    """
+    ldr = {f"ldr_{side}": ops.convert_to_tensor(images[f"ldr_{side}"]) for side in EXPOSURE_NAMES}
     divisors = ops.split(ops.reshape(exposures + 1e-8, (-1, 3, 1, 1, 1)), 3, axis=1)
-    radiance = {f"hdr_{side}": ldr[side] ** DISPLAY_GAMMA / divisor[:, 0] for side, divisor in zip(ldr, divisors, strict=True)}
-    return {f"ldr_{side}": picture for side, picture in ldr.items()} | radiance
+    sides = zip(EXPOSURE_NAMES, divisors, strict=True)
+    return ldr | {f"hdr_{side}": ldr[f"ldr_{side}"] ** DISPLAY_GAMMA / divisor[:, 0] for side, divisor in sides}
 
 
 def torch_convolution(channels: int, filters: int, size: int, name: str, **arguments) -> keras.layers.Conv2D:
-    """A convolution with bias that starts as torch.nn.Conv2d does: every value uniform within 1 / sqrt(fan in)."""
+    """Makes a convolution with the initial values of torch.nn.Conv2d: kernel and bias uniform within 1 / sqrt(fan in)."""
     bound = (channels * size * size) ** -0.5
-    return keras.layers.Conv2D(
-        filters,
-        size,
-        kernel_initializer=keras.initializers.RandomUniform(-bound, bound),
-        bias_initializer=keras.initializers.RandomUniform(-bound, bound),
-        name=name,
-        **arguments,
-    )
+    kernel, bias = (keras.initializers.RandomUniform(-bound, bound) for _ in range(2))
+    return keras.layers.Conv2D(filters, size, kernel_initializer=kernel, bias_initializer=bias, name=name, **arguments)
+
+
+def convolve(x, filters: int, size: int, name: str, **arguments):
+    """Applies a `torch_convolution` with zeros around x: [B, H, W, C] -> [B, H, W, filters]."""
+    return torch_convolution(x.shape[-1], filters, size, name, padding="same", **arguments)(x)
 
 
 def reflect_pad(x):
-    """Surrounds pictures by one mirrored pixel, the border itself not repeated: [B, H, W, C] -> [B, H + 2, W + 2, C].
-
-    As `ops.pad` in its mode "reflect", but by concatenation, which TensorFlow does three times as fast on a CPU.
-    """
+    """Surrounds images by one mirrored pixel, as `ops.pad` in mode "reflect" does: [B, H, W, C] -> [B, H + 2, W + 2, C]."""
+    # Concatenation is three times as fast in TensorFlow on a CPU.
     x = ops.concatenate([x[:, 1:2], x, x[:, -2:-1]], axis=1)
     return ops.concatenate([x[:, :, 1:2], x, x[:, :, -2:-1]], axis=2)
 
 
-def dense_encoder(pictures, names) -> list:
-    """DenseFuse's encoder: a convolution, then three that see all channels before them, 16 each: [B, H, W, C] -> [B, H, W, 64].
+def dense_encoder(images, names) -> list:
+    """DenseFuse's encoder, with the same weights for a list of images, each [B, H, W, C] -> [B, H, W, 64]: four convolutions of
+    these names and 16 filters, each applied to all channels so far."""
+    channels = (images[0].shape[-1], 16, 32, 48)
+    first, *dense = (torch_convolution(inputs, 16, 3, name) for inputs, name in zip(channels, names, strict=True))
 
-    Args:
-        pictures: list of [B, H, W, C]; the same weights for each.
-        names: of the four convolutions.
-    """
-    channels = pictures[0].shape[-1]
-    first, *dense = (torch_convolution(inputs, 16, 3, name) for inputs, name in zip((channels, 16, 32, 48), names, strict=True))
-
-    def encode(picture):
-        parts = [ops.relu(first(reflect_pad(picture)))]
-        padded = []  # each part is padded once, not again in every concatenation
+    def encode(image):
+        parts = [ops.relu(first(reflect_pad(image)))]
+        padded = []  # pads each part once rather than once per concatenation
         for convolution in dense:
             padded.append(reflect_pad(parts[-1]))
             parts.append(ops.relu(convolution(ops.concatenate(padded, axis=-1))))
         return ops.concatenate(parts, axis=-1)
 
-    return [encode(picture) for picture in pictures]
+    return [encode(image) for image in images]
 
 
 def dense_decoder(features, channels: int, names):
-    """DenseFuse's decoder: four convolutions, [B, H, W, 64] -> [B, H, W, channels]; the last has a ReLU as well.
-
-    Args:
-        features: [B, H, W, 64].
-        channels: of the picture.
-        names: of the four convolutions.
-    """
+    """DenseFuse's decoder: four convolutions of these names, each with a ReLU: [B, H, W, 64] -> [B, H, W, channels]."""
     for filters, name in zip((64, 32, 16, channels), names, strict=True):
         features = ops.relu(torch_convolution(features.shape[-1], filters, 3, name)(reflect_pad(features)))
     return features
@@ -132,13 +121,10 @@ def dense_decoder(features, channels: int, names):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class PadToMultiple(keras.layers.Layer):
-    """Mirrors pictures [B, H, W, C], the border itself not repeated, so that H and W become multiples of `multiple`, which they
-    may not be below.
+    """Mirrors images [B, H, W, C], the border itself not repeated, until H and W are multiples of `multiple` <= H, W pixels.
 
-    Args:
-        multiple: in pixels.
-        around: False pads at the bottom and on the right, and nothing where nothing is missing. True pads half before and the
-            rest after, and where nothing is missing a whole `multiple` more, as SelfHDR does at test time.
+    It pads at the bottom and on the right, and leaves a multiple as it is. With `around`, half of the padding lies at the top
+    and on the left, and a whole `multiple` is added to a multiple, as in SelfHDR's tests.
     """
 
     def __init__(self, multiple: int, around: bool = False, **kwargs):
@@ -171,11 +157,7 @@ class PadToMultiple(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class CropLike(keras.layers.Layer):
-    """Cuts pictures [B, H, W, C] to the height and width of a second picture.
-
-    Args:
-        around: False cuts at the bottom and on the right; True undoes `PadToMultiple` of the same argument.
-    """
+    """Crops images [B, H, W, C] to the height and width of a second image, to undo `PadToMultiple` with the same `around`."""
 
     def __init__(self, around: bool = False, **kwargs):
         super().__init__(**kwargs)
@@ -198,12 +180,11 @@ class CropLike(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class EnlargingConvolution(keras.layers.Conv2D):
-    """A convolution, odd in size and padded with zeros, of a picture that is enlarged by two: each pixel becomes 2x2 equal
-    ones, [B, H, W, C] -> [B, 2 H, 2 W, filters].
+    """A convolution, odd in size and padded with zeros, of an image in which each pixel is first repeated 2x2 times:
+    [B, H, W, C] -> [B, 2 H, 2 W, filters].
 
-    The kernel is that of the plain convolution. Of its 5x5 taps those that meet the same pixel are added up beforehand,
-    which makes four kernels of 3x3, one for each pixel of the 2x2, and the large picture is never made: 36 products
-    instead of 100, of the same value within float32.
+    The kernel is that of the plain convolution, but the large image is never computed. Taps of the 5x5 kernel that fall on the
+    same small pixel are added first, which gives four 3x3 kernels, one for each pixel of the 2x2: 36 products instead of 100.
     """
 
     def __init__(self, filters: int, kernel_size, **kwargs):
@@ -214,20 +195,17 @@ class EnlargingConvolution(keras.layers.Conv2D):
         kernel = ops.einsum("pat,qbu,tuio->abipqo", self._taps(rows), self._taps(columns), self.kernel)
         kernel = ops.reshape(kernel, (*kernel.shape[:3], 4 * filters))
         x = ops.conv(x, kernel, padding="same")
-        # As ops.depth_to_space, which Keras has from 3.15 on: rows of the 2x2 between the rows, columns lie there already.
+        # The same as ops.depth_to_space, which Keras has only from 3.15 on. The columns of the 2x2 already lie in order.
         height, width = ops.shape(x)[1:3]
         x = ops.transpose(ops.reshape(x, (-1, height, width, 2, 2 * filters)), (0, 1, 3, 2, 4))
         return ops.reshape(x, (-1, 2 * height, 2 * width, filters)) + self.bias
 
     def _taps(self, size):
-        """[2, taps on the small picture, taps]: 1 where the tap, from the first or second of two pixels, meets the pixel."""
+        """[2, taps on the small image, taps]: 1 where a tap of the first or second pixel of a pair falls there."""
         half = size // 2
-        reach = (half + 1) // 2
-        meets = [
-            [[(pixel + tap) // 2 == at for tap in range(-half, half + 1)] for at in range(-reach, reach + 1)]
-            for pixel in (0, 1)
-        ]
-        return ops.cast(ops.array(meets), self.compute_dtype)
+        small = range(-((half + 1) // 2), (half + 1) // 2 + 1)
+        falls = [[[(pixel + tap) // 2 == at for tap in range(-half, half + 1)] for at in small] for pixel in (0, 1)]
+        return ops.cast(ops.array(falls), self.compute_dtype)
 
     def compute_output_shape(self, shape):
         return (shape[0], *(size and 2 * size for size in shape[1:3]), self.filters)
@@ -235,8 +213,7 @@ class EnlargingConvolution(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation whose moving variance is the unbiased one, as PyTorch and TensorFlow's fused kernel keep it; Keras
-    keeps the biased one."""
+    """Batch normalisation with unbiased moving variance, as in PyTorch and TensorFlow's fused kernel; in Keras it is biased."""
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
@@ -251,32 +228,28 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def spatial_attention(features, reference, name: str, kernel_size: int = 3):
-    """Weighs features [B, H, W, C] by 0..1, which two convolutions find in them and in those of the reference exposure."""
+    """Multiplies features [B, H, W, C] by weights in 0..1, which two convolutions compute from them and the reference's."""
     filters = features.shape[-1]
     x = ops.concatenate([features, reference], axis=-1)
-    x = torch_convolution(2 * filters, 2 * filters, kernel_size, f"{name}_conv1", padding="same")(x)
-    x = torch_convolution(2 * filters, filters, kernel_size, f"{name}_conv2", padding="same")(ops.leaky_relu(x, 0.01))
+    x = convolve(x, 2 * filters, kernel_size, f"{name}_conv1")
+    x = convolve(ops.leaky_relu(x, 0.01), filters, kernel_size, f"{name}_conv2")
     return features * ops.sigmoid(x)
 
 
-def radiance(x):
-    """The radiance 0..1, in float32 whatever precision the network computes in."""
+def radiance_output(x):
+    """Returns the sigmoid of x: radiance in 0..1, in float32 whatever precision the network computes in."""
     return keras.layers.Activation("sigmoid", dtype="float32", name="hdr")(x)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class WindowAttention(keras.layers.Layer):
-    """Attention among the pixels of a window of 8x8, from queries, keys and values of several heads: [B, H, W, 3 C] ->
-    [B, H, W, C], H and W multiples of 8.
+    """Attention among the pixels of 8x8 windows, from queries, keys and values of several heads: [B, H, W, 3 C] ->
+    [B, H, W, C], H and W multiples of 8 and C a multiple of `heads`.
 
-    Liu et al., "Swin Transformer", ICCV 2021, as SwinIR and its successors have it: to each product of query and key, over the
-    root of the channels of a head, a learned bias is added, which depends on how far apart the two pixels are. Where the
-    windows are shifted, by 4 pixels down and to the right, those at the bottom and on the right go on at the top and on the
-    left; pixels that are no neighbours in the picture do not see each other there.
-
-    Args:
-        heads: number of heads, which divides C.
-        shifted: whether the windows are shifted.
+    Liu et al., "Swin Transformer", ICCV 2021, in the form of SwinIR and its successors: the product of query and key is divided
+    by the root of the number of channels of a head, and a learned bias is added, which depends on the offset between the two
+    pixels. Shifted windows lie 4 pixels lower and further right; at the bottom and on the right they continue at the top and on
+    the left of the image, and a mask keeps apart pixels that are not neighbours in the image.
     """
 
     def __init__(self, heads: int, shifted: bool, **kwargs):
@@ -284,31 +257,29 @@ class WindowAttention(keras.layers.Layer):
         self.heads, self.shifted = heads, shifted
 
     def build(self, shape):
-        # Row (dy + 7) * 15 + dx + 7: the bias of a pixel dy below and dx to the right of the one it looks at.
-        self.position_bias = self.add_weight(
-            shape=((2 * WINDOW - 1) ** 2, self.heads), initializer=_small(), name="position_bias"
-        )
+        # Row (dy + 7) * 15 + dx + 7: the bias for a query dy below and dx to the right of the key.
+        self.position_bias = self.add_weight(((2 * WINDOW - 1) ** 2, self.heads), _small(), name="position_bias")
 
     def call(self, x, training=False):
         height, width, channels = (*ops.shape(x)[1:3], x.shape[-1])
         rows, shift = height // WINDOW, SHIFT * self.shifted
-        row = ops.arange(ops.shape(x)[0] * rows)  # of windows, in all pictures
+        row = ops.arange(ops.shape(x)[0] * rows)  # of windows, in all images
         if training:
             x = ops.roll(x, -shift, axis=1) if shift else x
             x = self._attend(ops.reshape(x, (-1, WINDOW, width, channels)), row % rows == rows - 1)
-        else:  # a row at a time: the products of all windows would be the largest tensors of the network, by far
+        else:  # row by row, since the products of all windows would be by far the largest tensors of the network
             lines = ops.reshape(x, (-1, width, channels))
 
             def attend(row):
-                seen = row // rows * height + (row % rows * WINDOW + shift + ops.arange(WINDOW)) % height
-                return self._attend(ops.take(lines, seen, axis=0)[None], (row % rows == rows - 1)[None])[0]
+                of_row = row // rows * height + (row % rows * WINDOW + shift + ops.arange(WINDOW)) % height
+                return self._attend(ops.take(lines, of_row, axis=0)[None], (row % rows == rows - 1)[None])[0]
 
             x = ops.map(attend, row)
         x = ops.reshape(x, (-1, height, width, channels // 3))
         return ops.roll(x, shift, axis=1) if shift else x
 
     def _attend(self, x, last):
-        """Rows of windows [R, 8, W, 3 C], and which of them are the last of a picture, [R] -> [R, 8, W, C]."""
+        """Attention in rows of windows [R, 8, W, 3 C] -> [R, 8, W, C]; `last` [R] marks the last row of each image."""
         width, of_head = ops.shape(x)[2], x.shape[-1] // (3 * self.heads)
         columns = width // WINDOW
         if self.shifted:
@@ -320,7 +291,7 @@ class WindowAttention(keras.layers.Layer):
         query, key, value = ops.split(x, 3, axis=2)
         products = ops.matmul(query * of_head**-0.5, ops.swapaxes(key, -1, -2))
         bias = self._bias()
-        if self.shifted:  # where both masks meet they count twice, which softmax does not show
+        if self.shifted:  # where both masks apply they add up, which makes no difference to softmax
             end = ops.arange(WINDOW) >= WINDOW - SHIFT
             products = products + self._mask(ops.arange(columns) == columns - 1, ops.tile(end, (WINDOW,)))
             bias = bias + self._mask(last, ops.repeat(end, WINDOW))[:, None]
@@ -330,18 +301,18 @@ class WindowAttention(keras.layers.Layer):
         return ops.roll(x, SHIFT, axis=2) if self.shifted else x
 
     def _bias(self):
-        """[heads, 64, 64]."""
+        """The position bias for each pair of pixels, [heads, 64, 64]."""
         at = ops.arange(WINDOW)
-        far = at[:, None] - at + WINDOW - 1
-        index = far[:, None, :, None] * (2 * WINDOW - 1) + far[None, :, None, :]
+        offset = at[:, None] - at + WINDOW - 1
+        index = offset[:, None, :, None] * (2 * WINDOW - 1) + offset[None, :, None, :]
         bias = ops.take(ops.transpose(self.position_bias), ops.reshape(index, (-1,)), axis=1)
         return ops.reshape(bias, (self.heads, WINDOW**2, WINDOW**2))
 
     def _mask(self, last, end):
-        """[windows, 1, 64, 64]: `MASKED` in the last window between the pixels before and behind the end of the picture.
+        """[windows, 1, 64, 64]: `MASKED` in the last window, between the pixels before and after the end of the image.
 
-        One is for rows and one for columns of windows: one for all windows would hold a sixth of the products, and TensorFlow
-        makes those of all blocks ahead.
+        Rows and columns of windows have separate masks: one mask for all windows would hold a sixth as many values as the
+        products, and TensorFlow computes the masks of all blocks in advance.
         """
         apart = ops.logical_and(last[:, None, None], ops.not_equal(end[:, None], end))
         return MASKED * ops.cast(apart, self.compute_dtype)[:, None]
@@ -354,17 +325,10 @@ class WindowAttention(keras.layers.Layer):
 
 
 def swin_block(x, heads: int, shifted: bool, drop: float, name: str):
-    """A block of window attention and a perceptron of twice the width, each behind a norm and added to what it saw.
+    """Window attention, then a perceptron of twice the width; a norm precedes each, and each is added to its input.
 
-    Args:
-        x: [B, H, W, C], H and W multiples of 8.
-        heads: of the attention.
-        shifted: whether its windows are.
-        drop: probability, in training, with which an example skips each of the two (stochastic depth).
-        name: begins the layers' names.
-
-    Returns:
-        [B, H, W, C], and what the first norm gave.
+    `drop` is the probability that an example skips each of the two in training (stochastic depth). The initial kernels and the
+    attention's bias have deviation 0.02. x and the result are [B, H, W, C]; also returns the output of the first norm.
     """
     filters = x.shape[-1]
     normed = layer_norm(x, f"{name}_norm1")
@@ -376,13 +340,13 @@ def swin_block(x, heads: int, shifted: bool, drop: float, name: str):
 
 
 def perceptron(x, hidden: int, name: str):
-    """Two dense layers, of `hidden` and again as many channels as x [..., C] has, and the exact GELU between them."""
+    """Two dense layers with the exact GELU between them: [..., C] -> [..., hidden] -> [..., C]."""
     y = ops.gelu(dense(x, hidden, f"{name}1"), approximate=False)
     return dense(y, x.shape[-1], f"{name}2")
 
 
 def dense(x, filters: int, name: str, **arguments):
-    """A dense layer on the channels, kernel from a normal distribution of deviation 0.02: [..., C] -> [..., filters]."""
+    """A dense layer on the channels, whose initial kernel is normal with deviation 0.02: [..., C] -> [..., filters]."""
     return keras.layers.Dense(filters, kernel_initializer=_small(), name=name, **arguments)(x)
 
 
@@ -407,23 +371,27 @@ def _small():
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-def torch_names(convolutions: dict[str, str]) -> dict[str, str]:
-    """The weight map {variable path: PyTorch name} of convolutions {layer name: name of the PyTorch module}."""
-    kinds = (("kernel", "weight"), ("bias", "bias"))
-    return {f"{layer}/{ours}": f"{module}.{theirs}" for layer, module in convolutions.items() for ours, theirs in kinds}
+def last_axes(shapes: dict[str, tuple[int, ...]], **paths: str) -> dict[str, int]:
+    """Returns {argument: length of the last axis} for those of the named variables that `shapes` has."""
+    return {argument: shapes[path][-1] for argument, path in paths.items() if shapes.get(path)}
 
 
-def norm_names(norms: dict[str, str]) -> dict[str, str]:
-    """The weight map of normalisation layers {layer name: name of the PyTorch module}."""
-    kinds = (("gamma", "weight"), ("beta", "bias"))
-    return {f"{layer}/{ours}": f"{module}.{theirs}" for layer, module in norms.items() for ours, theirs in kinds}
+def swin_sizes(shapes: dict[str, tuple[int, ...]]) -> dict:
+    """Returns filters, heads and depths of a network of groups of `swin_block`, read from the shapes of its weights."""
+    groups = [path.split("_")[0] for path in sorted(shapes) if path.endswith("/position_bias")]
+    widths = last_axes(shapes, filters="groups_conv/kernel", heads="group1_block1_attention/position_bias")
+    return widths | ({"depths": [groups.count(group) for group in dict.fromkeys(groups)]} if groups else {})
+
+
+def torch_names(layers: dict[str, str], variables: dict[str, str] = CONVOLUTION) -> dict[str, str]:
+    """Returns the weight map {variable path: PyTorch name} of {layer name: PyTorch module}; `variables` as in `NORM`."""
+    names = variables.items()
+    return {f"{layer}/{ours}": f"{module}.{theirs}" for layer, module in layers.items() for ours, theirs in names}
 
 
 def swin_names(layer: str, module: str) -> dict[str, str]:
-    """The weight map of `swin_block`: the beginning of its layers' names and the name of the PyTorch module."""
+    """Returns the weight map of a `swin_block`, from the prefix of its layers' names and the PyTorch module."""
     dense = {"qkv": "attn.qkv", "projection": "attn.proj", "mlp1": "mlp.fc1", "mlp2": "mlp.fc2"}
-    return (
-        norm_names({f"{layer}_norm{i}": f"{module}.norm{i}" for i in (1, 2)})
-        | torch_names({f"{layer}_{ours}": f"{module}.{theirs}" for ours, theirs in dense.items()})
-        | {f"{layer}_attention/position_bias": f"{module}.attn.relative_position_bias_table"}
-    )
+    names = torch_names({f"{layer}_norm{i}": f"{module}.norm{i}" for i in (1, 2)}, NORM)
+    names |= torch_names({f"{layer}_{ours}": f"{module}.{theirs}" for ours, theirs in dense.items()})
+    return names | {f"{layer}_attention/position_bias": f"{module}.attn.relative_position_bias_table"}

@@ -1,30 +1,31 @@
-"""Learned Laplacian-pyramid fusion: the default system, of this project.
+"""Learned Laplacian-pyramid fusion, this project's own network and the default system.
 
-The multiresolution blend of Burt and Kolczynski (Enhanced image capture through fusion, ICCV 1993) that Mertens, Kautz and
-Van Reeth (Exposure fusion, Pacific Graphics 2007) made popular, with the weights predicted by a small network that is
-trained for MEF-SSIM (Ma, Zeng, Wang, Perceptual quality assessment for multi-exposure image fusion, IEEE TIP 24(11), 2015).
+A multiresolution blend (Burt and Kolczynski, Enhanced image capture through fusion, ICCV 1993; Mertens, Kautz and Van Reeth,
+Exposure fusion, Pacific Graphics 2007) whose weights come from a small network, which is trained for MEF-SSIM (Ma, Zeng and
+Wang, Perceptual quality assessment for multi-exposure image fusion, IEEE TIP 24(11), 2015).
 
-Inputs  {"exposure_1": [B, H, W, 3], ...} RGB in [0, 1], gamma-coded as a camera writes it; 2 to 9 of one size.
+Inputs  {"exposure_1": [B, H, W, 3], ...} RGB in [0, 1], gamma-coded as a camera writes it; 2 to 9 images of one size.
 Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave the range a little, so clip it.
 
-1. Each exposure becomes a pyramid of 2x2 means, down to a short side of 12 to 23 pixels.
-2. A stem of two strided convolutions looks at each exposure at full size and reports at a quarter of the size.
-3. A dilated residual network takes the report at the level whose short side is 48 to 95 pixels, so that it sees about half the
-   picture whatever the resolution; it sees each exposure against the mean of all.
-4. Two convolutions at a quarter of the size turn 2 and 3 into weights, a softmax over the exposures for each of the four
-   finest levels, and into a boost of detail for each of these but the finest, where noise lives; the coarser levels share
-   one map, made by 3 alone.
-5. Each level is blended with its weights, the three colours with the same ones, so that no hue is invented. Before the finest
-   detail is added, what a boost brought beyond the range or to its ends is drawn back.
+The three sub-models are also the stages of tiled inference: only the second needs the whole image, at a quarter of its size.
 
-The convolutions follow Keras' precision policy; pyramids, weights and blend are float32 under any.
+encoder           {"exposure_i"} -> {"features_i", "quarter_i"}. Two strided convolutions turn each image into features at a
+                  quarter of the size; "quarter_i" is the mean of each 4x4 pixels. An output pixel depends on 4x4 pixels.
+weight_predictor  {"features_i", "quarter_i"} -> {"full_weight_i", "half_weight_i", "quarter_blend"}. A dilated residual network
+                  takes the features at the level whose short side is 48 to 95 pixels, so its receptive field is about half the
+                  image. Two convolutions at a quarter of the size turn its context and the features into weights (a softmax
+                  over the exposures) for each of the four finest levels, and into a boost of detail for each of these except
+                  the finest, which holds most of the noise. All coarser levels share one map, which comes from the context
+                  alone. The levels from a quarter of the size on are blended here.
+blend             {"exposure_i", "full_weight_i", "half_weight_i", "quarter_blend"} -> {"fused"}. It adds the details at half
+                  and at full size. An output pixel depends on pixels at most 5 pixels away.
 
-True for any values of the weights: the order of the exposures does not matter; a picture fused with itself comes back, since
-weights sum to 1 and the boost vanishes where exposures agree; and no shape depends on the number of exposures or of levels,
-so that one set of weights serves every `pyramid(exposures, levels)`.
+Level 0 of a pyramid is the full size; each further level is the mean of 2x2 pixels. The features of each exposure are compared
+with the mean over all, so the order does not matter. The three colours of a pixel have the same weight, so no hue is invented.
+Weights sum to 1 and the boost vanishes where the exposures agree, so fusing an image with itself returns the image. No shape of
+a variable depends on the number of exposures or levels, so one set of weights serves every `pyramid(exposures, levels)`. The
+convolutions follow Keras' precision policy; pyramids, weights and blend are always float32.
 """
-
-import itertools
 
 import keras
 import numpy as np
@@ -33,136 +34,121 @@ from keras import ops
 from hdr_tf.models import blocks
 
 MAX_EXPOSURES = 9
-FINE_LEVELS = 4  # with weights and a boost of their own
-QUARTER = 2  # level of the stem's report
+FINE_LEVELS = 4  # levels with weights and a boost of their own
+QUARTER = 2  # level of the features, at a quarter of the size
+DILATIONS = (1, 2, 4, 8, 1)  # of the residual blocks
 BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
-MARGIN = 0.1  # distance from the ends of the range where a doubled detail begins to be drawn back
-LEAK = 0.1  # of what lies beyond the margin, how much remains
+MARGIN = 0.1  # distance from the ends of the range where soft clipping of a doubled detail begins
+LEAK = 0.1  # fraction of the excess that soft clipping keeps
+STAGES = ("encoder", "weight_predictor", "blend")
 
 
 def levels_for(height: int, width: int) -> int:
-    """The number of halvings that leaves a short side of 12 to 23 pixels; at least 4."""
+    """Returns the number of halvings that leaves a short side of 12 to 23 pixels; at least 4."""
     return max(FINE_LEVELS, (min(height, width) // 12).bit_length() - 1)
+
+
+def size_arguments(exposures: int, height: int, width: int) -> dict[str, int]:
+    """Returns the arguments of `pyramid` for so many images of a size in pixels."""
+    return {"exposures": exposures, "levels": levels_for(height, width)}
 
 
 def pyramid(
     exposures: int = 2, levels: int = 6, filters: int = 16, share: keras.Model | None = None, name: str = "pyramid"
 ) -> keras.Model:
-    """Builds the network for a number of exposures and a size of picture.
+    """Builds the network for a number of exposures and an image size.
 
     Args:
-        exposures: how many pictures are fused, 2 to 9.
-        levels: how often the size is halved; `levels_for(height, width)` tells what belongs to a size. Any size goes through
-            any number of levels.
+        exposures: number of images to fuse, 2 to 9.
+        levels: number of halvings; `levels_for(height, width)` gives the right one, but images of any size pass through.
         filters: width of the network.
-        share: another pyramid, whose convolutions the new one uses instead of making its own.
-        name: name of the model.
-
-    Returns:
-        A functional model from {"exposure_1": [B, H, W, 3], ...} in [0, 1] to {"fused": [B, H, W, 3]}, not clipped.
-
-    Raises:
-        ValueError: if the number of exposures or of levels is out of range.
+        share: another pyramid, whose convolutions the new one uses instead of its own.
 
     Example:
         >>> model = pyramid(exposures=3, levels=levels_for(61, 80))
-        >>> pictures = {f"exposure_{i}": keras.random.uniform((1, 61, 80, 3), seed=i) for i in (1, 2, 3)}
-        >>> tuple(model(pictures)["fused"].shape)
+        >>> images = {f"exposure_{i}": keras.random.uniform((1, 61, 80, 3), seed=i) for i in (1, 2, 3)}
+        >>> tuple(model(images)["fused"].shape)
         (1, 61, 80, 3)
     """
     if not 2 <= exposures <= MAX_EXPOSURES:
         raise ValueError(f"pyramid: expected 2 to {MAX_EXPOSURES} exposures, found {exposures}")
     if levels < FINE_LEVELS:
         raise ValueError(f"pyramid: expected at least {FINE_LEVELS} levels, found {levels}")
+    if share is None:
+        convs = _convolutions(filters)
+    else:
+        convs = {layer.name: layer for stage in STAGES for layer in share.get_layer(stage).layers}
+    encoder = _encoder(convs, exposures)
+    weight_predictor = _weight_predictor(convs, blocks.inputs_like(encoder.output), levels)
+    blend = _blend(blocks.inputs_like(encoder.input), blocks.inputs_like(weight_predictor.output))
+    inputs = blocks.inputs_like(encoder.input)
+    return keras.Model(inputs, blend(inputs | weight_predictor(encoder(inputs))), name=name)
 
-    def conv(filters, size, name, **arguments):
-        if share:
-            return share.get_layer(name)
+
+def _convolutions(filters):
+    """Makes all convolutions, {name: layer}, in the order in which a seed draws their kernels."""
+
+    def conv(name, filters, size=3, **arguments):
         return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="he_normal", name=name, **arguments)
 
-    inputs, pictures = _inputs(exposures)
-    gaussians = [_gaussian(x, QUARTER) for x in pictures]
-    report = _stem(conv, pictures, filters, "stem")
-    maps, fused = _at_quarter(conv, report, [g[QUARTER] for g in gaussians], levels, filters)
-    return keras.Model(inputs, {"fused": _at_full_size(gaussians, maps, fused)}, name=name)
+    def against_mean(name, *arguments, **named):
+        return [conv(name, *arguments, **named), conv(f"{name}_mean", *arguments, use_bias=False, **named)]
+
+    half = filters // 2
+    layers = [conv(f"stem_conv{i}", half, 2, strides=2, activation="relu") for i in (1, 2)]
+    layers += against_mean("context_entry", filters)
+    for i, dilation in enumerate(DILATIONS, start=1):
+        layers += against_mean(f"context_block{i}", filters, dilation_rate=dilation)
+    layers += against_mean("fine_context", half, 1) + against_mean("fine_report", half)
+    # A bias that all exposures share does nothing to a softmax.
+    layers += [conv("fine_head", 2 * FINE_LEVELS - 1), conv("coarse_logit", 1, use_bias=False)]
+    return {layer.name: layer for layer in layers}
 
 
-def in_parts(network: keras.Model, levels: int) -> tuple[keras.Model, keras.Model, keras.Model]:
-    """Cuts a pyramid into three networks, of which the second alone sees the picture as a whole, at a quarter of its size.
-
-    Args:
-        network: as of `pyramid`.
-        levels: of it.
-
-    Returns:
-        Three models that together give what it gives, on sides rounded up and in float32:
-            {"exposure_1": [B, H, W, 3], ...} -> {"seen": [B, H / 4, W / 4, C]}, each pixel from 4 x 4 pixels;
-            {"seen"} -> {"decided": [B, H / 4, W / 4, D]};
-            {"exposure_1", ..., "decided"} -> {"fused": [B, H, W, 3]}, each pixel from those up to 5 pixels away.
-    """
-    exposures, width = len(network.input), network.get_layer("stem_conv2").filters
-    filters = 2 * width
-
-    def conv(filters, size, name, **arguments):
-        return network.get_layer(name)
-
-    inputs, pictures = _inputs(exposures)
-    quarters = [_gaussian(x, QUARTER)[QUARTER] for x in pictures]
-    look = keras.Model(inputs, {"seen": _joined(_stem(conv, pictures, filters, "stem") + quarters)})
-
-    seen = keras.Input((None, None, exposures * (width + 3)), name="seen")
-    parts = _cut(seen, [width] * exposures + [3] * exposures)
-    (finest, fine), fused = _at_quarter(conv, parts[:exposures], parts[exposures:], levels, filters)
-    decided = _joined([*finest, *fine, fused])
-    decide = keras.Model({"seen": seen}, {"decided": decided})
-
-    inputs, pictures = _inputs(exposures)
-    inputs["decided"] = keras.Input((None, None, decided.shape[-1]), name="decided")
-    *maps, fused = _cut(inputs["decided"], [1] * (2 * exposures - 1) + [3])
-    gaussians = [_gaussian(x, QUARTER) for x in pictures]
-    fused = _at_full_size(gaussians, (maps[: exposures - 1], maps[exposures - 1 :]), fused)
-    return look, decide, keras.Model(inputs, {"fused": fused})
+def _encoder(convs, exposures):
+    inputs, images = blocks.image_inputs(blocks.exposure_names(exposures, pair=None), 3)
+    features = [convs["stem_conv2"](convs["stem_conv1"](x)) for x in images]
+    quarters = [_gaussian(x, QUARTER)[QUARTER] for x in images]
+    return keras.Model(inputs, _numbered("features", features) | _numbered("quarter", quarters), name="encoder")
 
 
-def _joined(parts):
-    return ops.concatenate(parts, axis=-1)
-
-
-def _cut(x, widths):
-    return ops.split(x, list(itertools.accumulate(widths))[:-1], axis=-1)
-
-
-def _inputs(exposures):
-    return blocks.picture_inputs([f"exposure_{i}" for i in range(1, exposures + 1)], 3)
-
-
-def _at_quarter(conv, report, quarters, levels, filters):
-    """What is done at a quarter of the size and below: the maps of levels 0 and 1, and the blend at level QUARTER."""
+def _weight_predictor(convs, inputs, levels):
+    tensors = list(inputs.values())
+    features, quarters = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
     gaussians = [[None] * QUARTER + _gaussian(x, levels - QUARTER) for x in quarters]
-    sizes = gaussians[0]  # of which the sizes are taken, level by level
-    context, context_level = _context(conv, report, levels, filters, "context")
-    maps = _fine_maps(conv, report, context, context_level, quarters, sizes, filters // 2, "fine")
-    weights = [_to_level(maps[at], QUARTER, at, sizes) for at in range(QUARTER, FINE_LEVELS)]
-    weights += _coarse_weights(conv, context, context_level, sizes, "coarse")
+    sizes = gaussians[0]  # the images that give each level's size
+    level = max(QUARTER, levels - 2)
+    context = _context(convs, features, level)
+    full, half, *fine = _fine_maps(convs, features, context, level, quarters, sizes)
+    weights = [_to_level(maps, QUARTER, at, sizes) for at, maps in enumerate(fine, start=QUARTER)]
+    weights += _coarse_weights(convs, context, level, sizes)
 
-    fused = _blend([g[levels] for g in gaussians], weights[levels - QUARTER])
-    for level in reversed(range(QUARTER, levels)):
-        fused = _blend(_details(gaussians, level), weights[level - QUARTER]) + _up(fused, sizes[level])
-    return maps[:QUARTER], fused
+    fused = _weighted_sum([g[levels] for g in gaussians], weights[levels - QUARTER])
+    for at in reversed(range(QUARTER, levels)):
+        fused = _weighted_sum(_details(gaussians, at), weights[at - QUARTER]) + _up(fused, sizes[at])
+    outputs = _numbered("full_weight", full) | _numbered("half_weight", half) | {"quarter_blend": fused}
+    return keras.Model(inputs, outputs, name="weight_predictor")
 
 
-def _at_full_size(gaussians, maps, fused):
-    """Adds levels 1 and 0 to the blend at level QUARTER, with the maps of 0 and 1."""
+def _blend(images, predicted):
+    gaussians = [_gaussian(x, QUARTER) for x in images.values()]
     sizes = gaussians[0]
-    weights = [_to_level(maps[at], QUARTER, at, sizes, repeat=3) for at in range(QUARTER)]
-    fused = _blend(_details(gaussians, 1), weights[1]) + _up(fused, sizes[1])
-    fused = _drawn_into_range(fused, weights[1])
-    # The finest weights are smooth, being enlarged four times, so that the detail of the blend is the blend of the details
-    # but for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
-    *others, last = (g[0] for g in gaussians)
-    differences = [(picture - last) * weight for picture, weight in zip(others, weights[0], strict=True)]
+    *maps, fused = predicted.values()
+    full, half = maps[: len(images) - 1], maps[len(images) - 1 :]
+    half = _to_level(half, QUARTER, 1, sizes, repeat=3)
+    fused = _weighted_sum(_details(gaussians, 1), half) + _up(fused, sizes[1])
+    fused = _soft_clipped(fused, half)
+    # The finest weights are smooth, since they are enlarged four times, so the detail of the blend is the blend of the details
+    # except for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
+    *others, last = images.values()
+    full = _to_level(full, QUARTER, 0, sizes, repeat=3)
+    differences = [(image - last) * weight for image, weight in zip(others, full, strict=True)]
     blend = keras.layers.Add(dtype="float32")([last, *differences])
-    return blend + _up(fused - _down(blend), blend)
+    return keras.Model(images | predicted, {"fused": blend + _up(fused - _down(blend), blend)}, name="blend")
+
+
+def _numbered(name, tensors):
+    return {f"{name}_{i}": x for i, x in enumerate(tensors, start=1)}
 
 
 def _details(gaussians, level):
@@ -170,32 +156,25 @@ def _details(gaussians, level):
     return [g[level] - x for g, x in zip(gaussians, enlarged, strict=True)]
 
 
-def _stem(conv, exposures, filters, name):
-    convs = [conv(filters // 2, 2, f"{name}_conv{i}", strides=2, activation="relu") for i in (1, 2)]
-    return [convs[1](convs[0](x)) for x in exposures]
-
-
-def _context(conv, report, levels, filters, name):
-    """Features of the exposures, each seen against the mean of all, and the level that they belong to."""
-    level = max(QUARTER, levels - 2)
-    x = report
+def _context(convs, features, level):
+    """Features of the exposures at a coarser level, each compared with the mean over all."""
     for _ in range(QUARTER, level):
-        x = [_down(features) for features in x]
-    x = [ops.relu(features) for features in _against_mean(conv, x, filters, f"{name}_entry")]
-    for i, dilation in enumerate((1, 2, 4, 8, 1), start=1):
-        residual = _against_mean(conv, x, filters, f"{name}_block{i}", dilation=dilation)
-        x = [a + ops.relu(b) for a, b in zip(x, residual, strict=True)]
-    return x, level
+        features = [_down(x) for x in features]
+    features = [ops.relu(x) for x in _against_mean(convs, features, "context_entry")]
+    for i in range(1, len(DILATIONS) + 1):
+        residual = _against_mean(convs, features, f"context_block{i}")
+        features = [a + ops.relu(b) for a, b in zip(features, residual, strict=True)]
+    return features
 
 
-def _fine_maps(conv, report, context, level, quarters, sizes, filters, name):
-    """Weights of the levels below FINE_LEVELS, all at level QUARTER: for each a map for each exposure, boost included; of the
-    finest one no boost, and no map for the last exposure."""
-    context = _against_mean(conv, context, filters, f"{name}_context", size=1)
-    x = _against_mean(conv, report, filters, f"{name}_report")
+def _fine_maps(convs, features, context, level, quarters, sizes):
+    """Weights of the levels below FINE_LEVELS, all at level QUARTER: for each level a map per exposure, which includes the
+    boost; for the finest level no boost, and no map for the last exposure."""
+    context = _against_mean(convs, context, "fine_context")
+    x = _against_mean(convs, features, "fine_report")
     x = [ops.relu(a + b) for a, b in zip(x, _to_level(context, level, QUARTER, sizes), strict=True)]
-    head = conv(2 * FINE_LEVELS - 1, 3, f"{name}_head")
-    votes = [head(features) for features in x]  # channels: a logit for each level, a vote for the boost of each but the finest
+    # Channels: a logit for each level, then a vote for the boost of each level except the finest.
+    votes = [convs["fine_head"](features) for features in x]
 
     spread = keras.layers.Maximum(dtype="float32")(quarters) - keras.layers.Minimum(dtype="float32")(quarters)
     spread = ops.mean(spread, axis=-1, keepdims=True)
@@ -207,10 +186,9 @@ def _fine_maps(conv, report, context, level, quarters, sizes, filters, name):
     return maps + [[weight[..., at : at + 1] for weight in boosted] for at in range(FINE_LEVELS - 1)]
 
 
-def _coarse_weights(conv, context, level, sizes, name):
-    """Weights of the levels from FINE_LEVELS on: one map for each exposure, enlarged or averaged to each level."""
-    logit = conv(1, 3, f"{name}_logit", use_bias=False)  # a bias that all exposures share does nothing to a softmax
-    weights = {level: _softmax([logit(x) for x in context])}
+def _coarse_weights(convs, context, level, sizes):
+    """Weights of the levels from FINE_LEVELS on: one map per exposure, enlarged or averaged to each level."""
+    weights = {level: _softmax([convs["coarse_logit"](x) for x in context])}
     for at in range(level + 1, len(sizes)):
         weights[at] = _to_level(weights[at - 1], at - 1, at, sizes)
     for at in reversed(range(FINE_LEVELS, level)):
@@ -218,11 +196,10 @@ def _coarse_weights(conv, context, level, sizes, name):
     return [weights[at] for at in range(FINE_LEVELS, len(sizes))]
 
 
-def _against_mean(conv, exposures, filters, name, size=3, dilation=1):
-    """Convolution of each exposure's features plus one of their mean, so that each is seen against the others."""
-    own = conv(filters, size, name, dilation_rate=dilation)
-    mean = conv(filters, size, f"{name}_mean", dilation_rate=dilation, use_bias=False)(keras.layers.Average()(exposures))
-    return [own(x) + mean for x in exposures]
+def _against_mean(convs, features, name):
+    """Convolution of each exposure's features plus one of their mean, which compares each exposure with the others."""
+    mean = convs[f"{name}_mean"](keras.layers.Average()(features))
+    return [convs[name](x) + mean for x in features]
 
 
 def _softmax(logits):
@@ -234,26 +211,26 @@ def _softmax(logits):
     return [power / total for power in powers]
 
 
-def _blend(pictures, weights):
-    return keras.layers.Add(dtype="float32")([picture * weight for picture, weight in zip(pictures, weights, strict=True)])
+def _weighted_sum(images, weights):
+    return keras.layers.Add(dtype="float32")([image * weight for image, weight in zip(images, weights, strict=True)])
 
 
-def _drawn_into_range(fused, weights):
-    """Draws what leaves [0, 1], or comes near its ends by a boost (the sum of the weights), back towards the inside."""
+def _soft_clipped(fused, weights):
+    """Pulls values outside [0, 1], or those that a boost (the sum of the weights) moved close to its ends, back inside."""
     margin = MARGIN * (keras.layers.Add(dtype="float32")(weights) - 1)
     inside = ops.minimum(ops.maximum(fused, margin), 1 - margin)
     return inside + LEAK * (fused - inside)
 
 
-def _gaussian(picture, levels):
-    pictures = [picture]
+def _gaussian(image, levels):
+    images = [image]
     for _ in range(levels):
-        pictures.append(_down(pictures[-1]))
-    return pictures
+        images.append(_down(images[-1]))
+    return images
 
 
 def _to_level(maps, source, target, sizes, repeat=1):
-    """Brings maps from one level of the pyramid to another; if enlarged, each channel comes `repeat` times."""
+    """Resizes maps from one level of the pyramid to another; an enlargement makes `repeat` copies of each channel."""
     for _ in range(source, target):
         maps = [_down(x) for x in maps]
     for level in reversed(range(target, source)):
@@ -271,21 +248,18 @@ def _up(x, like, repeat=1):
 
 
 def _up_all(parts, like, repeat=1):
-    """Enlarges tensors of one shape as one batch: it takes many operations, and each is written into an exported graph."""
+    """Enlarges tensors of one shape as one batch, because each enlargement adds many operations to an exported graph."""
     return ops.split(_up(ops.concatenate(parts, axis=0), like, repeat), len(parts), axis=0)
 
 
 @keras.saving.register_keras_serializable("hdr_tf")
 class Upsample2x(keras.layers.Layer):
-    """Bilinear enlargement by two of [B, H, W, C], cut to the height and width of a second picture.
+    """Bilinear enlargement by two of [B, H, W, C], cropped to the height and width of a second tensor.
 
-    Pixel centres lie at halves and the border repeats, as in OpenCV and tf.image. A resize to a size unknown at export does not
-    export. Rows are interleaved as they lie in memory; columns by a convolution that computes both pixels of a pair
-    as channels, which takes half the time of interleaving single values.
-
-    Args:
-        repeat: how often each channel comes; a map of weights times three channels costs a third of what it costs to
-            multiply three channels with one.
+    Pixel centres are at halves and the border repeats, as in OpenCV and tf.image; Keras cannot export a resize to a size
+    that is unknown at export. Rows are interleaved in memory. For columns, a convolution computes both pixels of a pair as
+    channels, which needs half the time of interleaving single values. The result has `repeat` copies of each channel, because
+    multiplying three channels by three costs a third of multiplying them by one.
     """
 
     def __init__(self, repeat: int = 1, **arguments):

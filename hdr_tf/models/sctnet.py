@@ -1,32 +1,23 @@
-"""SCTNet: window attention within the three exposures together, and attention from the reference's channels to the others'.
+"""SCTNet, trained by SelfHDR: merges three exposures by window attention and attention among channels.
 
 Steven Tel, Zongwei Wu, Yulun Zhang, Barthélémy Heyrman, Cédric Demonceaux, Radu Timofte, Dominique Ginhac: "Alignment-free HDR
-Deghosting with Semantics Consistent Transformer", ICCV 2023, https://arxiv.org/abs/2305.18135. Original code: SelfHDR
-trains it, https://github.com/cszhilu1998/SelfHDR (9e8af4a), models/sctnet.py.
+Deghosting with Semantics Consistent Transformer", ICCV 2023, https://arxiv.org/abs/2305.18135. Original code:
+https://github.com/cszhilu1998/SelfHDR (9e8af4a), models/sctnet.py. Inputs and output: see `blocks.radiance_inputs`.
 
-Each exposure comes twice, [B, H, W, 3] float32: `ldr_*`, the picture, 0..1, and `hdr_*`, its radiance ldr**2.2 / exposure,
-from 0, above 1 where the exposure is below 1. The result `hdr` is radiance in 0..1. H and W are at least 8, of any size.
-
-    features  of each exposure, radiance before the picture: conv 3x3 6-20, one for each; low, mid, high: norm (the skips, 20
-              each), perceptron
-    groups    four times: six blocks of window attention (8x8, every other one's shifted) and perceptron, conv 3x3, plus the
-              group's input; each third plus its skip, then the attention of mid's channels to those of low and to those of
-              high; low, mid, high: perceptron
+    features  radiance and image of each exposure: conv 3x3 6-20, each with its own weights; low, mid, high: norm (these are the
+              skips, 20 channels each), perceptron
+    groups    four times: six blocks of window attention (8x8, shifted in every other block) and perceptron, conv 3x3, plus the
+              group's input; each third plus its skip; attention of mid's channels to those of low, and to those of high; low,
+              mid, high: perceptron
     output    norm, conv 3x3, plus conv 3x3 20-60 of mid's features, conv 3x3 60-3, sigmoid
 
-The attention among channels is summed over the whole picture, so that a picture in tiles gives another result.
+Attention among channels sums over the whole image, so running the network in tiles would change the result.
 
-Kept: zeros around every convolution, no activation between them; 4 heads of 5 channels among channels, whose queries and keys
-have length 1 and whose products are scaled by a learned temperature; PyTorch's start of convolutions, a deviation of 0.02
-for dense layers and the attention's bias; in training a block's two parts are skipped with a probability that rises to 0.1.
+Kept: zero padding, no activation between convolutions; among channels 4 heads of 5 channels, whose queries and keys have length
+1 and whose products are scaled by a learned temperature; initial values and stochastic depth, see `blocks.swin_block`.
 
-Changed:
-- The original mirrors pictures at the bottom and on the right up to multiples of 8, which is kept, and leaves its result so;
-  here it is cropped. Its test script pads at all sides, and by 8 where nothing is missing: `test_padding`.
-- `filters`, `heads` and `depths` scale the network; the defaults are the original's.
-
-The original reads its pictures with OpenCV, so that its checkpoints expect channels blue, green, red, and give them;
-tools/convert_checkpoint.py turns them round.
+Changed: RGB instead of BGR. Images are mirrored at the bottom and on the right to multiples of 8, as in the original, but the
+result is then cropped. `filters`, `heads` and `depths` scale the network; the defaults are the original's.
 """
 
 from collections.abc import Sequence
@@ -38,6 +29,8 @@ from hdr_tf.models import blocks
 
 CHANNEL_HEADS = 4
 DEPTHS = (6, 6, 6, 6)
+
+sizes = blocks.swin_sizes  # arguments, from shapes of weights
 
 
 def sctnet(
@@ -52,30 +45,23 @@ def sctnet(
 
     Args:
         filters: channels of the three exposures together, a multiple of `heads` and of 12.
-        heads: of the window attention.
-        depths: number of blocks of each group.
-        drop: probability of skipping the parts of the last block in training.
-        test_padding: pads as the original's test script, by 8 - size % 8 in all, half of it before; otherwise as little as the
-            windows need. It changes the result at every size.
-        name: name of the model.
-
-    Returns:
-        A model {"ldr_low", "ldr_mid", "ldr_high", "hdr_low", "hdr_mid", "hdr_high": [B, H, W, 3]}, in the ranges above, ->
-        {"hdr": [B, H, W, 3] in 0..1}.
-
-    Raises:
-        ValueError: the filters are no multiple of the heads or of 12.
+        heads: heads of the window attention.
+        depths: number of blocks in each group.
+        drop: probability that training skips the two parts of the last block; it rises linearly from 0 at the first block.
+        test_padding: whether to pad as the original's test script does, by 8 - size % 8 in all, half of it at the top and on
+            the left; this changes the result at every size.
 
     Example:
         model = sctnet(depths=(2,))
-        pictures = {name: keras.random.uniform((1, 24, 32, 3)) for name in model.input}
-        model(pictures)["hdr"].shape  # (1, 24, 32, 3)
+        images = {name: keras.random.uniform((1, 24, 32, 3)) for name in model.input}
+        model(images)["hdr"].shape  # (1, 24, 32, 3)
     """
     if filters % heads or filters % (3 * CHANNEL_HEADS):
         raise ValueError(f"expected filters in multiples of the {heads} heads and of {3 * CHANNEL_HEADS}, found {filters}")
     inputs, exposures = blocks.radiance_inputs()
     padded = [blocks.PadToMultiple(blocks.WINDOW, around=test_padding)(exposure) for exposure in exposures]
-    features = [_conv(x, filters // 3, f"{side}_conv") for side, x in zip(blocks.EXPOSURE_NAMES, padded, strict=True)]
+    sides = zip(blocks.EXPOSURE_NAMES, padded, strict=True)
+    features = [blocks.convolve(x, filters // 3, 3, f"{side}_conv") for side, x in sides]
     skips = blocks.layer_norm(ops.concatenate(features, axis=-1), "features_norm")
 
     x = blocks.perceptron(skips, filters, "features_mlp")
@@ -83,23 +69,22 @@ def sctnet(
         y = x
         for i, rate in enumerate(rates):
             y, _ = blocks.swin_block(y, heads, i % 2 == 1, rate, f"group{group}_block{i + 1}")
-        x = x + _conv(y, filters, f"group{group}_conv")
+        x = x + blocks.convolve(y, filters, 3, f"group{group}_conv")
         low, mid, high = ops.split(x + skips, 3, axis=-1)
         low, high = _cross(mid, low, f"group{group}_low"), _cross(mid, high, f"group{group}_high")
         x = blocks.perceptron(ops.concatenate([low, mid, high], axis=-1), filters, f"group{group}_mlp")
 
-    x = _conv(blocks.layer_norm(x, "groups_norm"), filters, "groups_conv") + _conv(features[1], filters, "mid_skip")
-    x = blocks.CropLike(around=test_padding)([_conv(x, 3, "output"), exposures[1]])
-    return keras.Model(inputs, {"hdr": blocks.radiance(x)}, name=name)
+    x = blocks.convolve(blocks.layer_norm(x, "groups_norm"), filters, 3, "groups_conv")
+    x = x + blocks.convolve(features[1], filters, 3, "mid_skip")
+    x = blocks.CropLike(around=test_padding)([blocks.convolve(x, 3, 3, "output"), exposures[1]])
+    return keras.Model(inputs, {"hdr": blocks.radiance_output(x)}, name=name)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class ChannelAttention(keras.layers.Layer):
-    """Attention of the channels of one picture to those of another within each head, over all pixels.
-
-    Queries, keys and values, each [B, H, W, C] -> [B, H, W, C]. The product of a query and a key channel, of length 1 each, is
-    multiplied by the head's temperature.
-    """
+    """Attention from the channels of one image to those of another, within each head: queries, keys and values, each
+    [B, H, W, C] -> [B, H, W, C]. A query or key is a channel over all pixels, normalised to length 1; their product is
+    multiplied by the head's temperature."""
 
     def __init__(self, heads: int = CHANNEL_HEADS, **kwargs):
         super().__init__(**kwargs)
@@ -111,9 +96,10 @@ class ChannelAttention(keras.layers.Layer):
     def call(self, parts):
         shape = ops.shape(parts[0])
         query, key, value = (ops.reshape(x, (-1, shape[1] * shape[2], self.heads, shape[3] // self.heads)) for x in parts)
+        query, key = (ops.cast(x, "float32") for x in (query, key))  # bfloat16 cannot add up all pixels
         product = ops.einsum("bnhc,bnhd->bhcd", query, key)
         length = _length(query)[..., None] * _length(key)[..., None, :]
-        weights = ops.softmax(product / length * self.temperature)
+        weights = ops.cast(ops.softmax(product / length * ops.cast(self.temperature, "float32")), value.dtype)
         return ops.reshape(ops.einsum("bhcd,bnhd->bnhc", weights, value), (-1, *shape[1:]))
 
     def compute_output_shape(self, shapes):
@@ -124,25 +110,24 @@ class ChannelAttention(keras.layers.Layer):
 
 
 def _length(x):
-    """[B, heads, channels]: root of the sum of squares over the pixels, at least 1e-12 as PyTorch's `normalize` has it."""
+    """[B, heads, channels]: the root of the sum of squares over the pixels, at least 1e-12 as in PyTorch's `normalize`."""
     return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=1), 1e-24))
 
 
 def _cross(mid, other, name):
-    """Mid plus its attention to another exposure, and a perceptron of four times the width: [B, H, W, C] -> [B, H, W, C]."""
+    """Mid plus its attention to another exposure, then a perceptron of four times the width: [B, H, W, C] -> [B, H, W, C]."""
     x, y = blocks.layer_norm(mid, f"{name}_norm_mid"), blocks.layer_norm(other, f"{name}_norm_other")
-    parts = [_conv(z, z.shape[-1], f"{name}_{part}", size=1) for part, z in (("query", x), ("key", y), ("value", y))]
-    x = ChannelAttention(name=f"{name}_attention")(parts)
-    x = mid + _conv(x, x.shape[-1], f"{name}_projection", size=1)
+    parts = [_mix(z, f"{name}_{part}") for part, z in (("query", x), ("key", y), ("value", y))]
+    x = mid + _mix(ChannelAttention(name=f"{name}_attention")(parts), f"{name}_projection")
     return x + blocks.perceptron(blocks.layer_norm(x, f"{name}_norm2"), 4 * x.shape[-1], f"{name}_mlp")
 
 
-def _conv(x, filters, name, size=3):
-    return blocks.torch_convolution(x.shape[-1], filters, size, name, padding="same", use_bias=size > 1)(x)
+def _mix(x, name):
+    return blocks.convolve(x, x.shape[-1], 1, name, use_bias=False)
 
 
 def original_names() -> dict[str, str]:
-    """The original's parameter for each path of `sctnet`, such as "mid_skip/kernel": "conv_end.weight"."""
+    """Returns the original's name for each variable path, such as {"mid_skip/kernel": "conv_end.weight"}."""
     modules = {f"{side}_conv": f"conv{i}" for i, side in enumerate(blocks.EXPOSURE_NAMES, start=1)}
     modules |= {"mid_skip": "conv_end", "groups_conv": "conv_after_body", "output": "upsample.0"}
     norms = {"features_norm": "patch_embed.norm", "groups_norm": "norm"}
@@ -162,4 +147,4 @@ def original_names() -> dict[str, str]:
             names |= {f"{cross}_{part}/kernel": f"{theirs}.attn.{letter}.weight" for part, letter in kernels.items()}
             names[f"{cross}_attention/temperature"] = f"{theirs}.attn.temperature"
     modules |= {f"{mlp}{i}": f"{theirs}.fc{i}" for mlp, theirs in perceptrons.items() for i in (1, 2)}
-    return names | blocks.norm_names(norms) | blocks.torch_names(modules)
+    return names | blocks.torch_names(norms, blocks.NORM) | blocks.torch_names(modules)

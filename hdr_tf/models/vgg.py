@@ -1,75 +1,61 @@
-"""VGG16 up to its first dense layer, the picture features of the two-exposure editor, and three layers of VGG19, SelfHDR's.
+"""VGG16 up to its first dense layer, the features of the two-exposure editor, and three layers of VGG19 for SelfHDR's loss.
 
-K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015
-(https://arxiv.org/abs/1409.1556); the features are those of bigmms/reinforcement_learning_hdr (375578f,
-utils_file/model_vgg.py) and of cszhilu1998/SelfHDR (9e8af4a, models/networks.py). Layers have the names of
-keras.applications, whose weights they take.
+K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015,
+https://arxiv.org/abs/1409.1556. The features are those of bigmms/reinforcement_learning_hdr (375578f, utils_file/model_vgg.py)
+and of cszhilu1998/SelfHDR (9e8af4a, models/networks.py). Layers have the names of keras.applications, whose weights they use.
 
-    both   RGB, 0..1 --> x 255, means taken off --> convolutions and poolings
-    VGG16  [B, 224, 224, 3] --> 13 convolutions, 5 poolings --> fc6 [B, 4096] before its ReLU
-    VGG19  [B, H, W, 3] --> relu3_2 [B, H / 4, W / 4, 256], relu4_2 [B, H / 8, W / 8, 512], relu5_2 [B, H / 16, W / 16, 512]
+    both   RGB in 0..1 -> times 255, minus the means -> convolutions and poolings
+    VGG16  [B, 224, 224, 3] -> 13 convolutions, 5 poolings -> fc6 [B, 4096] before its ReLU
+    VGG19  [B, H, W, 3] -> relu3_2 [B, H / 4, W / 4, 256], relu4_2 [B, H / 8, W / 8, 512], relu5_2 [B, H / 16, W / 16, 512]
 
-Kept: the editor hands BGR to a network that turns RGB to BGR, so that the weights, which were trained on BGR, see RGB, from
-which the means of B, G and R are taken off, in this order. SelfHDR hands BGR to a network for RGB; here one for BGR gets RGB,
-and the same means.
+Kept: the order of channels and means. The editor passes BGR to a network that reverses the channels, so weights that were
+trained on BGR receive RGB, from which it subtracts the means of B, G and R in this order. SelfHDR passes BGR to a network for
+RGB; here a network for BGR receives RGB, with the same means.
 
-Changed: SelfHDR takes torchvision's weights, which were trained on pictures divided by 0.226 (on the average of the channels);
-those of Keras are the authors', trained on levels up to 255. VGG19's features are divided by the ratio of the two, 255 x 0.226,
-so that the loss counts about as much beside SelfHDR's others as in the original. That is reasoned, not measured.
+Changed: SelfHDR uses torchvision's weights, which were trained on images divided by 0.226 (the average of the channels); Keras
+has the authors' weights, which were trained on levels up to 255. VGG19's features are divided by 255 x 0.226, the ratio of the
+two, to give the loss about its original weight relative to SelfHDR's other losses. This is an estimate, not a measurement.
 """
 
 import keras
 
 SIDE, FEATURES = 224, 4096
 MEANS = (103.939, 116.779, 123.68)  # of ImageNet's B, G, R
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions, their filters
-BLOCKS_19 = ((2, 64), (2, 128), (4, 256), (4, 512), (2, 512))  # up to relu5_2
-SEEN = ("block3_conv2", "block4_conv2", "block5_conv2")
-LEVELS = 255 * 0.226  # for a difference of 1 in what torchvision's network takes
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # VGG16: number of convolutions, their filters
+BLOCKS_19 = ((2, 64), (2, 128), (4, 256), (4, 512), (2, 512))  # VGG19 up to relu5_2
+FEATURE_LAYERS = ("block3_conv2", "block4_conv2", "block5_conv2")
+KERAS_UNITS = 255 * 0.226  # that torchvision's network receives as a difference of 1
 
 
 def vgg16_fc6(weights: str | None = None, name: str = "vgg16_fc6") -> keras.Model:
-    """Builds the network.
+    """Builds VGG16 up to fc6: [B, 224, 224, 3] RGB in 0..1 -> [B, 4096].
 
     Args:
-        weights: what keras.applications.VGG16 takes: a file that holds its dense layers too, "imagenet" to download that, None
-            for random ones.
-        name: of the model.
+        weights: a file for keras.applications.VGG16 with its dense layers, "imagenet" to download it, None for random weights.
 
-    Raises:
-        ValueError: the weights cannot be downloaded or read, or are another network's.
+    Example:
+        vgg16_fc6()(keras.random.uniform((1, 224, 224, 3))).shape  # (1, 4096)
     """
-    trained = {}
-    if weights is not None:
-        trained = _trained_layers("VGG16", weights, "vgg16_weights_tf_dim_ordering_tf_kernels.h5", "--features=quality")
-        trained["fc6"] = trained.pop("fc1")
-    picture = keras.Input((SIDE, SIDE, 3), name="picture")
-    x = keras.layers.Flatten(name="flatten")(_convolutions(picture, BLOCKS))
-    return _with_weights(keras.Model(picture, keras.layers.Dense(FEATURES, name="fc6")(x), name=name), trained)
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    x = keras.layers.Flatten(name="flatten")(_convolutions(image, BLOCKS))
+    model = keras.Model(image, keras.layers.Dense(FEATURES, name="fc6")(x), name=name)
+    return _load(model, weights, "VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", "--features=quality")
 
 
 def vgg19_features(weights: str | None = None, name: str = "vgg19_features") -> keras.Model:
-    """Builds the network that `losses.perceptual` looks with: [B, H, W, 3] RGB in 0..1 -> a list of three layers, see above.
+    """Builds the features for `losses.perceptual`: [B, H, W, 3] RGB in 0..1 -> a list of three tensors, see above.
 
     Args:
-        weights: what keras.applications.VGG19 takes without its dense layers: a file, "imagenet" to download that, None for
-            random ones.
-        name: of the model.
-
-    Raises:
-        ValueError: the weights cannot be downloaded or read, or are another network's.
+        weights: a file for keras.applications.VGG19 without its dense layers, "imagenet" to download it, None for random ones.
 
     Example:
         [features.shape[-1] for features in vgg19_features()(keras.random.uniform((1, 32, 32, 3)))]  # [256, 512, 512]
     """
-    trained = {}
-    if weights is not None:
-        file = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
-        trained = _trained_layers("VGG19", weights, file, "--structure_loss=l1", include_top=False)
-    picture = keras.Input((None, None, 3), name="picture")
-    whole = keras.Model(picture, _convolutions(picture, BLOCKS_19))
-    features = [whole.get_layer(layer).output / LEVELS for layer in SEEN]
-    return _with_weights(keras.Model(picture, features, name=name), trained)
+    image = keras.Input((None, None, 3), name="image")
+    whole = keras.Model(image, _convolutions(image, BLOCKS_19))
+    features = [whole.get_layer(layer).output / KERAS_UNITS for layer in FEATURE_LAYERS]
+    file = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    return _load(keras.Model(image, features, name=name), weights, "VGG19", file, "--structure_loss=l1", include_top=False)
 
 
 def _convolutions(x, blocks):
@@ -82,30 +68,27 @@ def _convolutions(x, blocks):
     return x
 
 
-def _trained_layers(network, weights, file, instead, **arguments):
-    """The arrays of each layer that has some, by its name."""
+def _load(model, weights, network, file, instead, **arguments):
+    if weights is None:
+        return model
     try:
         vgg = getattr(keras.applications, network)(weights=weights, **arguments)
     except Exception as error:  # whatever downloading, h5py and Keras raise
         raise ValueError(
-            f"{network}: expected weights, found none in {weights!r} ({' '.join(str(error).split())[:200]}); give the file "
-            f"{file} by --vgg_weights, or do without: {instead}"
+            f"{network}: expected weights, found none in {weights!r} ({' '.join(str(error).split())[:200]}); pass the file "
+            f"{file} by --vgg_weights, or use {instead}, which needs none"
         ) from error
-    return {layer.name: layer.get_weights() for layer in vgg.layers if layer.weights}
-
-
-def _with_weights(model, trained):
     for layer in model.layers:
-        if layer.name in trained:
-            layer.set_weights(trained[layer.name])
+        if layer.weights:
+            layer.set_weights(vgg.get_layer({"fc6": "fc1"}.get(layer.name, layer.name)).get_weights())
     return model
 
 
 def original_names() -> dict[str, str]:
-    """The weight map {variable path: name in vgg16.npy of the original, as <layer>/filter, <layer>/biases}."""
+    """Returns {variable path: name in the original's vgg16.npy}, such as {"fc6/kernel": "fc6/weights"}."""
     names = {"fc6/kernel": "fc6/weights", "fc6/bias": "fc6/biases"}
     for block, (convolutions, _) in enumerate(BLOCKS, start=1):
         for number in range(1, convolutions + 1):
-            for ours, theirs in (("kernel", "filter"), ("bias", "biases")):
-                names[f"block{block}_conv{number}/{ours}"] = f"conv{block}_{number}/{theirs}"
+            ours, theirs = f"block{block}_conv{number}", f"conv{block}_{number}"
+            names |= {f"{ours}/kernel": f"{theirs}/filter", f"{ours}/bias": f"{theirs}/biases"}
     return names

@@ -1,11 +1,9 @@
 """Training of the two-exposure editor with TF-Agents, which runs on Keras 2.
 
-TensorFlow decides once, when `tf.keras` is first used, which Keras it is: Keras 2 (tf-keras) only if TF_USE_LEGACY_KERAS is 1
-by then. Without it TF-Agents trains all the same, but its checkpoints hold no Q weights. This package sets the variable, here
-and nowhere else: in every program it would break tf.keras for whoever has no tf-keras. The project's own networks are Keras 3
-(`import keras`), which the variable does not concern.
-
-Edits, histograms and data are in hdr_tf/image, the state's vector in hdr_tf/features.py: fusing needs nothing of this package.
+TensorFlow decides which Keras it uses when `tf.keras` is first accessed, and never again: Keras 2 (tf-keras) only if
+TF_USE_LEGACY_KERAS is 1 by then. With Keras 3 TF-Agents trains too, but its checkpoints hold no Q weights. This package sets
+the variable, and nothing else does, because tf.keras needs tf-keras then. The project's own networks are Keras 3 (`import
+keras`), which the variable does not affect. Edits, features and policies are in hdr_tf/editor: fusing needs no TF-Agents.
 """
 
 import importlib.util

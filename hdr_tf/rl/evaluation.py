@@ -1,24 +1,25 @@
-"""What a policy of the editor is worth: returns and MEF-SSIM beside those of simple ways to choose edits.
+"""Scores of the editor's policies: returns and MEF-SSIM, compared with those of simple players.
 
-    none           no edit
-    random         20 edits at random
-    brighter       edit 5 twenty times, which is what the published results are
-    constant       the best of the six edits, twenty times; best on other pairs than those that are scored
-    look_ahead     the edit of the highest reward, as long as it is positive: knows what the policy has to guess
+    none           makes no edit
+    random         makes 20 edits at random
+    brighter       makes edit 5 twenty times, which gives the published results
+    constant       makes the best of the six edits twenty times; other pairs than the scored ones decide which edit is best
+    look_ahead     makes the edit with the highest reward as long as it is positive, so it knows what a policy has to guess
 
-All play the environment of the training (hdr_tf/rl/environment.py), at 224 x 224; a policy stops as it does when it fuses. The
-return is the sum of the rewards, not discounted. Intervals are of the mean over the pairs, 95 %, by 10,000 bootstrap samples.
+All play in the environment of the training (hdr_tf/rl/environment.py), at 224 x 224; a policy stops as it does when it fuses.
+The return is the sum of the rewards, not discounted. Intervals are 95 % intervals of the mean over the pairs, from 10,000
+bootstrap samples.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hdr_tf import report
-from hdr_tf.features import Features
-from hdr_tf.image import editing
-from hdr_tf.image.pairs import Pair
+from hdr_tf.editor import edits, policy
+from hdr_tf.editor.features import Features
+from hdr_tf.progress import track
 from hdr_tf.rl.environment import SCORES, EditorEnvironment
+from hdr_tf.rl.pairs import Pair
 
 BRIGHTER = 5
 SAMPLES = 10_000
@@ -26,93 +27,77 @@ SAMPLES = 10_000
 Player = Callable[[EditorEnvironment], int | None]
 
 
-def environment(pairs: Sequence[Pair], reward: str) -> EditorEnvironment:
-    """An environment that takes the pairs in turn; what it shows is empty, as players look at its state themselves."""
+def make_environment(pairs: Sequence[Pair], reward: str) -> EditorEnvironment:
+    """Returns an environment that uses the pairs in turn. Players look at its state, so its observations do not matter."""
     return EditorEnvironment(pairs, Features([], history=True), reward, shuffle=False)
 
 
-def play(game: EditorEnvironment, player: Player) -> float:
-    """Plays the next episode, which the player ends early by None; returns its sum of rewards."""
-    step, total = game.reset(), 0.0
-    while not step.is_last() and (action := player(game)) is not None:
-        step = game.step(action)
+def play(environment: EditorEnvironment, player: Player) -> float:
+    """Plays the next episode and returns the sum of its rewards. The player ends the episode early by returning None."""
+    step, total = environment.reset(), 0.0
+    while not step.is_last() and (action := player(environment)) is not None:
+        step = environment.step(action)
         total += float(step.reward)
     return total
 
 
 def constant(action: int) -> Player:
-    return lambda game: action
+    """Returns the player that always makes the same edit."""
+    return lambda environment: action
 
 
-def randomly(seed: int) -> Player:
-    rng = np.random.default_rng(seed)
-    return lambda game: int(rng.integers(len(editing.EDITS)))
-
-
-def look_ahead(game: EditorEnvironment) -> int | None:
-    rewards = game.look_ahead()
-    return int(rewards.argmax()) if rewards.max() > 0 else None
-
-
-def by_policy(policy) -> Player:
-    """The player that does what an `editor.Policy` chooses."""
-    return lambda game: policy.choose(game.state)
+def by_policy(editor: policy.Policy) -> Player:
+    """Returns the player that makes the edits that a policy chooses."""
+    return lambda environment: editor.choose(environment.state)
 
 
 def best_constant(pairs: Sequence[Pair], reward: str) -> int:
-    """Returns the edit that, twenty times, has the highest mean return on the pairs."""
-    game = environment(pairs, reward)
-    return int(np.argmax([np.mean([play(game, constant(action)) for _ in pairs]) for action in range(len(editing.EDITS))]))
+    """Returns the edit that has the highest mean return on the pairs when it is made twenty times."""
+    environment = make_environment(pairs, reward)
+    means = [np.mean([play(environment, constant(action)) for _ in pairs]) for action in range(len(edits.EDITS))]
+    return int(np.argmax(means))
 
 
 def simple_players(best: int, seed: int = 0) -> dict[str, Player]:
-    """The ways above by name; `best` is from `best_constant`."""
+    """Returns the simple players by name; `best` comes from `best_constant`."""
+    rng = np.random.default_rng(seed)
     return {
-        "none": lambda game: None,
-        "random": randomly(seed),
+        "none": lambda environment: None,
+        "random": lambda environment: int(rng.integers(len(edits.EDITS))),
         "brighter": constant(BRIGHTER),
-        f"constant ({editing.EDITS[best].name})": constant(best),
-        "look_ahead": look_ahead,
+        f"constant ({edits.EDITS[best].name})": constant(best),
+        "look_ahead": lambda environment: policy.best(environment.look_ahead()),
     }
 
 
-def compare(
-    pairs: Sequence[Pair],
-    players: dict[str, Player],
-    reward: str = "reference",
-    seed: int = 0,
-    track: Callable[[Iterable], Iterable] = iter,
-) -> dict:
+def compare(pairs: Sequence[Pair], players: dict[str, Player], reward: str = "reference", seed: int = 0) -> dict:
     """Lets every player play every pair.
 
     Args:
-        pairs: with references, if the reward needs them.
-        players: by name; what the others gain is measured from the first.
+        pairs: with references if the reward needs them.
+        players: by name; the first one is compared with each of the others.
         reward: a name in `environment.SCORES`.
         seed: of the bootstrap.
-        track: wraps the names of the players, for a progress bar.
 
     Returns:
-        {"reward", "pairs": [name], "players": {name: {"return", "mef_ssim" (of the final picture, 0..1), "edits": {"mean",
-        "interval": [low, high], "values": one a pair}, "ahead": likewise, return of the first player less this one's}}}
-
-    Raises:
-        ValueError: a pair without a reference, an unknown reward or no pair.
+        {"reward": its name, "pairs": [name], "players": {name: {figure: {"mean", "interval": [low, high], "values": [one for
+        each pair]}}}}. The figures are "return", "mef_ssim" (of the final image, 0..1), "edits" (their number) and "ahead" (the
+        first player's return minus this player's).
     """
-    rng, told = np.random.default_rng(seed), {}
-    for name in track(list(players)):
-        game, rows = environment(pairs, reward), []
+    rng, figures = np.random.default_rng(seed), {}
+    for name, player in track(players.items(), "players", len(players)):
+        environment, rows = make_environment(pairs, reward), []
         for pair in pairs:
-            total = play(game, players[name])
-            rows.append((total, SCORES["mef_ssim"](pair)(game.state.fused) / 100, len(game.state.actions)))
-        told[name] = dict(zip(("return", "mef_ssim", "edits"), np.transpose(rows), strict=True))
-    first = next(iter(told.values()))["return"]
-    for row in told.values():
+            total, state = play(environment, player), environment.state
+            rows.append((total, SCORES["mef_ssim"](pair)(state.fused) / 100, len(state.actions)))
+        figures[name] = dict(zip(("return", "mef_ssim", "edits"), np.transpose(rows), strict=True))
+    first = next(iter(figures.values()))["return"]
+    for row in figures.values():
         row["ahead"] = first - row["return"]
     return {
         "reward": reward,
         "pairs": [pair.name for pair in pairs],
-        "players": {name: {key: _summary(values, rng) for key, values in row.items()} for name, row in told.items()},
+        "players": {name: {key: _summary(values, rng) for key, values in row.items()} for name, row in figures.items()},
     }
 
 
@@ -121,16 +106,17 @@ def _summary(values, rng):
     return {"mean": float(values.mean()), "interval": np.percentile(means, [2.5, 97.5]).tolist(), "values": values.tolist()}
 
 
-def as_text(told: dict) -> str:
-    """Returns the result of `compare` as a table, a line for each player."""
+def as_text(scores: dict) -> str:
+    """Returns the result of `compare` as a table with a line for each player."""
 
-    def cell(row, digits):
-        low, high = row["interval"]
-        return f"{row['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    def cell(figure, digits):
+        low, high = figure["interval"]
+        return f"{figure['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
-    rows = [["player", f"return ({told['reward']})", "first ahead by", "MEF-SSIM", "edits"]]
-    for name, row in told["players"].items():
-        rows.append(
-            [name, cell(row["return"], 3), cell(row["ahead"], 3), cell(row["mef_ssim"], 4), f"{row['edits']['mean']:.1f}"]
-        )
-    return "\n".join(report.table(rows)) + f"\n{len(told['pairs'])} pairs; in brackets 95 % intervals of the means\n"
+    rows = [["player", f"return ({scores['reward']})", "first ahead by", "MEF-SSIM", "edits"]]
+    for name, row in scores["players"].items():
+        cells = cell(row["return"], 3), cell(row["ahead"], 3), cell(row["mef_ssim"], 4)
+        rows.append([name, *cells, f"{row['edits']['mean']:.1f}"])
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = ["  ".join([name.ljust(first), *map(str.rjust, cells, others)]) for name, *cells in rows]
+    return "\n".join([*lines, f"{len(scores['pairs'])} pairs; in brackets 95 % intervals of the means\n"])

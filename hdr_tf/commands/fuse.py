@@ -1,0 +1,191 @@
+"""Fuses a bracket: differently exposed images of one scene to an image for display, or photographs to radiance.
+
+    hdr-tf fuse --sample -o output/sample.png
+    hdr-tf fuse dark.jpg middle.jpg bright.jpg -o fused.png
+    hdr-tf fuse --brackets brackets --output fused
+    hdr-tf fuse --model=dqn_editor under.jpg over.jpg -o fused.png --trace=steps.png
+    hdr-tf fuse --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
+
+`python tools/fuse.py` is the same command in a clone of the repository. A single image may hold two exposures as its halves,
+one above the other or side by side.
+
+--brackets takes a folder of folders, each of them a bracket, and writes one PNG for each (radiance: .exr):
+
+    brackets/                     fused/
+      church/  A.jpg  B.jpg         church.png
+      night/   1.tif  2.tif  3.tif  night.png
+      IMG_1.jpg .. IMG_3.jpg        IMG_1.png
+                                    summary.json
+
+Photographs in the folder itself are grouped by the times and exposures that EXIF gives. summary.json reports the result
+of each bracket; a later run skips those that were fused from the same files with the same flags.
+
+A radiance model merges three exposures to radiance (.exr or .hdr) and writes a tone-mapped preview next to it,
+radiance_preview.png. Moving things appear as in the reference, the middle exposure. It needs the exposures, from --exposures or
+EXIF. Of more than three images it uses the reference (the darker of the two middle ones if the count is even) and the darker
+and the brighter image closest to 2 to 3 stops away from it.
+
+--server=host:port lets a TensorFlow Serving server run the model, over gRPC (docs/serving.md); host:port/name if the server
+knows the model by another name. Images are read, sorted and aligned on this machine.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from typing import Literal
+
+import simple_parsing
+
+from hdr_tf import cli, systems
+from hdr_tf.fusion import batch, pipeline
+from hdr_tf.io import brackets as bracket_files
+from hdr_tf.io import image_files
+from hdr_tf.progress import track
+from hdr_tf.radiance import pipeline as radiance
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to fuse, and how."""
+
+    images: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="IMAGE")
+    """two or more JPEG, PNG or TIFF files of one size, 8 or 16 bit, in any order, or RAW files of a camera (pip install
+    'hdr_tf[raw]'); or one file that holds two exposures"""
+    output: str | None = simple_parsing.field(default=None, alias="-o")
+    """names the file to write (.png, .tif, .jpg; radiance .exr, .hdr), or with --brackets the folder"""
+    brackets: str | None = None
+    """fuses every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
+    sample: bool = False
+    """writes a sample bracket next to the output and fuses it"""
+    model: str = simple_parsing.field(
+        default=systems.names("fusion")[0],
+        help=f"chooses the system; for fusion: {systems.help_text('fusion')}; for radiance: {systems.help_text('radiance')}",
+    )
+    exposures: str | None = None
+    """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2 (radiance);
+    default: EXIF"""
+    weights: str | None = None
+    """names a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
+    strategy: Literal["mean", "attention"] | None = simple_parsing.field(default=None, metavar="mean|attention")
+    """chooses how features are fused: by their mean, as the original does by default, or by spatial attention (densefuse_gray,
+    densefuse_rgb)"""
+    mixed_precision: bool = False
+    """computes in bfloat16, in about half the time where the processor has it, with an error of some thousandths (radiance)"""
+    align: Literal["none", "auto", "homography", "mtb"] = "none"
+    """aligns the images with the middle one (of two, the brighter one): by matched features, by a shift found with threshold
+    bitmaps, or (auto) by whichever helps, if any"""
+    crop: bool = False
+    """cuts the borders that not every aligned image covers"""
+    save_aligned: str | None = None
+    """names a folder to write the aligned images to"""
+    keep_order: bool = False
+    """keeps the images in the order given, from dark to bright, instead of sorting them by EXIF or luminance"""
+    depth: Literal[8, 16] | None = simple_parsing.field(default=None, metavar="8|16")
+    """sets the bits of the output; default: those of the images"""
+    quality: int = 95
+    """sets the quality of a JPEG, 1 to 100"""
+    max_pixels: int = image_files.MAX_PIXELS
+    """refuses a larger image before it is decoded"""
+    vgg_weights: str | None = None
+    """names a file of VGG16's weights, for a policy that uses VGG16's features (dqn_editor); default: download"""
+    trace: str | None = None
+    """writes an image of every step, with its Q values, to this file (dqn_editor)"""
+    server: str | None = None
+    """lets a server at host:port run the model with its own weights; needs tensorflow-serving-api"""
+    beam: str | None = None
+    """fuses --brackets on many machines, with these options of Apache Beam (hdr_tf/batch_beam.py)"""
+
+
+def main(config: Config) -> int:
+    if (bool(config.images), bool(config.brackets), config.sample).count(True) != 1:
+        raise ValueError("expected images, --brackets=FOLDER or --sample, and only one of them")
+    if not config.output:
+        raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
+    system = systems.find(config.model)
+    options = system.set_options({name: getattr(config, name) for name in systems.options()})
+    if config.server:
+        for name in ("weights", "beam", *options):
+            if getattr(config, name):
+                raise ValueError(f"--{name} does not go with --server: a server has weights, options and machines of its own")
+    task = {"fusion": _fuse, "radiance": _merge}[system.task]
+    names = ("model", "weights", "save_aligned")
+    return task(config, options | {name: getattr(config, name) for name in names} | {"runner": _server(config)})
+
+
+def _server(config):
+    if not config.server:
+        return None
+    from hdr_tf.serving.client import Client  # needs TensorFlow and the extra `serve`
+
+    return Client(config.server, systems.find(config.model))
+
+
+def _fuse(config, arguments):
+    if config.exposures:
+        raise ValueError(
+            f"--exposures belongs to radiance ({', '.join(systems.names('radiance'))}), not to --model={config.model}"
+        )
+    names = ("align", "crop", "keep_order", "depth", "quality", "max_pixels")
+    arguments = {name: getattr(config, name) for name in names} | arguments
+    if config.brackets:
+        if config.trace:
+            raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
+        brackets = bracket_files.list_brackets(config.brackets)
+        if config.beam:
+            from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
+
+            output = pathlib.Path(config.output)
+            results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, **arguments)
+        else:
+            results = batch.fuse_brackets(brackets, config.output, **arguments)
+        return _report(brackets, results, config.output)
+    if config.beam:
+        raise ValueError("--beam goes with --brackets: a single bracket is fused on this machine")
+    if config.sample:
+        exposures, fused = pipeline.fuse_sample(config.output, **arguments)
+        print(f"exposures: {' '.join(map(str, exposures))}")
+    else:
+        fused = pipeline.fuse_files(config.images, config.output, trace=config.trace, **arguments)
+    print(_line(config.output, fused))
+    return 0
+
+
+def _merge(config, arguments):
+    for name in ("sample", "align", "crop", "keep_order", "depth", "quality", "trace", "beam"):
+        if getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name} does not go with --model={config.model}, which takes photographs of known exposure")
+    try:
+        stops = [float(word) for word in config.exposures.split(",")] if config.exposures else None
+    except ValueError as error:
+        raise ValueError(f"expected numbers (stops) such as --exposures=-2,0,2, found {config.exposures!r}") from error
+    arguments |= {"max_pixels": config.max_pixels, "stops": stops}
+    if config.brackets:
+        brackets = bracket_files.list_brackets(config.brackets)
+        return _report(brackets, radiance.fuse_radiance_brackets(brackets, config.output, **arguments), config.output)
+    print(_line(config.output, radiance.fuse_radiance(config.images, config.output, **arguments)))
+    return 0
+
+
+def _report(brackets, results, output):
+    done = before = failed = 0
+    interrupted = ""
+    try:
+        with contextlib.closing(results):
+            for path, fused in track(results, "fusing", len(brackets)):
+                if isinstance(fused, Exception):
+                    failed += 1
+                    print(f"error: {path.stem}: {cli.one_line(fused)}", file=sys.stderr)
+                    continue
+                done += 1
+                before += fused is None
+                print(f"skipped: {path} is kept from an earlier run" if fused is None else _line(path, fused))
+    except KeyboardInterrupt:
+        interrupted = "interrupted: "
+    earlier = f", {before} of them by an earlier run" if before else ""
+    print(f"{interrupted}{done} of {len(brackets)} brackets fused into {output}{earlier}")
+    return 130 if interrupted else 1 if failed else 0
+
+
+def _line(path, fused):
+    return f"fused: {path} ({fused.shape[1]} x {fused.shape[0]}, {8 * fused.itemsize} bit)"

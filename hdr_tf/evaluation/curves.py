@@ -1,0 +1,38 @@
+"""Learning curves of training runs."""
+
+import csv
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -> np.ndarray:
+    """Draws columns of the log.csv, such as "loss", over the steps; `runs` are the folders of training runs
+    (hdr_tf/training/loop.py, train/dqn_editor.py). Returns uint8 [600, 900, 3] RGB. Values that are not finite are left out."""
+    if not (runs and columns):
+        raise ValueError(f"expected at least one run and one column, found {len(runs)} and {len(columns)}")
+    single = len(columns) == 1
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="steps", ylabel=columns[0] if single else "")
+    for run in map(pathlib.Path, runs):
+        with (run / "log.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        every = json.loads((run / "config.json").read_text())["log_every"]
+        steps = np.float64([row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows])
+        for column in columns:
+            if not rows or column not in rows[0]:
+                existing = ", ".join(rows[0]) if rows else "no row"
+                raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {existing}")
+            values = np.float64([row[column] for row in rows])
+            finite = np.isfinite(values)
+            axes.plot(steps[finite], values[finite], marker=".", label=run.name if single else f"{run.name} {column}")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,276 @@
+"""Exposure fusion from files or arrays to one image: read, sort, align, fuse, write.
+
+>>> fused = fuse(["under.jpg", "over.jpg"])  # doctest: +SKIP
+>>> fused = fuse([under, over], model="densefuse_gray", weights="densefuse_gray.weights.h5")  # doctest: +SKIP
+
+The registry (`hdr_tf.systems`) names a runner for each system. A runner has
+
+    prepare(exposures, height, width, eight_bit)    loads and builds what `fuse` needs; raises for unfit weights
+    fuse(images, gray_and_color)                    fuses [H, W, 3] or [H, W] images of one size and type, dark to bright; the
+                                                    flag says that they are one gray and one colour image of the same exposure
+    fuse_in_steps(images)                           if the system works in steps: also returns an image that shows them
+
+TensorFlow is imported when a runner is loaded. That takes seconds, so everything that can be checked without it is checked
+before.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from hdr_tf import systems
+from hdr_tf.image.align import align as align_images
+from hdr_tf.image.depth import is_gray, to_depth
+from hdr_tf.io import brackets, image_files
+from hdr_tf.io.exif import NO_METADATA, Metadata
+from hdr_tf.io.outputs import check_target
+from hdr_tf.progress import stage
+from hdr_tf.synthesis.brackets import sample_bracket
+
+Align = Literal["none", "auto", "homography", "mtb"]
+
+
+class Output(NamedTuple):
+    """A file to write."""
+
+    path: pathlib.Path
+    pixels: np.ndarray
+    quality: int
+    metadata: Metadata
+
+
+def fuse(
+    images: Sequence[str | os.PathLike | np.ndarray],
+    model: str = "pyramid",
+    weights: str | os.PathLike | None = None,
+    align: Align = "none",
+    crop: bool = False,
+    keep_order: bool = False,
+    max_pixels: int = image_files.MAX_PIXELS,
+    runner: Any = None,
+    **options,
+) -> np.ndarray:
+    """Fuses differently exposed images of a still scene into one for display.
+
+    The images are sorted from dark to bright: by EXIF exposure, or by mean luminance if EXIF does not give a different exposure
+    for each image, which is logged. One gray and one colour image without EXIF (infrared and visible) are not sorted; their
+    luminances are fused and the colour is kept.
+
+    Args:
+        images: two or more paths, or arrays [H, W, 3] (RGB) or [H, W], uint8 or uint16, of one size. 8-bit and 16-bit images
+            together give 16 bit. Images whose channels differ by at most 3 levels of 255 count as gray. A single path may name
+            an image that holds two exposures as its halves (see `hdr_tf.io.brackets`).
+        model: name of a fusion system, see `hdr_tf.systems`.
+        weights: a .weights.h5 file; None uses the bundled weights.
+        align: "homography" or "mtb" aligns every image with the middle one (of two, with the brighter one); "auto" picks for
+            each image whichever helps, see `hdr_tf.image.align.align`.
+        crop: with `align`, cut the black borders: the result is the largest rectangle that every aligned image covers.
+        keep_order: the images are already sorted from dark to bright.
+        max_pixels: a larger file is refused before it is decoded.
+        runner: a runner that replaces the one of the system, with its weights and options, such as a `serving.client.Client`.
+        **options: options of the system: strategy, vgg_weights.
+
+    Returns:
+        The fused image in the depth of the images: [H, W, 3], or [H, W] if all images are gray.
+
+    Raises:
+        ValueError: images, model and weights do not go together. OSError: a file cannot be read.
+    """
+    loaded, runner = _prepare(_as_list(images), model, weights, align, crop, keep_order, max_pixels, runner, **options)
+    return _fuse(loaded, runner)
+
+
+def fuse_files(images: Sequence, output: str | os.PathLike, **arguments) -> np.ndarray:
+    """Fuses images as `fuse` does and writes the result, see `fuse_to_outputs`; returns the pixels that were written."""
+    return write_outputs(fuse_to_outputs(images, output, **arguments))
+
+
+def write_outputs(outputs: Sequence[Output]) -> np.ndarray:
+    """Writes the files; returns the pixels of the last one."""
+    with stage("writing"):
+        for path, pixels, quality, metadata in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image_files.write_image(path, pixels, quality, metadata)
+    return outputs[-1].pixels
+
+
+def fuse_to_outputs(
+    images: Sequence,
+    output: str | os.PathLike,
+    depth: Literal[8, 16] | None = None,
+    quality: int = 95,
+    save_aligned: str | os.PathLike | None = None,
+    trace: str | os.PathLike | None = None,
+    model: str = "pyramid",
+    **arguments,
+) -> list[Output]:
+    """Fuses images and returns the files that are to be written, the fused image last.
+
+    Args:
+        images: see `fuse`; also images that are read already, `io.image_files.LoadedImage`.
+        output: .png, .tif or .jpg; its folder is created. None of the images is overwritten. It gets the EXIF and the colour
+            profile of the middle image (of two, the brighter one), see `hdr_tf.io.exif`.
+        depth: bits of the output; None keeps the depth of the images, except for JPEG, which has 8.
+        quality: of a JPEG, 1 to 100.
+        save_aligned: folder for the sorted and aligned images, named 1_<name>.png, 2_<name>.png, ...
+        trace: for a system that works in steps, a file for an image of every step.
+        model: see `fuse`.
+        **arguments: the others of `fuse`.
+    """
+    output, images = pathlib.Path(output), _as_list(images)
+    if save_aligned is not None and arguments.get("align", "none") == "none":
+        raise ValueError("save_aligned: there is nothing to save without align (auto, homography or mtb)")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"{output}: expected a JPEG quality of 1 to 100, found {quality}")
+    check_output(output, depth, images)
+    if trace is not None:
+        trace = pathlib.Path(trace)
+        if not systems.find(model, "fusion").steps:
+            in_steps = ", ".join(name for name in systems.names("fusion") if systems.SYSTEMS[name].steps)
+            raise ValueError(f"trace: expected a model that works in steps ({in_steps}), found {model}")
+        check_output(trace, None, [*images, output])
+    loaded, runner = _prepare(images, model, **arguments)
+    outputs = []
+    for number, image in enumerate(loaded if save_aligned is not None else (), start=1):
+        target = pathlib.Path(save_aligned) / f"{number}_{image.path.stem if image.path else 'image'}.png"
+        check_output(target, None, images)
+        if target.resolve() == output.resolve():
+            raise ValueError(f"{output}: would be both the output and an aligned image; choose another output")
+        outputs.append(Output(target, image.pixels, quality, image.metadata))
+    if trace is None:
+        fused = _fuse(loaded, runner)
+    else:
+        with stage("fusing"):
+            fused, steps = runner.fuse_in_steps([image.pixels for image in loaded])
+        outputs.append(Output(trace, steps, quality, NO_METADATA))
+    fused = to_depth(fused, 8 if output.suffix.lower() in image_files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
+    return [*outputs, Output(output, fused, quality, image_files.middle_metadata(loaded))]
+
+
+def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Path], np.ndarray]:
+    """Fuses a sample bracket of three as `fuse_files` does and writes its exposures next to it as <stem>_exposure_1.png, ...;
+    returns their files, dark to bright, and the fused image."""
+    images = sample_bracket()
+    fused = fuse_files(images, output, **arguments | {"keep_order": True})
+    output = pathlib.Path(output)
+    paths = [output.with_name(f"{output.stem}_exposure_{i}.png") for i in range(1, len(images) + 1)]
+    for path, pixels in zip(paths, images, strict=True):
+        image_files.write_image(path, pixels)
+    return paths, fused
+
+
+def check_output(output: pathlib.Path, depth: int | None, images: Sequence) -> None:
+    """Raises ValueError, before any work is done, if a fused image of so many bits cannot be written to `output` or would
+    overwrite one of the images."""
+    suffix, known = output.suffix.lower(), image_files.IMAGE_SUFFIXES
+    if suffix in image_files.RADIANCE_SUFFIXES:
+        raise ValueError(
+            f"{output}: {suffix} holds radiance, but this model makes an image for display: write .png or .tif "
+            f"(--depth=16), or choose a radiance model ({', '.join(systems.names('radiance'))})"
+        )
+    if suffix not in known:
+        raise ValueError(f"{output}: expected an output ending in {', '.join(known)}, found {suffix!r}")
+    if depth == 16 and suffix in image_files.JPEG_SUFFIXES:
+        raise ValueError(f"{output}: JPEG holds 8 bit; write .png or .tif for a depth of 16")
+    paths = [image.path if isinstance(image, image_files.LoadedImage) else image for image in images]
+    check_target(output, [path for path in paths if isinstance(path, (str, os.PathLike))])
+
+
+def _fuse(loaded, runner):
+    with stage("fusing"):
+        return runner.fuse([image.pixels for image in loaded], _is_gray_and_color(loaded))
+
+
+def _as_list(images):
+    if isinstance(images, (str, os.PathLike)):
+        raise ValueError(f"expected a list of images, found the single path {os.fspath(images)!r}")
+    return list(images)
+
+
+def _prepare(
+    images,
+    model="pyramid",
+    weights=None,
+    align="none",
+    crop=False,
+    keep_order=False,
+    max_pixels=image_files.MAX_PIXELS,
+    runner=None,
+    **options,
+):
+    """Reads, sorts and aligns the images; returns them, of one depth, and the runner. Whatever can be wrong raises before the
+    first line is logged."""
+    if crop and align == "none":
+        raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb)")
+    system = systems.find(model, "fusion")
+    two_halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
+    system.check_exposures(2 if two_halves else len(images))
+    if runner is None:
+        system.weights_path(weights)
+    with stage("reading"):
+        loaded, names = _read(images, two_halves, max_pixels)
+    height, width = loaded[0].pixels.shape[:2]
+    brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
+    eight_bit = all(image.pixels.dtype == np.uint8 for image in loaded)
+    with stage(f"loading {model}"):
+        runner = runner or systems.load_runner(model, weights, **options)
+        runner.prepare(len(loaded), height, width, eight_bit)
+
+    for name, image in zip(names, loaded, strict=True):
+        for note in image.notes:
+            logging.info("%s: %s", name, note)
+    if not eight_bit and any(image.pixels.dtype == np.uint8 for image in loaded):
+        logging.info("some images have 8 bit and some 16: fused in 16 bit")
+        loaded = [dataclasses.replace(image, pixels=to_depth(image.pixels, 16)) for image in loaded]
+    if not keep_order and (system.exposures == (2, 2) or not _is_gray_and_color(loaded)):
+        given, loaded = loaded, brackets.dark_to_bright(loaded, names)
+        if system.exposures == (2, 2) and loaded[0] is not given[0]:
+            logging.info("swapped: %s is the under-exposed image, %s the over-exposed one", *names[::-1])
+    if align != "none":
+        # The middle one; of two the brighter one, with which HyperP_MB aligns the darker one.
+        with stage("aligning"):
+            aligned = align_images([image.pixels for image in loaded], align, len(loaded) // 2, crop)
+        height, width = aligned[0].shape[:2]
+        if min(height, width) < systems.MIN_SIDE:
+            least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
+            raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
+        loaded = [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, aligned, strict=True)]
+    return loaded, runner
+
+
+def _read(images, two_halves, max_pixels):
+    """The images and names for messages."""
+    if two_halves:
+        try:
+            loaded = brackets.read_bracket(brackets.Bracket("", (pathlib.Path(images[0]),)), max_pixels)
+        except ValueError as error:
+            raise ValueError(f"expected at least 2 images to fuse, found 1; {error}") from error
+        return loaded, [f"{images[0]}, half {number}" for number in (1, 2)]
+    loaded = [_read_image(image, number, max_pixels) for number, image in enumerate(images, start=1)]
+    return loaded, [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]
+
+
+def _read_image(image, number, max_pixels):
+    if isinstance(image, image_files.LoadedImage):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return image_files.read_image(image, max_pixels)
+    image = np.asarray(image)
+    if image.dtype not in (np.uint8, np.uint16) or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] == 3):
+        raise ValueError(
+            f"image {number}: expected a path or an array [H, W, 3] or [H, W] of uint8 or uint16, "
+            f"found {list(image.shape)} of {image.dtype}"
+        )
+    return image_files.LoadedImage(path=None, pixels=image, exposure=None, notes=())
+
+
+def _is_gray_and_color(loaded):
+    """Infrared and visible. In a bracket of two, a black or a white image may look the same, but has EXIF."""
+    if len(loaded) != 2 or None not in {image.exposure for image in loaded}:
+        return False
+    return is_gray(loaded[0].pixels) != is_gray(loaded[1].pixels)

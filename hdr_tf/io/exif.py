@@ -1,0 +1,157 @@
+"""Metadata of photographs: EXIF and the colour profile (ICC), from the file that is read to the file that is written.
+
+EXIF of JPEG and PNG is copied as a block, and only numbers in it are changed: the offsets in a camera's own notes (MakerNote)
+mostly count from the head of EXIF, so notes that were moved could not be read. A TIFF has no such block: its tags are written
+anew. Other metadata (XMP, IPTC) is dropped.
+"""
+
+import contextlib
+import io
+import math
+import os
+import pathlib
+import struct
+from typing import NamedTuple
+
+import tifffile
+import tifftools
+from PIL import ExifTags, Image, ImageCms
+
+_EXIF = ExifTags.IFD.Exif
+_HEAD = b"Exif\0\0"
+_ICC_PROFILE = 34675
+# The tags of a TIFF that describe the photograph, not how its pixels are stored.
+_DESCRIBING = {
+    ExifTags.Base[name].value
+    for name in (
+        *("ImageDescription", "Make", "Model", "Orientation", "XResolution", "YResolution", "ResolutionUnit", "Software"),
+        *("DateTime", "Artist", "Copyright", "Rating", "RatingPercent", "XPTitle", "XPComment", "XPAuthor", "XPKeywords"),
+        *("XPSubject", "ExifOffset", "GPSInfo"),
+    )
+}
+
+
+class Metadata(NamedTuple):
+    """EXIF and colour profile of an image."""
+
+    exif: bytes | None = None  # a TIFF structure, beginning with its byte order
+    icc: bytes | None = None  # a profile that Little CMS can read
+
+
+NO_METADATA = Metadata()
+
+
+def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[str]]:
+    """Reads the metadata of a JPEG, PNG or TIFF that Pillow has opened and decoded.
+
+    Returns the orientation, 1 to 8, and the exposure (see `exposure`), None where EXIF lacks them; EXIF and colour profile; a
+    note for each of the two that is damaged and therefore dropped.
+    """
+    orientation = exposed = exif = None
+    notes = []
+    try:
+        tags = image.getexif()
+        orientation, exposed = tags.get(ExifTags.Base.Orientation), exposure(tags.get_ifd(_EXIF))
+        exif = (image.info.get("exif") or _described(tags)).removeprefix(_HEAD) or None
+        if exif:
+            _fitted(exif, 1, 1)
+    except Exception:  # damaged EXIF raises anything, and is no reason to refuse the image
+        exif, notes = None, ["EXIF is damaged: dropped"]
+    icc = image.info.get("icc_profile") or None
+    if icc and not _channels(icc):
+        icc, notes = None, [*notes, "the colour profile is damaged: dropped"]
+    return orientation, exposed, Metadata(exif, icc), notes
+
+
+def read_raw(path: str | os.PathLike) -> Metadata:
+    """Reads the EXIF of a RAW file that is a TIFF (DNG, NEF, CR2, ARW and others; other formats give nothing). The camera's
+    notes, which describe the sensor's data, are dropped; the colour space becomes sRGB."""
+    tags = Image.Exif()
+    with pathlib.Path(path).open("rb") as file, contextlib.suppress(Exception):
+        tags.load_from_fp(file)
+        inner = tags.get_ifd(_EXIF)
+        inner.pop(ExifTags.Base.MakerNote, None)
+        inner[ExifTags.Base.ColorSpace] = 1
+        return Metadata(_described(tags) or None)
+    return NO_METADATA
+
+
+def exposure(exif: dict) -> float | None:
+    """Returns time * ISO/100 / f-number**2 from the tags of an EXIF table, or None if the time is missing or a value is zero or
+    nonsense. Aperture and ISO may be missing (old lenses, some scanners): the images are assumed to share them."""
+    time = exif.get(ExifTags.Base.ExposureTime)
+    aperture = exif.get(ExifTags.Base.FNumber, 1)
+    iso = exif.get(ExifTags.Base.ISOSpeedRatings, 100)
+    try:
+        iso = iso[0] if isinstance(iso, tuple) else iso
+        exposed = float(time) * float(iso) / 100 / float(aperture) ** 2
+        sensible = min(float(time), float(iso), float(aperture)) > 0 and math.isfinite(exposed) and exposed > 0
+    except (TypeError, ValueError, ArithmeticError, IndexError):
+        return None
+    return exposed if sensible else None
+
+
+def fitted(metadata: Metadata, shape: tuple[int, ...]) -> Metadata:
+    """Returns the metadata for an upright image of that shape, [H, W] or [H, W, 3]: EXIF with orientation 1, the size of the
+    image, no thumbnail and all else as it was; and the profile if it is for as many channels."""
+    exif = metadata.exif and _fitted(metadata.exif, *shape[:2])
+    icc = metadata.icc and _channels(metadata.icc) == (*shape, 1)[2] and metadata.icc
+    return Metadata(exif, icc or None)
+
+
+def into_tiff(data: bytes, metadata: Metadata) -> bytes:
+    """Returns the bytes of a TIFF file, which have no metadata, with the metadata in them."""
+    if metadata == NO_METADATA:
+        return data
+    file = tifftools.read_tiff(io.BytesIO(data))
+    tags = file["ifds"][0]["tags"]
+    if metadata.exif:
+        exif = Image.Exif()
+        exif.load(metadata.exif)
+        exif.get_ifd(_EXIF).pop(ExifTags.IFD.Interop, None)  # a table that tifftools mistakes for a number
+        # Pillow writes the tags anew, because tifftools would follow damaged offsets in circles.
+        described = _described(exif)
+        tags.update(tifftools.read_tiff(io.BytesIO(described))["ifds"][0]["tags"] if described else {})
+    if metadata.icc:
+        tags[_ICC_PROFILE] = {"datatype": tifftools.Datatype.UNDEFINED, "data": metadata.icc}
+    stream = io.BytesIO()
+    tifftools.write_tiff(file, stream)
+    return stream.getvalue()
+
+
+def _described(tags):
+    """The bytes of a table of tags and the tables in it, without tags about the storage of pixels; none if no tag is left."""
+    for tag in set(tags) - _DESCRIBING:
+        del tags[tag]
+    tags.bigtiff = False
+    return tags.tobytes().removeprefix(_HEAD) if tags else b""
+
+
+def _fitted(exif, height, width):
+    stream = io.BytesIO(exif)
+    with tifffile.TiffFile(stream) as file:
+        first = file.pages.first
+        tables = [first.tags]
+        if _EXIF in first.tags:
+            file.filehandle.seek(first.tags[_EXIF].valueoffset)
+            tables.append(tifffile.TiffPage(file, 0).tags)
+        base = ExifTags.Base
+        values = {base.Orientation: (1, "H")}
+        values |= dict.fromkeys((base.ImageWidth, base.ExifImageWidth), (width, "I"))
+        values |= dict.fromkeys((base.ImageLength, base.ExifImageHeight), (height, "I"))
+        for tags in tables:
+            for code in values.keys() & {tag.code for tag in tags}:
+                value, dtype = values[code]
+                tags[code].overwrite(value, dtype=dtype)
+        (count,) = struct.unpack_from(f"{file.byteorder}H", exif, first.offset)
+        stream.seek(first.offset + 2 + 12 * count)
+        stream.write(bytes(4))  # the offset of the next table, which is the thumbnail's
+    return stream.getvalue()
+
+
+def _channels(icc):
+    """The number of channels that a profile is for, 3 (RGB) or 1 (gray); None if it is damaged or for others."""
+    try:
+        return {"RGB ": 3, "GRAY": 1}.get(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space)
+    except Exception:
+        return None

@@ -1,0 +1,463 @@
+"""Image files: photographs of 8 or 16 bit, and radiance maps.
+
+A file's first bytes decide its format, not its name. The header is checked before any decoder sees the pixels, so that a file
+with a false size costs nothing; a file that a decoder cannot finish is an error, never a half gray image. Pixel values are
+those of the file: no colour profile and no gamma is applied.
+
+Trials decided which library decodes what. Pillow reads everything of 8 bit, but silently cuts 16-bit colour to 8 bit. OpenCV
+reads 16-bit PNG and TIFF exactly, but silently garbles planar 16-bit TIFF and does not invert white-is-zero images (both are
+refused here), and it refuses OpenEXR's DWA compression. OpenEXR's `File` survives damaged files once the size is checked (a
+false size made it allocate memory until it was killed); its older `InputFile` crashes on some. LibRaw develops a camera's RAW
+files, which are known by their suffix, because most look like TIFF.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import pathlib
+import re
+import struct
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import OpenEXR
+import tifffile
+from absl import logging as absl_logging
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from hdr_tf import quiet
+from hdr_tf.image.depth import to_rgb
+from hdr_tf.io import exif
+from hdr_tf.io.outputs import atomic
+
+try:
+    import rawpy
+except ImportError:  # the extra `raw`
+    rawpy = None
+
+MAX_PIXELS = 250_000_000
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
+RADIANCE_SUFFIXES = (".exr", ".hdr")
+RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
+
+# Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
+_PIXELS_PER_BYTE = 10_000
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+    b"v/1\x01": "OpenEXR",
+    b"#?": "Radiance HDR",
+}
+
+
+class _TiffImageFile(TiffImagePlugin.TiffImageFile):
+    def load_prepare(self):
+        if self._im is None:  # as in Pillow 12.3, but without its size limit for uncompressed TIFF
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+
+# The classes and not Image.open, whose size limit is a global that belongs to the user.
+_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
+_PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedImage:
+    """The content of a photograph's file."""
+
+    path: pathlib.Path | None
+    pixels: np.ndarray  # [H, W, 3] RGB or [H, W] gray, uint8 or uint16, upright (EXIF orientation applied), without alpha
+    exposure: float | None  # time * ISO/100 / f-number**2, in seconds at ISO 100 and f/1; None if EXIF does not give the time
+    notes: tuple[str, ...] = ()  # what was dropped on reading, a line each
+    metadata: exif.Metadata = exif.NO_METADATA
+
+
+@dataclasses.dataclass(frozen=True)
+class Capture:
+    """When and how a photograph was captured, from its header."""
+
+    path: pathlib.Path
+    time: float | None  # seconds since an arbitrary moment, by the camera's clock; None if EXIF does not give the time
+    seconds: float  # exposure time; 0 if EXIF does not give it
+    exposure: float | None  # see `LoadedImage`
+    kind: tuple  # what all exposures of a scene share: camera, size and orientation
+
+
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
+
+    An image with more than `max_pixels` is refused before it is decoded. Whatever is wrong with the file becomes a ValueError,
+    or an OSError if it cannot be opened, with a message of one line that begins with the path.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind == "RAW":
+        with _decoding(path, kind):
+            return _read_raw(path, max_pixels)
+    if kind not in _PILLOW:
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
+    with path.open("rb") as file, _decoding(path, kind):
+        sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
+        file.seek(0)
+        image = _PILLOW[kind](file)
+        pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
+        orientation, exposure, metadata, damaged = exif.read(image)
+    if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
+        pixels = _upright(pixels, orientation)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
+
+
+def read_capture(path: str | os.PathLike) -> Capture:
+    """Reads the header of a JPEG, PNG or TIFF file, but no pixels. Raises the errors of `read_image`."""
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind not in _PILLOW:
+        found = "a RAW file: put those of each bracket into a folder of their own" if kind == "RAW" else f"radiance ({kind})"
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found {found}")
+    with path.open("rb") as file, _decoding(path, kind):
+        image = _PILLOW[kind](file)
+        try:
+            tags = image.getexif()
+            details = tags.get_ifd(ExifTags.IFD.Exif)
+            date = f"{details[ExifTags.Base.DateTimeOriginal]}".strip("\0 ")
+            fraction = f"{details.get(ExifTags.Base.SubsecTimeOriginal, 0)}".strip("\0 ")
+            # Read as UTC: only differences count, and the camera's clock has no daylight saving time.
+            time = datetime.datetime.strptime(f"{date}+0000", "%Y:%m:%d %H:%M:%S%z").timestamp() + float(f"0.{fraction or 0}")
+            exposure = exif.exposure(details)
+            seconds = 0.0 if exposure is None else float(details[ExifTags.Base.ExposureTime])
+            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
+        except Exception:  # damaged EXIF raises anything
+            time, seconds, exposure, kind = None, 0.0, None, (None, None)
+        return Capture(path, time, seconds, exposure, (*kind, image.size))
+
+
+def write_image(
+    path: str | os.PathLike, pixels: np.ndarray, quality: int = 95, metadata: exif.Metadata = exif.NO_METADATA
+) -> None:
+    """Writes an image as PNG, TIFF (LZW) or JPEG, depending on the suffix. The file appears complete or not at all.
+
+    Args:
+        path: ends in one of `IMAGE_SUFFIXES`.
+        pixels: [H, W, 3] RGB or [H, W], uint8 or uint16 (JPEG: uint8).
+        quality: of a JPEG, 1 to 100.
+        metadata: EXIF, which is fitted to the image, and a colour profile. What the file cannot hold (a profile of three
+            channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
+    """
+    path, pixels = pathlib.Path(path), np.asarray(pixels)
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise ValueError(f"{path}: expected a name ending in {', '.join(IMAGE_SUFFIXES)}, found {path.suffix!r}")
+    if pixels.dtype not in (np.uint8, np.uint16) or not _is_image(pixels):
+        raise ValueError(f"{path}: expected [H, W, 3] or [H, W] of uint8 or uint16, found {_describe(pixels)}")
+    if suffix in JPEG_SUFFIXES and pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
+    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], metadata)
+
+
+def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads an OpenEXR, Radiance (.hdr) or floating-point TIFF file. Limit and errors are those of `read_image`.
+
+    Of an OpenEXR file the first part with channels R, G and B, or Y alone, is read, within its data window; other channels
+    (alpha, depth, layers) are dropped. The EXPOSURE of a Radiance file is not applied.
+
+    Returns linear RGB, [H, W, 3] float32, in the file's scale; it may hold negative, infinite or NaN values if the file does.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": _read_float_tiff}
+    if kind not in readers:
+        raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}: read_image reads it")
+    with _decoding(path, kind):
+        return readers[kind](path, max_pixels)
+
+
+def write_radiance(path: str | os.PathLike, radiance: np.ndarray) -> None:
+    """Writes linear RGB as OpenEXR (float32, ZIP: exact) or Radiance HDR (8 bit, one exponent for three channels: 0.4 %).
+
+    Args:
+        path: ends in .exr or .hdr.
+        radiance: [H, W, 3], float32; for .hdr finite and not negative.
+    """
+    path, radiance = pathlib.Path(path), np.asarray(radiance)
+    if radiance.ndim != 3 or not _is_image(radiance) or radiance.dtype != np.float32:
+        raise ValueError(f"{path}: expected [H, W, 3] of float32, found {_describe(radiance)}")
+    suffix = path.suffix.lower()
+    if suffix == ".exr":
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        with atomic(path) as temporary:
+            try:
+                OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
+            except RuntimeError as error:
+                raise OSError(error) from error
+    elif suffix == ".hdr":
+        if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
+            raise ValueError(f"{path}: Radiance HDR holds finite values of at least 0, found others; write .exr or clean them")
+        # OpenCV truncates to eight bits, which is half a step too dark on average. Half a step more makes it round.
+        peak = radiance.max(axis=2, keepdims=True)
+        half_step = np.ldexp(np.float32(0.5), np.frexp(peak)[1] - 8)
+        _encode(path, np.where(peak > 0, radiance + half_step, 0), [])
+    else:
+        raise ValueError(f"{path}: expected a name ending in .exr or .hdr, found {path.suffix!r}")
+
+
+def middle_metadata(images: Sequence[LoadedImage]) -> exif.Metadata:
+    """Returns the metadata for a fused image: that of the middle of the sorted images (of two, the brighter one). Logs a
+    warning if their colour profiles differ."""
+    middle = images[len(images) // 2]
+    if any(image.metadata.icc != middle.metadata.icc for image in images):
+        absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
+    return middle.metadata
+
+
+def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the folder's JPEG, PNG and TIFF files by their suffixes, sorted by name, without hidden files. RAW files count
+    only if there are no others, because cameras write JPEG files next to them."""
+    paths = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    return images or [path for path in paths if path.suffix.lower() in RAW_SUFFIXES]
+
+
+def _kind(path):
+    """The format, by the first bytes of the file."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: expected a file, found a pipe or device")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise type(error)(f"{path}: expected an image, cannot open it: {error.strerror}") from error
+    if not head:
+        raise ValueError(f"{path}: expected an image, found an empty file")
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return "RAW"
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            return kind
+    raise ValueError(f"{path}: expected JPEG, PNG, TIFF, OpenEXR or Radiance HDR, found a file that begins with {head[:8]!r}")
+
+
+@contextlib.contextmanager
+def _decoding(path, kind):
+    """Turns whatever a decoder raises on a damaged file (SyntaxError, struct.error, MemoryError, ...) into a ValueError."""
+    try:
+        with quiet.decoders():
+            yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        raise _damaged(path, kind, error) from error
+
+
+def _damaged(path, kind, reason):
+    reason = " ".join(str(reason).replace(str(path), "the file").split())[:200] or type(reason).__name__
+    return ValueError(f"{path}: expected a complete {kind} file, found a damaged or unknown one: {reason}")
+
+
+def _check_size(path, width, height, max_pixels):
+    if width < 1 or height < 1:
+        raise ValueError(f"{path}: expected at least one pixel, its header says {width} x {height}")
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{path}: expected at most {max_pixels:,} pixels, its header says {width} x {height} = {width * height:,}; "
+            "--max_pixels raises the limit"
+        )
+    size = path.stat().st_size
+    if width * height > size * _PIXELS_PER_BYTE:
+        raise ValueError(f"{path}: expected {width} x {height} pixels as its header says, found a file of {size} bytes")
+
+
+def _check_png(path, file, max_pixels):
+    """Checks the size and all checksums, some of which the decoders ignore; returns whether the file has 16 bit."""
+    width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    _check_size(path, width, height, max_pixels)
+    file.seek(0)
+    PngImagePlugin.PngImageFile(file).verify()
+    return depth == 16
+
+
+def _check_jpeg(path, file, max_pixels):
+    _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
+    return False
+
+
+def _tiff_page(path, tiff, max_pixels):
+    """The first page, its size checked, and whether each channel is stored by itself (planar)."""
+    page = tiff.pages.first
+    _check_size(path, page.imagewidth, page.imagelength, max_pixels)
+    if page.is_tiled:  # a decoder allocates a whole tile, however small the image
+        _check_size(path, page.tilewidth, page.tilelength, max_pixels)
+    return page, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+
+
+def _check_tiff(path, file, max_pixels):
+    with tifffile.TiffFile(file) as tiff:
+        page, planar = _tiff_page(path, tiff, max_pixels)
+        bits, photometric = page.bitspersample, page.photometric
+        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
+            radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+            actual = f"floating point of {bits} bit: read_radiance reads it" if radiance else f"{bits} bit, or signed"
+            raise ValueError(f"{path}: expected a TIFF of 8 or 16 bit, found {actual}")
+        if page.samplesperpixel > 4:
+            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}")
+        if bits > 8:
+            plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+            if bits != 16 or planar or not plain or page.samplesperpixel == 2:
+                actual = f"{bits} bit, {photometric.name}, {page.samplesperpixel} channels{', planar' if planar else ''}"
+                raise ValueError(f"{path}: expected a TIFF of 8 bit, or 16 bit gray or interleaved RGB, found {actual}")
+        return bits == 16
+
+
+def _decode_8_bit(path, image):
+    image.load()
+    if image.mode not in _PILLOW_MODES:
+        raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
+    alpha = image.mode in ("LA", "PA", "RGBA") or image.info.pop("transparency", None) is not None
+    mode = _PILLOW_MODES[image.mode]
+    return np.array(image if image.mode == mode else image.convert(mode)), ["alpha dropped"] if alpha else []
+
+
+def _decode_16_bit(path):
+    values = _opencv(path, np.uint16)
+    if values.ndim == 2:
+        return values, []
+    return values[..., 2::-1], ["alpha dropped"] if values.shape[2] == 4 else []  # of gray with alpha, three equal channels
+
+
+def _opencv(path, dtype):
+    """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
+    values = cv2.imdecode(np.memmap(path, np.uint8, mode="r"), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != dtype:
+        raise ValueError("not decodable")
+    return values
+
+
+def _read_raw(path, max_pixels):
+    """The camera's black level and white balance, interpolation (AHD), sRGB of 16 bit. The gain that brings 1 % of the pixels
+    to white and the white level from the brightest pixel are switched off: a bracket has to keep its brightness."""
+    if rawpy is None:
+        raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
+    try:
+        with rawpy.imread(str(path)) as raw:
+            _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+            pixels = raw.postprocess(
+                use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
+            )
+            settings = raw.other
+    except rawpy.LibRawError as error:
+        raise _damaged(path, "RAW", error.args[0].decode()) from error
+    tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
+    exposure = exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
+    metadata = exif.read_raw(path)
+    notes = () if metadata.exif else ("EXIF cannot be read: dropped",)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata)
+
+
+def _upright(pixels, orientation):
+    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _read_exr(path, max_pixels):
+    index, count = _check_exr(path, max_pixels)
+    parts = OpenEXR.File(str(path), separate_channels=True).parts
+    if len(parts) < count:  # OpenEXR omits a part whose pixels it cannot decode, and prints the reason
+        raise ValueError(f"the pixels of {count - len(parts)} of {count} parts cannot be decoded")
+    channels = parts[index].channels
+    names = "RGB" if {"R", "G", "B"} <= channels.keys() else "YYY"
+    return np.stack([channels[name].pixels for name in names], -1).astype(np.float32)
+
+
+def _check_exr(path, max_pixels):
+    """Checks every part, because all are decoded; returns the index of the first with RGB or Y, and the number of parts."""
+    index, values = None, 0
+    parts = OpenEXR.File(str(path), header_only=True).parts
+    for number, part in enumerate(parts):
+        (left, top), (right, bottom) = (corner.astype(np.int64).tolist() for corner in part.header["dataWindow"])
+        width, height = right - left + 1, bottom - top + 1
+        _check_size(path, width, height, max_pixels)
+        values += width * height * len(part.header["channels"])
+        flat = part.header["type"] in (OpenEXR.scanlineimage, OpenEXR.tiledimage)
+        whole = {c.name for c in part.header["channels"] if flat and (c.xSampling, c.ySampling) == (1, 1)}
+        # Y with RY and BY, which may be of half size, is part of a colour image.
+        gray = "Y" in whole and not {"RY", "BY"} & {c.name for c in part.header["channels"]}
+        if index is None and (gray or {"R", "G", "B"} <= whole):
+            index = number
+    if values > 4 * max_pixels:
+        raise ValueError(f"{path}: expected at most {4 * max_pixels:,} values in all parts, its header says {values:,}")
+    if index is None:
+        found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
+        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+    return index, len(parts)
+
+
+def _read_hdr(path, max_pixels):
+    with path.open("rb") as file:
+        header = file.read(65536)
+    size = re.search(rb"\n\n-Y (\d{1,9}) \+X (\d{1,9})\n", header)
+    if not size or b"FORMAT=32-bit_rle_rgbe" not in header[: size.start()]:
+        raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
+    _check_size(path, int(size[2]), int(size[1]), max_pixels)
+    return _read_float(path)
+
+
+def _read_float_tiff(path, max_pixels):
+    with tifffile.TiffFile(path) as tiff:
+        page, planar = _tiff_page(path, tiff, max_pixels)
+        if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
+            raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
+        if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
+            raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
+    return _read_float(path)
+
+
+def _read_float(path):
+    values = _opencv(path, np.float32)
+    return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+
+
+def _encode(path, pixels, parameters, metadata=exif.NO_METADATA):
+    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    with quiet.decoders():
+        fitted = exif.fitted(metadata, pixels.shape)
+        if suffix.startswith(".tif"):
+            done, data = cv2.imencode(suffix, bgr, parameters)
+            written, data = fitted, exif.into_tiff(data.tobytes(), fitted) if done else None
+        else:
+            for written in (fitted, fitted._replace(icc=None), fitted._replace(exif=None), exif.NO_METADATA):
+                chunks = {cv2.IMAGE_METADATA_EXIF: written.exif, cv2.IMAGE_METADATA_ICCP: written.icc}
+                chunks = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}
+                done, data = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
+                if done:  # OpenCV writes all metadata or refuses the image
+                    break
+    if not done:
+        raise ValueError(f"{path}: {path.suffix} does not hold images as large as {_describe(pixels)}")
+    for what, before, after in zip(("EXIF", "colour profile"), metadata, written, strict=True):
+        if before and not after:
+            absl_logging.warning("%s: cannot hold the %s of %d bytes: dropped", path, what, len(before))
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _is_image(array):
+    return array.size > 0 and (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3)
+
+
+def _describe(array):
+    return f"{list(array.shape)} of {array.dtype}"

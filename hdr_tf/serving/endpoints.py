@@ -1,0 +1,81 @@
+"""What an exported model computes: a function for each signature (`hdr_tf.serving.signatures`).
+
+The registry names one of `fusion`, `radiance` and `policy` for each system. Each returns the networks, which the exported model
+keeps alive, and {signature: (function from named tensors to named tensors, specs of its inputs)}.
+"""
+
+import functools
+import math
+import pathlib
+
+import tensorflow as tf
+
+from hdr_tf import systems
+from hdr_tf.editor.policy import load_network
+from hdr_tf.fusion import compiled
+from hdr_tf.serving import encoded
+from hdr_tf.serving.signatures import ENCODED, EXPOSURES, LDR, TENSORS, exposure_input
+
+TYPICAL_SIDE = 1024  # pixels: some networks depend on the size, though each takes any size
+
+
+def fusion(system: systems.FusionSystem, path: pathlib.Path | None, exposures: int | None, max_pixels: int) -> tuple:
+    """The signatures of a fusion network.
+
+    `serving_default` takes the network's inputs by name, [B, H, W, C] float32 in its own range, and returns {"fused": [B, H, W,
+    C]}; `encoded` is that of `encoded.fusion`. `path` leads to the weights, `exposures` is the number of inputs (None: 2), and
+    `encoded` refuses an image of more than `max_pixels` before it is decoded."""
+    count, least = 2 if exposures is None else exposures, systems.MIN_SIDE**2
+    system.check_exposures(count)
+    if max_pixels < least:
+        raise ValueError(f"expected max_pixels of at least {least}, found {max_pixels}")
+
+    def arguments(side):
+        return tuple(compiled.builder_arguments(system, count, side, side).items())
+
+    load = functools.cache(lambda arguments: systems.load_network(next(iter(system.networks)), path, **dict(arguments)))
+    network = load(arguments(TYPICAL_SIDE))
+    sides = {}  # {builder's arguments: the smallest shorter side of an image that needs them}
+    for side in range(math.isqrt(max_pixels) + 1):
+        sides.setdefault(arguments(side), side)
+    networks = {side: load(arguments) for arguments, side in sides.items()}
+    tensors = [tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32, name) for name, x in network.input.items()]
+    strings = [tf.TensorSpec([None], tf.string, exposure_input(number)) for number in range(1, count + 1)]
+    return {network, *networks.values()}, {
+        TENSORS: (lambda inputs: network(encoded.checked(inputs), training=False), tensors),
+        ENCODED: (encoded.fusion(system, networks, max_pixels), strings),
+    }
+
+
+def radiance(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | None, max_pixels: int) -> tuple:
+    """The signatures of a radiance system: `serving_default` is the runner's `reconstruct_batch`, `encoded` is that of
+    `encoded.reconstruction`. Arguments as in `fusion`."""
+    system.check_exposures(3 if exposures is None else exposures)
+    runner = systems.resolve(system.runner)(system, path)
+    floats = [tf.TensorSpec([None, None, None, 3], tf.float32, name) for name in LDR]
+    strings, numbers = [tf.TensorSpec([None], tf.string, name) for name in LDR], tf.TensorSpec([None, 3], tf.float32, EXPOSURES)
+
+    def reconstruct(inputs):
+        images = encoded.checked({name: inputs[name] for name in LDR})
+        return runner.reconstruct_batch(images | {EXPOSURES: encoded.checked_exposures(inputs[EXPOSURES])})
+
+    return runner.networks, {
+        TENSORS: (reconstruct, [*floats, numbers]),
+        ENCODED: (encoded.reconstruction(runner, max_pixels), [*strings, numbers]),
+    }
+
+
+def policy(system: systems.FusionSystem, path: pathlib.Path, exposures: int | None, max_pixels: int) -> tuple:
+    """The signature of the two-exposure editor's policy: from "features", [B, length] float32 (`hdr_tf.editor.features`), to
+    "q", [B, 6], and "edit", [B] int64, the best edit, -1 if no value is positive. There is no `encoded`, because OpenCV edits
+    the images. Arguments as in `fusion`."""
+    system.check_exposures(2 if exposures is None else exposures)
+    network = load_network(path)
+
+    def act(inputs):
+        features = tf.debugging.check_numerics(inputs["features"], "features: expected finite values")
+        q_values = network(features, training=False)
+        best = tf.where(tf.reduce_max(q_values, axis=1) > 0, tf.argmax(q_values, axis=1), -1)
+        return {"q": q_values, "edit": best}
+
+    return [network], {TENSORS: (act, [tf.TensorSpec([None, network.input_shape[1]], tf.float32, "features")])}

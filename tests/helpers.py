@@ -1,0 +1,262 @@
+"""What several test modules share: makers of images, scenes, files and records, processes, and the words of messages.
+
+Fixtures are in conftest.py. Test modules say `from tests import helpers`, whichever folder they are in, and never import each
+other. This module imports neither Keras nor TensorFlow, which only some tests need.
+"""
+
+import csv
+import io
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+import skimage.data
+from PIL import Image
+
+from hdr_tf.image import tone
+from hdr_tf.io import image_files, scenes
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+class Killed(BaseException):
+    """What a kill is to the program: no handler of its own catches it."""
+
+
+def golden_cases(*names: str):
+    """Returns a mark that runs a test with each of the golden cases, as its argument `golden_case`."""
+    return pytest.mark.parametrize("golden_case", names, indirect=True)
+
+
+# === Messages ===
+
+
+def mentions(words: str) -> str:
+    """Returns a pattern for `pytest.raises(match=...)`: one line that has all of these words, in any order.
+
+    Words, split at blanks, are what a message has to name however it is phrased: files, flags, models, metrics and numbers. A
+    folder on the way to a file does not count.
+    """
+    return "".join(rf"(?=.*(?<!\w){re.escape(word)}(?!\w|/\w))" for word in words.split())
+
+
+def mentioned(words: str, text: str) -> bool:
+    """Tells whether a line of the text has all of these words; see `mentions`."""
+    return re.search(mentions(words), text) is not None
+
+
+# === Processes ===
+
+
+def run_python(*arguments: str, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, without the choice of Keras that tests of hdr_tf.rl have made in this one."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    options = {"capture_output": True, "text": True, "timeout": 900, "env": inherited | (env or {})} | options
+    return subprocess.run([sys.executable, *arguments], **options)
+
+
+def run_tool(name: str, *words: str, **options) -> subprocess.CompletedProcess:
+    """Runs tools/`name`.py as a user does."""
+    return run_python(str(ROOT / "tools" / f"{name}.py"), *words, **options)
+
+
+# === Folders ===
+
+
+def names(folder: pathlib.Path) -> set[str]:
+    """Returns the names of what lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def contents(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
+    """Returns the bytes of all files in a folder and its sub-folders, by their paths in it."""
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def log(run: pathlib.Path) -> list[dict[str, str]]:
+    """Returns the rows of the log of a training run."""
+    with (run / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def checkpoint(run: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of a checkpoint of a training run."""
+    with np.load(run / "checkpoints" / f"{step:08d}.npz") as stored:
+        return dict(stored)
+
+
+# === Images ===
+
+
+def noise(*shape: int, dtype=np.uint8, seed: int = 0) -> np.ndarray:
+    """Returns an array of random levels of the whole range of a type."""
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def smooth_scene(height: int = 37, width: int = 53) -> np.ndarray:
+    """Returns a colour image of smooth shapes, [H, W, 3] in 0..1; sizes are prime."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.stack([(1 + np.sin(7 * x + 3 * y + 2 * i) * np.cos(5 * y - i * x)) / 2 for i in range(3)], axis=-1)
+
+
+def bracket(dtype=np.uint8, gains=(0.35, 1.6), **size: int) -> list[np.ndarray]:
+    """Returns exposures of `smooth_scene`, [H, W, 3] each, dark to bright."""
+    top = np.iinfo(dtype).max
+    return [np.clip(smooth_scene(**size) * gain * top, 0, top).astype(dtype) for gain in gains]
+
+
+def expose(radiance: np.ndarray, stops, dtype=np.uint16) -> np.ndarray:
+    """Returns exposures, [N, H, W, 3], without noise; radiance is [H, W, 3], or [N, H, W, 3] of what moves between them."""
+    views = np.broadcast_to(radiance, (len(stops), *np.shape(radiance)[-3:]))
+    shown = [tone.to_exposure(view, 2.0**stop) for view, stop in zip(views, stops, strict=True)]
+    return np.rint(np.iinfo(dtype).max * np.stack(shown)).astype(dtype)
+
+
+def photographs(gains, seed: int = 0, height: int = 56, width: int = 64) -> list[np.ndarray]:
+    """Returns exposures of a photograph with colours down to black, uint8 [H, W, 3] each."""
+    image = skimage.data.chelsea()[40 + 8 * seed : 40 + 8 * seed + 2 * height : 2, 80 : 80 + 2 * width : 2].astype(np.float32)
+    return [np.uint8(np.clip(image * gain, 0, 255)) for gain in gains]
+
+
+# === Image files ===
+
+RGB16 = noise(20, 30, 3, dtype=np.uint16)
+RGB8 = (RGB16 >> 8).astype(np.uint8)
+SMOOTH = cv2.resize(RGB8, (120, 80), interpolation=cv2.INTER_CUBIC)
+
+
+def write_photograph(path, pixels, seconds=None, orientation=None, **options) -> pathlib.Path:
+    """Writes a JPEG or PNG with an exposure time and an orientation in EXIF; returns its path."""
+    exif = Image.Exif()
+    if seconds:
+        exif.get_ifd(0x8769)[0x829A] = seconds  # ExposureTime
+    if orientation:
+        exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif.tobytes(), **options)
+    return path
+
+
+def write_bracket(folder: pathlib.Path, images, times=None, names="abc") -> list[str]:
+    """Writes TIFF files, or where there are exposure times PNG files with EXIF; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{'png' if times else 'tif'}" for name in names]
+    for path, pixels, time in zip(paths, images, times or [None] * len(paths), strict=True):
+        if times:
+            write_photograph(path, pixels, time)
+        else:
+            image_files.write_image(path, pixels)
+    return [str(path) for path in paths]
+
+
+def write_two_scenes(folder: pathlib.Path, name: str = "many") -> pathlib.Path:
+    """Writes a scene of three exposures and one of MEFB; returns the folder."""
+    for scene in (name, "Mefb"):
+        (folder / scene).mkdir(parents=True)
+    for number, pixels in enumerate(photographs((0.1, 0.6, 2.5))):
+        image_files.write_image(folder / name / f"{number}.png", pixels)
+    bright, dark = photographs((2.0, 0.2), seed=1)
+    image_files.write_image(folder / "Mefb" / "Mefb_A.png", bright)
+    image_files.write_image(folder / "Mefb" / "mefb_b.PNG", dark)
+    image_files.write_image(folder / "Mefb" / "IMG_2.png", dark)
+    return folder
+
+
+def write_scenes_of_all_shapes(folder: pathlib.Path) -> pathlib.Path:
+    """Writes `write_two_scenes`, a loose pair and an image that holds two exposures; returns the folder."""
+    write_two_scenes(folder)
+    for letter, pixels in zip("AB", photographs((0.3, 1.8), seed=2), strict=True):
+        image_files.write_image(folder / f"loose_1_{letter}.png", np.uint16(pixels) * 257)
+    image_files.write_image(folder / "stacked.jpg", np.vstack(photographs((0.3, 1.8), seed=3)), quality=100)
+    return folder
+
+
+def write_noise_brackets(folder: pathlib.Path, names) -> None:
+    """Writes sub-folders of a dark and a bright image, a.png and b.png, of 20 x 16 pixels."""
+    rng = np.random.default_rng(0)
+    for bracket in names:
+        (folder / bracket).mkdir(parents=True)
+        for name, level in (("a.png", 60), ("b.png", 250)):
+            image_files.write_image(folder / bracket / name, rng.integers(0, level, (16, 20, 3), np.uint8))
+
+
+def encoded(kind: str, pixels: np.ndarray = SMOOTH, **options) -> bytes:
+    """Returns a file that Pillow writes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Returns a chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows, *extra: bytes) -> bytes:
+    """Returns a PNG file; rows are the unfiltered scan lines."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    data = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"".join([b"\x89PNG\r\n\x1a\n", header, *extra, data, png_chunk(b"IEND", b"")])
+
+
+def exr(path: pathlib.Path, channels, window=None, **options) -> pathlib.Path:
+    """Writes an EXR file, whose header then says another data window; returns its path."""
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **options}
+    OpenEXR.File(header, channels).write(str(path))
+    if window is not None:
+        data = path.read_bytes()
+        at = data.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+        path.write_bytes(data[:at] + struct.pack("<4i", *window) + data[at + 16 :])
+    return path
+
+
+def tiff_header(width: int, height: int, tile=()) -> bytes:
+    """Returns the header of a gray TIFF file, in strips or in tiles."""
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1)]
+    entries += [(278, 4, 1, height), (279, 4, 1, min(width * height, 2**32 - 1))]
+    if tile:
+        tiles = [(322, 4, 1, tile[0]), (323, 4, 1, tile[1]), (324, 4, 1, 8), (325, 4, 1, 9)]
+        entries = [entry for entry in entries if entry[0] not in (273, 278, 279)] + tiles
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+# === Scenes and records ===
+
+
+def write_noise_scene(folder: pathlib.Path, number: int, size, depth: int = 16, hdr: bool = True) -> None:
+    """Writes a scene of noise, three digits its name, with radiance or without."""
+    rng = np.random.default_rng(number)
+    ldr = rng.integers(0, 2**depth, (3, *size, 3)).astype(np.uint16 if depth == 16 else np.uint8)
+    radiance = rng.random((*size, 3), np.float32) if hdr else None
+    scenes.write_scene(folder / f"{number:03d}", ldr, [-1.5, 0, 2.25], radiance)
+
+
+def bracket_record(index: int = 0, count: int = 3) -> dict:
+    """Returns a record of kind bracket, of noise."""
+    exposures = np.random.default_rng(index).integers(0, 256, (count, 16, 24, 3), dtype=np.uint8)
+    return {"exposures": exposures, "ev": np.arange(count, dtype=np.float32), "source": f"noise {index}"}
+
+
+# === Networks ===
+
+SMALL = {  # arguments of SelfHDR's networks
+    "ahdrnet": {"filters": 8, "growth": 4},
+    "fshdr": {"filters": 4},
+    "hdr_transformer": {"filters": 8, "heads": 2, "depths": (1,), "test_padding": True},
+    "sctnet": {"filters": 24, "heads": 3, "depths": (2,), "test_padding": True},
+}
+
+
+def draw_kernels(model, generator: np.random.Generator) -> None:
+    """Draws kernels that keep the size of the features: some published starts are so small that float32 hides what they do."""
+    for variable in model.weights:
+        if variable.name == "kernel":
+            variable.assign(generator.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape))
