@@ -143,16 +143,11 @@ def _compile_stage(system, network, model, eight_bit):
     dtype = tf.uint8 if eight_bit else tf.float32
     signature = [tf.TensorSpec([None, None, None, channels.pop(name)], dtype) for name in images]
     signature += [tf.TensorSpec([None, None, None, sum(channels.values())])] * bool(channels)
-    in_one_pass = eight_bit and system.to_8_bit == "round"
 
     def encoded(pixels):
-        if in_one_pass:
-            return tf.quantization.dequantize(tf.bitcast(pixels, tf.quint8), 0.0, 1.0, "MIN_FIRST")  # value / 255, exactly
         return system.encode(tf.cast(pixels, tf.float32))
 
     def decoded(fused):
-        if in_one_pass:
-            return tf.bitcast(tf.quantization.quantize(fused, 0.0, 1.0, tf.quint8, "MIN_FIRST").output, tf.uint8)
         fused = in_range(system, system.decode(fused), eight_bit)
         return tf.cast(fused, tf.uint8) if eight_bit else fused
 
