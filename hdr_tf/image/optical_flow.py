@@ -56,12 +56,58 @@ def flow(ldr: np.ndarray, exposures: Sequence[float], reference: int = 1) -> np.
     aligned = np.array(ldr, np.float32)
     for index, image in enumerate(aligned):
         if index != reference:
-            motion, reason = _find_flow(image, exposures[index], aligned[reference], exposures[reference])
+            motion, reason = _find_flow(*_gray_pair(aligned[reference], image, exposures[reference], exposures[index]))
             if motion is None:
                 logging.warning("image %d of %d is not aligned: %s", index + 1, len(aligned), reason)
             else:
                 aligned[index] = np.clip(_follow(image, motion), 0, 1)
     return aligned
+
+
+class Registered(NamedTuple):
+    """What `register` returns."""
+
+    images: list[np.ndarray]  # N of [H, W, 3] uint16, gamma 2.2, moved onto the reference
+    inside: list[np.ndarray]  # N of [H, W] uint8: 1 where the flow stays within the image or leaves it by at most a pixel
+    notes: tuple[str, ...]  # one line for each image that could not be aligned
+
+
+def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True) -> Registered:
+    """Moves every exposure onto the reference by dense optical flow, for HDR merging; nothing is replaced by the reference.
+
+    An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is.
+
+    Args:
+        images: N of [H, W, 3] uint16 RGB, gamma 2.2. Each is released as soon as it is moved if the caller passes a list that it
+            does not use again, which bounds the memory of large brackets.
+        exposures: [N], 2**stops.
+        reference: index of the image that stays as it is.
+        align: whether to look for motion at all; False for a tripod.
+    """
+    images = list(images)
+    target, notes = images[reference], []
+    inside = [np.ones(target.shape[:2], np.uint8) for _ in images]
+    for index, image in enumerate(images):
+        if index == reference or not align:
+            continue
+        common = max(exposures[index], exposures[reference])
+        shown = (brighten(values, common / exposure, np.uint8) for values, exposure in ((target, exposures[reference]), (image, exposures[index])))
+        motion, reason = _find_flow(*(cv2.cvtColor(values, cv2.COLOR_RGB2GRAY) for values in shown), _FULL_SIZE)
+        if reason:
+            notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
+        if motion is not None and motion.any():
+            images[index] = _follow(image, motion)
+            inside[index] = np.uint8(_within(motion, 1))
+    return Registered(images, inside, tuple(notes))
+
+
+def brighten(image: np.ndarray, ratio: float, dtype: type[np.unsignedinteger] = np.uint16) -> np.ndarray:
+    """Returns an image of gamma 2.2, [..., 3] uint16, as it looks with `ratio` times the exposure, uint16 or uint8; values above
+    white are clipped. In this encoding a longer exposure is a constant factor."""
+    factor = ratio ** (1 / tone.DISPLAY_GAMMA)
+    if dtype == np.uint8:
+        return cv2.convertScaleAbs(image, alpha=factor / 257)
+    return image if ratio == 1 else cv2.multiply(image, np.full(4, factor), dtype=cv2.CV_16U)
 
 
 class Alignment(NamedTuple):
@@ -87,7 +133,7 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
         if index == reference:
             continue
         pair = exposures[index], exposures[reference]
-        motion, reason = _find_flow(image, pair[0], target, pair[1], _FULL_SIZE)
+        motion, reason = _find_flow(*_gray_pair(target, image, *pair[::-1]), _FULL_SIZE)
         if reason:
             notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
         if motion is None:
@@ -100,14 +146,19 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
     return Alignment(images, confidence, tuple(notes))
 
 
-def _find_flow(source, exposure, target, target_exposure, finest=_HALF_SIZE):
-    """Returns the flow from `target` to `source`, [H, W, 2] (x, y) in pixels, and None, or None and the reason.
-
-    A flow is accepted if the images, where the target is not clipped, agree better with it than without. If they do not and the
-    flow is nearly zero, nothing moved: the result is zero flow, with a reason if the target shows nothing to follow.
-    """
+def _gray_pair(target, source, target_exposure, exposure):
+    """Both images at the brighter exposure of the two, [H, W] uint8."""
     adjusted = _brightened(target, source, target_exposure, exposure)
-    gray_target, gray_source = (cv2.cvtColor(from_unit(image, np.uint8), cv2.COLOR_RGB2GRAY) for image in adjusted)
+    return [cv2.cvtColor(from_unit(image, np.uint8), cv2.COLOR_RGB2GRAY) for image in adjusted]
+
+
+def _find_flow(gray_target, gray_source, finest=_HALF_SIZE):
+    """Returns the flow from target to source, [H, W, 2] (x, y) in pixels, and None, or None and the reason.
+
+    Both are [H, W] uint8, at the same exposure. A flow is accepted if the images, where the target is not clipped, agree better
+    with it than without. If they do not and the flow is nearly zero, nothing moved: the result is zero flow, with a reason if the
+    target shows nothing to follow.
+    """
     if min(gray_target.shape) < _FLOW_PIXELS:
         return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -143,11 +194,13 @@ def _agreement(moved, target, exposure, target_exposure):
     return np.clip((_REFUSED - largest) / (_REFUSED - _TRUSTED), 0, 1)
 
 
-def _within(flow):
-    """Whether the flow stays within the image, [H, W] bool."""
+def _within(flow, margin=0):
+    """Whether the flow stays within the image, or leaves it by at most `margin` pixels, [H, W] bool."""
     height, width = flow.shape[:2]
     columns, rows = _there(flow)
-    return (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
+    return (np.abs(columns - (width - 1) / 2) <= (width - 1) / 2 + margin) & (
+        np.abs(rows - (height - 1) / 2) <= (height - 1) / 2 + margin
+    )
 
 
 def _follow(image, flow):

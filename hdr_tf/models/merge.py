@@ -1,0 +1,286 @@
+"""The merge network, this project's own: from exposures that lie on each other to radiance, whatever moved between them.
+
+It weights radiance and invents none. The weight of exposure i at a pixel is a softmax over i of
+
+    log(valid / variance of the noise) + 1.5 log(trust) + logit of the network,
+
+so the untrained network (logit 0) is the merge that is best for noise (M. Granados et al., "Optimal HDR reconstruction with
+linear digital cameras", CVPR 2010) of what agrees with the reference. One more candidate is the fill, a smooth continuation of
+the highlights, for places where the reference is clipped and no shorter exposure can be trusted. The three colours of a pixel
+share their weights.
+
+Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built):
+
+    images       [B, N, H, W, 3] linear RGB in 0..1, 1 where the exposure clips; moved onto the reference
+    inside       [B, N, H, W, 1] 1 where the image shows something, 0 where it was moved from beyond its border
+    exposures    [B, N] relative to the reference, whose own is 1
+    reference    [B, N] 1 for the reference, 0 for the others
+    noise        [B, 3] the variance of a value s is noise[0] * s + noise[1]**2 + (slope * noise[2])**2 / 12 with the slope of
+                 s = v**2.2, see `hdr_tf.image.noise`
+
+H and W are multiples of 8. There are two stages of tiled inference. "fill" takes the inputs at a quarter of their size and
+returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" takes the inputs and the fill and returns
+
+    radiance     [B, H, W, 3] in units of the reference's clip
+    variance     [B, H, W, 3] of its noise
+    weights      [B, N + 1, H, W, 1] of the exposures and of the fill
+
+`merge` is both in one.
+"""
+
+import keras
+from keras import ops
+
+GAMMA = 2.2
+TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
+VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
+FLOOR = 1e-4  # validity of the shortest exposure where it is clipped; of one k times as long FLOOR / k**4
+LEAST_TRUST = 1e-5
+LEAST_NEED = 1e-5
+SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
+LEVELS = 7  # halvings for the fill
+LARGEST_LOGIT = 12
+FEATURES = 26
+DARK = 2.0**-12  # radiance that logarithms do not tell from black
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Evidence(keras.layers.Layer):
+    """From the inputs to what can be said without a network, a dict of [B, N, H, W, 1 or 3] or, per pixel, [B, 1, H, W, 1]."""
+
+    def call(self, images, inside, exposures, reference, noise):
+        ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
+        gain, read, step = (noise[:, None, None, None, i : i + 1] for i in range(3))
+        encoded = ops.power(ops.maximum(images, 1e-8), 1 / GAMMA)
+        shown = ops.sum(encoded * chosen, axis=1, keepdims=True)
+        # Both of a pair at the brighter exposure of the two; a longer exposure multiplies an encoded value by a constant.
+        factor = ops.power(ratio, 1 / GAMMA)
+        signed = ops.minimum(encoded * ops.maximum(1 / factor, 1), 1) - ops.minimum(shown * ops.maximum(factor, 1), 1)
+        difference = ops.max(_blurred(ops.abs(signed)), axis=-1, keepdims=True)
+        trust = ops.clip((REFUSED - difference) / (REFUSED - TRUSTED), 0, 1) * inside
+        trust = ops.maximum(trust, chosen)
+        brightest = ops.max(encoded, axis=-1, keepdims=True)
+        valid = ops.clip((CLIPPED - brightest) / (CLIPPED - VALID), 0, 1)
+        light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (images, encoded))
+        slope = GAMMA * light / level
+        variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
+        brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
+        clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
+        # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
+        least = ops.min(ratio, axis=1, keepdims=True)
+        shortest, shorter = (ops.cast(ratio < bound, encoded.dtype) for bound in (1.1 * least, 0.9))
+        need = clipped * (1 - ops.max(shorter * ops.maximum(valid, shortest) * trust, axis=1, keepdims=True))
+        floor = FLOOR * ops.power(least / ratio, 4)
+        logits = ops.log(ops.maximum(valid, floor) / variance) + 1.5 * ops.log(ops.maximum(trust, LEAST_TRUST))
+        fill_logit = ops.log(ops.maximum(need, LEAST_NEED) / ops.sum(variance * chosen, axis=1, keepdims=True))
+        return {
+            "radiance": images / ratio,
+            "variance": variance,
+            "brightest": brightest,
+            "signed": ops.mean(signed, axis=-1, keepdims=True),
+            "difference": difference,
+            "luminance": light / ratio,
+            "trust": trust,
+            "clipped": clipped,
+            "need": need,
+            "logits": logits,
+            "fill_logit": fill_logit,
+        }
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Fill(keras.layers.Layer):
+    """From the evidence to radiance that continues what is known into what is not, [B, H, W, 3]: pull-push of logarithms."""
+
+    def call(self, evidence):
+        weights = ops.softmax(evidence["logits"], axis=1)
+        merged = ops.log(ops.sum(weights * evidence["radiance"], axis=1) + 1e-6)
+        clipped, need = evidence["clipped"][:, 0], evidence["need"][:, 0]
+        weight = ops.where(need < 0.01, SURROUNDINGS + (1 - SURROUNDINGS) * clipped, 0.0)
+        levels = [ops.concatenate([merged * weight, weight], axis=-1)]
+        for _ in range(LEVELS):
+            levels.append(ops.average_pool(levels[-1], 2, padding="same"))
+        filled = levels.pop()
+        filled = filled[..., :3] / ops.maximum(filled[..., 3:], 1e-6)
+        for level in reversed(levels):
+            size = ops.shape(level)
+            above = ops.repeat(ops.repeat(filled, 2, axis=1), 2, axis=2)
+            above = _smoothed(above)[:, : size[1], : size[2]]
+            known = ops.minimum(level[..., 3:], 1)
+            filled = known * level[..., :3] / ops.maximum(level[..., 3:], 1e-6) + (1 - known) * above
+        return ops.exp(filled)
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Features(keras.layers.Layer):
+    """From the evidence and the fill at full size, [B, H, W, 3], to [B N, H/2, W/2, FEATURES]."""
+
+    def call(self, evidence, fill, inside, exposures, reference):
+        size = ops.shape(evidence["luminance"])
+
+        def folded(x):
+            """[B, N, H, W, 1] to [B, N, H/2, W/2, 4]"""
+            x = ops.reshape(x, (-1, size[1], size[2] // 2, 2, size[3] // 2, 2))
+            return ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3, 5)), (-1, size[1], size[2] // 2, size[3] // 2, 4))
+
+        def halved(x):
+            return ops.mean(folded(x), axis=-1, keepdims=True)
+
+        def halved_shared(x):
+            return ops.mean(ops.reshape(x, (-1, 1, size[2] // 2, 2, size[3] // 2, 2)), axis=(3, 5))[..., None]
+
+        ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
+        luminance = halved(evidence["luminance"]) + DARK
+        deviation = ops.sqrt(halved(evidence["variance"]))
+        brightest = folded(evidence["brightest"])
+        shown = ops.sum(luminance * chosen, axis=1, keepdims=True)
+        parts = [
+            *(brightest, 4 * folded(evidence["difference"]), 4 * folded(evidence["signed"]), folded(evidence["trust"])),
+            ops.log(luminance) / 4,
+            ops.tanh((luminance - shown) / (8 * deviation)),
+            ops.clip(ops.log(deviation / luminance) / 4 + 1, -1, 1),
+            ops.log((halved_shared(ops.mean(fill, axis=-1)) + DARK) / luminance) / 4,
+            halved(inside),
+            halved_shared(evidence["clipped"]),
+            halved_shared(evidence["need"]),
+            ops.sum(ops.max(brightest, axis=-1, keepdims=True) * chosen, axis=1, keepdims=True),
+            ops.log(ratio) / 2,
+            chosen,
+        ]
+        features = ops.concatenate([x if x.shape[-1] == 4 else ops.broadcast_to(x, ops.shape(luminance)) for x in parts], axis=-1)
+        return ops.reshape(features, (-1, size[2] // 2, size[3] // 2, FEATURES))
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class WithMean(keras.layers.Layer):
+    """Appends to the features of each exposure, [B N, H, W, C], their mean over the exposures."""
+
+    def call(self, features, exposures):
+        size = ops.shape(features)
+        groups = ops.reshape(features, (-1, ops.shape(exposures)[1], size[1], size[2], features.shape[-1]))
+        mean = ops.broadcast_to(ops.mean(groups, axis=1, keepdims=True), ops.shape(groups))
+        joined = ops.concatenate([groups, mean], axis=-1)
+        return ops.reshape(joined, (-1, size[1], size[2], 2 * features.shape[-1]))
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Weigh(keras.layers.Layer):
+    """Adds corrections, [B N, H/2, W/2, 8], to the logits of the evidence, and merges."""
+
+    def call(self, evidence, fill, corrections):
+        logits = evidence["logits"]
+        size, low = ops.shape(logits), ops.shape(corrections)
+        corrections = ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 2))
+        corrections = ops.reshape(ops.transpose(corrections, (0, 1, 3, 2, 4, 5)), (-1, size[1], size[2], size[3], 2))
+        corrections = LARGEST_LOGIT * ops.tanh(corrections / LARGEST_LOGIT)
+        fill_logit = evidence["fill_logit"] + ops.mean(corrections[..., 1:], axis=1, keepdims=True)
+        weights = ops.softmax(ops.concatenate([logits + corrections[..., :1], fill_logit], axis=1), axis=1)
+        shares = weights[:, :-1]
+        return {
+            "radiance": ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill,
+            "variance": ops.sum(ops.square(shares) * evidence["variance"], axis=1),
+            "weights": weights,
+        }
+
+
+def merge(filters: int = 16, name: str = "merge") -> keras.Model:
+    """Builds the network.
+
+    Args:
+        filters: width of its trunk.
+
+    Example:
+        >>> network = merge()
+        >>> inputs = {"images": keras.random.uniform((1, 3, 16, 24, 3)), "inside": keras.ops.ones((1, 3, 16, 24, 1))}
+        >>> inputs |= {"exposures": keras.ops.array([[0.25, 1, 4]]), "reference": keras.ops.array([[0.0, 1, 0]])}
+        >>> tuple(network(inputs | {"noise": keras.ops.array([[1e-4, 5e-4, 0]])})["radiance"].shape)
+        (1, 16, 24, 3)
+    """
+    inputs = _inputs()
+    filler, weigher = _fill_stage(), _weigh_stage(filters)
+    small = {key: Reduced(name=f"reduced_{key}")(inputs[key]) if key in ("images", "inside") else inputs[key] for key in inputs}
+    fill = filler(small)["fill"]
+    return keras.Model(inputs, weigher({**inputs, "fill": fill}), name=name)
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Reduced(keras.layers.Layer):
+    """Means of 4x4 pixels of [B, N, H, W, C]."""
+
+    def call(self, images):
+        size = ops.shape(images)
+        blocks = ops.reshape(images, (-1, size[1], size[2] // 4, 4, size[3] // 4, 4, images.shape[-1]))
+        return ops.mean(blocks, axis=(3, 5))
+
+
+def _inputs():
+    shapes = {"images": (None, None, None, 3), "inside": (None, None, None, 1), "exposures": (None,), "reference": (None,), "noise": (3,)}
+    return {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+
+
+def _fill_stage():
+    inputs = _inputs()
+    fill = Fill(name="pull_push")(Evidence(name="evidence")(**inputs))
+    return keras.Model(inputs, {"fill": fill}, name="fill")
+
+
+def _weigh_stage(filters):
+    inputs = _inputs() | {"fill": keras.Input((None, None, 3), name="fill")}
+    others = {key: value for key, value in inputs.items() if key != "fill"}
+    exposures = inputs["exposures"]
+    evidence = Evidence(name="evidence")(**others)
+    fill = AtLeastReference(name="enlarged")(inputs["fill"], evidence["radiance"], inputs["reference"])
+    x = Features(name="features")(evidence, fill, inputs["inside"], exposures, inputs["reference"])
+
+    def conv(x, size, name, stride=1, out=filters, **arguments):
+        return keras.layers.Conv2D(out, size, stride, "same", name=name, kernel_initializer="he_normal", **arguments)(x)
+
+    def block(x, name):
+        y = WithMean(name=f"{name}_mean")(x, exposures)
+        y = conv(y, 3, f"{name}_conv1", activation="relu")
+        y = keras.layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv2", kernel_initializer="zeros")(y)
+        return keras.layers.Add(name=f"{name}_add")([x, y])
+
+    half = block(conv(x, 3, "half_entry", activation="relu"), "half_1")
+    quarter = block(conv(half, 2, "quarter_entry", 2), "quarter_1")
+    eighth = conv(quarter, 2, "eighth_entry", 2)
+    for number in (1, 2, 3):
+        eighth = block(eighth, f"eighth_{number}")
+    up = Doubled(name="quarter_up")(conv(eighth, 1, "quarter_exit"))
+    quarter = block(keras.layers.Add(name="quarter_join")([quarter, up]), "quarter_2")
+    up = Doubled(name="half_up")(conv(quarter, 1, "half_exit"))
+    half = block(keras.layers.Add(name="half_join")([half, up]), "half_2")
+    corrections = keras.layers.Conv2D(8, 3, padding="same", name="corrections", kernel_initializer="zeros")(half)
+    return keras.Model(inputs, Weigh(name="merged")(evidence, fill, corrections), name="weigh")
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Doubled(keras.layers.Layer):
+    """Repeats each pixel of [B, H, W, C] in both directions."""
+
+    def call(self, images):
+        return ops.repeat(ops.repeat(images, 2, axis=1), 2, axis=2)
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class AtLeastReference(keras.layers.Layer):
+    """Brings the fill to full size, [B, H, W, 3]; it continues highlights, so nowhere is it below the reference."""
+
+    def call(self, fill, radiance, reference):
+        enlarged = ops.repeat(ops.repeat(fill, 4, axis=1), 4, axis=2)
+        return ops.maximum(_smoothed(_smoothed(enlarged)), ops.sum(radiance * reference[:, :, None, None, None], axis=1))
+
+
+def _blurred(images):
+    """Means of 3x3 pixels of [B, N, H, W, C]."""
+    size = ops.shape(images)
+    flat = ops.reshape(images, (-1, size[2], size[3], images.shape[-1]))
+    return ops.reshape(_smoothed(flat), size)
+
+
+def _smoothed(images):
+    """Means of 3x3 pixels of [B, H, W, C]; beyond the border the border is repeated."""
+    rows = ops.concatenate([images[:, :1], images, images[:, -1:]], axis=1)
+    rows = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    columns = ops.concatenate([rows[:, :, :1], rows, rows[:, :, -1:]], axis=2)
+    return (columns[:, :, :-2] + columns[:, :, 1:-1] + columns[:, :, 2:]) / 9
