@@ -1,13 +1,13 @@
-"""Synthetic moving scenes: three exposures, as a hand-held camera captures them, of radiance that is known.
+"""Synthetic moving scenes: two to nine exposures, as a hand-held camera captures them, of radiance that is known.
 
 A scene is a canvas (a view somewhat larger than the frame) with pieces of other images in front of it. Between the exposures
-the camera shifts and turns a little, and every piece moves on its own path. The middle exposure is the reference, in register
-with the true radiance.
+the camera shifts and turns a little, and every piece moves on its own path. The middle exposure (the darker of the two middle
+ones if their number is even) is the reference, in register with the true radiance.
 
-The shortest exposure sets the scale: stops are 0/2/4 or 0/3/6, and radiance 1 is where the shortest exposure clips. The true
-radiance is clipped to 1, because no exposure has measured what is brighter. The middle exposure is metered as photographers
-do it, with the typical luminance around middle gray, but darker (by at most three stops) where the shortest exposure would
-lose more than a few highlights, as long as the longest still loses a good part of the image.
+The shortest exposure sets the scale: stops begin at 0 (three exposures have 0/2/4 or 0/3/6), and radiance 1 is where the
+shortest exposure clips. The true radiance is clipped to 1, because no exposure has measured what is brighter. The reference is
+metered as photographers do it, with the typical luminance around middle gray, but darker (by at most three stops) where the
+shortest exposure would lose more than a few highlights, as long as the longest still loses a good part of the image.
 """
 
 import dataclasses
@@ -19,7 +19,10 @@ import numpy as np
 
 from hdr_tf.synthesis import camera, sources
 
-STOPS = ((0, 2, 4), (0, 3, 6))
+STOPS = ((0, 2, 4), (0, 3, 6))  # of three exposures
+PAIR_STOPS = 2, 3, 4  # between two exposures
+STEPS = 2 / 3, 1, 1.5, 2  # in stops, between each two of four and more exposures
+RANGE = 3, 8, 12  # stops from the first to the last of four and more: the least, the most, and the most that is seldom drawn
 ENLARGEMENT = 2  # at most, of a source's pixels; a larger scene is tiled
 FIELDS_OF_VIEW = 50, 105  # degrees, along the longer side
 PITCH = 20  # degrees up or down
@@ -30,6 +33,7 @@ PIECES = 3, 8  # least and largest number in a scene
 PIECE_SHIFT = 0.05  # as a part of the frame's width
 PIECE_ROTATION = 3  # degrees
 PIECE_SCALE = 0.04
+LARGEST = {"shift": 0.25, "rotation": 20, "piece_shift": 1}  # what may be asked for
 
 
 def view(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, dict]:
@@ -69,6 +73,10 @@ class SceneMaker:
         static: whether nothing moves between the exposures.
         full_well: electrons of a saturated pixel, for the shot noise; `math.inf` for none.
         read_noise: standard deviation of the sensor's own noise, 1 for saturation.
+        exposures: least and largest number of exposures, 2 to 9.
+        shift: how far the camera shifts from the reference, at most, as a part of the frame's width.
+        rotation: how far the camera turns from the reference, at most, in degrees.
+        piece_shift: how far a piece moves by itself from the reference, at most, as a part of the frame's width.
     """
 
     images: tuple[pathlib.Path, ...]
@@ -77,21 +85,26 @@ class SceneMaker:
     static: bool = False
     full_well: float = 10_000
     read_noise: float = 5e-4
+    exposures: tuple[int, int] = (3, 3)
+    shift: float = SHIFT
+    rotation: float = ROTATION
+    piece_shift: float = PIECE_SHIFT
 
     def __call__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Returns images, stops and radiance as `io.scenes.Scene` holds them, and the facts for the manifest."""
-        content, motion, noise = np.random.default_rng([self.seed, index]).spawn(3)
+        """Returns images [N, H, W, 3], stops [N] and radiance as `io.scenes.Scene` holds them, and facts for the manifest."""
+        # A stream of its own for each purpose, the newest last: what one draws changes nothing in the others.
+        content, motion, noise, plan = np.random.default_rng([self.seed, index]).spawn(4)
         layers, facts = self._layers(content)
-        stops = STOPS[content.integers(len(STOPS))]
-        poses = _poses(layers, self.size, motion)
-        reference = _render(layers, poses[1], self.size)
+        stops = _stops(int(plan.integers(*self.exposures, endpoint=True)), content, plan)
+        middle = (len(stops) - 1) // 2
+        poses = self._poses(layers, len(stops), motion)
+        reference = _render(layers, poses[middle], self.size)
         scale = _scale(reference, stops, content)
-        low, high = (reference if self.static else _render(layers, pose, self.size) for pose in (poses[0], poses[2]))
-        ldr = [
-            camera.photograph(radiance * scale, 2**stop, noise, self.full_well, self.read_noise)
-            for radiance, stop in zip((low, reference, high), stops, strict=True)
-        ]
-        facts |= {"stops": list(stops), "scale": float(scale)}
+        ldr = []
+        for number, (pose, stop) in enumerate(zip(poses, stops, strict=True)):
+            radiance = reference if self.static or number == middle else _render(layers, pose, self.size)
+            ldr.append(camera.photograph(radiance * scale, 2**stop, noise, self.full_well, self.read_noise))
+        facts |= {"stops": list(stops), "reference": middle, "scale": float(scale)}
         facts["clipped"] = [round(float((pixels == 65535).any(axis=2).mean()), 4) for pixels in ldr]
         return np.stack(ldr), np.array(stops, np.float64), np.minimum(reference * scale, 1), facts
 
@@ -102,7 +115,7 @@ class SceneMaker:
         # Views of an image with a longer short side differ more from each other.
         sides = np.array([min(sources.load_radiance(path).shape[:2]) for path in self.images], float)
         chosen = rng.choice(len(sides), p=sides / sides.sum())
-        margin = _margin(self.size)
+        margin = _margin(self.size, self.shift, self.rotation)
         canvas, facts = self._view(chosen, (height + 2 * margin, width + 2 * margin), rng)
         layers, names = [(canvas, _turn(0, 1, (margin, margin), (0, 0)))], []
         luminance = camera.typical_luminance(canvas)
@@ -118,6 +131,26 @@ class SceneMaker:
             layers.append((np.dstack([radiance * np.float32(gain) * alpha, alpha]), place))
             names.append(self.images[other].stem)
         return layers, {"source": self.images[chosen].stem, **facts, "pieces": names}
+
+    def _poses(self, layers, count, rng):
+        """For each exposure the matrices that move the layers (the first is the canvas) within the frame. The reference moves
+        too, by part of a pixel, so that it is resampled as the others are and not sharper."""
+        width, centre = self.size[1], _centre(self.size)
+        reference = _turn(0, 1, centre, centre + rng.uniform(-0.5, 0.5, 2))
+        tripod = rng.random() < 0.15
+        poses = []
+        for _ in range(count - 1):
+            turn = np.clip(rng.normal(0, self.rotation / 3), -self.rotation, self.rotation)
+            moved = _turn(turn, 1, centre, centre + _direction(rng) * rng.uniform(0, self.shift * width))
+            view_pose = reference if tripod else moved
+            poses.append([view_pose])
+            for piece, place in layers[1:]:
+                middle = (place @ [*_centre(piece.shape[:2]), 1])[:2]
+                target = middle + _direction(rng) * rng.uniform(0, self.piece_shift * width)
+                turn = rng.uniform(-PIECE_ROTATION, PIECE_ROTATION)
+                poses[-1].append(view_pose @ _turn(turn, 1 + rng.uniform(-PIECE_SCALE, PIECE_SCALE), middle, target))
+        poses.insert((count - 1) // 2, [reference] * len(layers))
+        return poses
 
     def _view(self, chosen, size, rng):
         while True:
@@ -207,29 +240,22 @@ def _blob(size, rng):
     return np.minimum(cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), softness), 1)
 
 
-def _margin(size):
+def _margin(size, shift, rotation):
     """How far the camera's movement reaches beyond the frame, with two pixels for the interpolation."""
-    return math.ceil(SHIFT * size[1] + math.radians(ROTATION) * math.hypot(*size) / 2) + 2
+    return math.ceil(shift * size[1] + math.radians(rotation) * math.hypot(*size) / 2) + 2
 
 
-def _poses(layers, size, rng):
-    """For each of the three exposures the matrices that move the layers (the first is the canvas) within the frame. The
-    reference moves too, by part of a pixel, so that it is resampled as the others are and not sharper."""
-    width, centre = size[1], _centre(size)
-    reference = _turn(0, 1, centre, centre + rng.uniform(-0.5, 0.5, 2))
-    tripod = rng.random() < 0.15
-    poses = []
-    for _ in range(2):
-        turn = np.clip(rng.normal(0, ROTATION / 3), -ROTATION, ROTATION)
-        moved = _turn(turn, 1, centre, centre + _direction(rng) * rng.uniform(0, SHIFT * width))
-        view_pose = reference if tripod else moved
-        poses.append([view_pose])
-        for piece, place in layers[1:]:
-            middle = (place @ [*_centre(piece.shape[:2]), 1])[:2]
-            target = middle + _direction(rng) * rng.uniform(0, PIECE_SHIFT * width)
-            turn = rng.uniform(-PIECE_ROTATION, PIECE_ROTATION)
-            poses[-1].append(view_pose @ _turn(turn, 1 + rng.uniform(-PIECE_SCALE, PIECE_SCALE), middle, target))
-    return poses[0], [reference] * len(layers), poses[1]
+def _stops(count, content, plan):
+    """The stops of `count` exposures, a tuple that begins at 0. The scenes of three draw them with their content."""
+    if count == 3:
+        return STOPS[content.integers(len(STOPS))]
+    if count == 2:
+        return 0, int(plan.choice(PAIR_STOPS))
+    least, most, extreme = RANGE
+    totals = np.array(STEPS) * (count - 1)
+    chances = np.where(totals <= most, 1, 0.1) * ((totals >= least) & (totals <= extreme))
+    step = plan.choice(STEPS, p=chances / chances.sum())
+    return tuple(float(step * number) for number in range(count))
 
 
 def _render(layers, poses, size):
@@ -251,12 +277,14 @@ def _render(layers, poses, size):
 
 def _scale(reference, stops, rng):
     """The factor from the scale of the sources to the one in which the shortest exposure clips at 1."""
-    metered = camera.MIDDLE_GRAY * 2 ** rng.normal(0, 0.5) / 2 ** stops[1] / camera.typical_luminance(reference)
+    metered = (
+        camera.MIDDLE_GRAY * 2 ** rng.normal(0, 0.5) / 2 ** stops[(len(stops) - 1) // 2] / camera.typical_luminance(reference)
+    )
     lost_by_the_shortest, lost_by_the_longest = _log_uniform(0.001, 0.03, rng), rng.uniform(0.1, 0.4)
     peak = np.maximum(reference[::4, ::4].max(axis=2), 1e-30)
     shortest, longest = np.quantile(peak, [1 - lost_by_the_shortest, 1 - lost_by_the_longest])
     # At most three stops darker: where the sun itself is in the image, no exposure keeps it.
-    return np.float32(min(metered, max(1 / shortest, 1 / longest / 2 ** stops[2], metered / 8)))
+    return np.float32(min(metered, max(1 / shortest, 1 / longest / 2 ** stops[-1], metered / 8)))
 
 
 def _turn(degrees, scale, pivot, target):
