@@ -11,7 +11,7 @@ import pytest
 from hdr_tf.image import tone
 from hdr_tf.io import brackets, image_files
 from hdr_tf.io import scenes as io_scenes
-from hdr_tf.synthesis import camera, scenes, sources, writer
+from hdr_tf.synthesis import camera, compose, scenes, sources, views, writer
 from hdr_tf.synthesis.brackets import BracketMaker
 from tests import helpers
 from tools import make_scenes
@@ -45,7 +45,7 @@ def images(hdr_dir):
 def test_a_view_has_the_size_and_the_range_of_its_source(source, size):
     values = image(*source)
     for seed in range(5):
-        view, facts = scenes.view(values, size, np.random.default_rng(seed))
+        view, facts = views.view(values, size, np.random.default_rng(seed))
         assert view.shape == (*size, 3) and view.dtype == np.float32
         # Nothing rings; averages are rounded to float32.
         assert values.min() * (1 - 1e-6) <= view.min() and view.max() <= values.max() * (1 + 1e-6)
@@ -58,11 +58,11 @@ def test_a_view_has_the_size_and_the_range_of_its_source(source, size):
 
 def test_a_view_into_a_panorama_is_upright_and_in_perspective(monkeypatch):
     """The sky's brightness tells the latitude: level along the horizon, and that of the pixel's direction elsewhere."""
-    monkeypatch.setattr(scenes, "PITCH", 0)
+    monkeypatch.setattr(views, "PITCH", 0)
     latitude = (np.arange(512) + 0.5) / 512 * math.pi - math.pi / 2
     panorama = np.broadcast_to((latitude + 2)[:, None, None], (512, 1024, 3)).astype(np.float32)
     for seed in range(5):
-        view = scenes.view(panorama, (41, 61), np.random.default_rng(seed))[0][..., 0] - 2
+        view = views.view(panorama, (41, 61), np.random.default_rng(seed))[0][..., 0] - 2
         np.testing.assert_allclose(view, view[:, ::-1], atol=1e-5)
         np.testing.assert_allclose(view[20], 0, atol=1e-5)
         focal = 20 / math.tan(view[-1, 30])
@@ -75,8 +75,8 @@ def test_a_view_into_a_panorama_is_upright_and_in_perspective(monkeypatch):
 def test_a_layer_moves_by_parts_of_a_pixel():
     x, y = np.meshgrid(np.arange(40.0), np.arange(30.0))
     canvas = np.dstack([3 * x + y, x * 0 + 1, y]).astype(np.float32) + 5
-    place, pose = scenes._turn(0, 1, (8, 6), (0, 0)), scenes._turn(0, 1, (0, 0), (1.25, -0.5))
-    frame = scenes._render([(canvas, place)], [pose], (16, 24))
+    place, pose = compose.turn(0, 1, (8, 6), (0, 0)), compose.turn(0, 1, (0, 0), (1.25, -0.5))
+    frame = compose.render([(canvas, place)], [pose], (16, 24))
     # The kernel of eight values is not exact on a slope: a fiftieth of a pixel is allowed.
     expected = canvas[6:22, 8:32] + [3 * -1.25 + 0.5, 0, 0.5]
     np.testing.assert_allclose(frame, expected, atol=3 / 50)
@@ -85,17 +85,17 @@ def test_a_layer_moves_by_parts_of_a_pixel():
 def test_a_lone_lamp_does_not_ring():
     canvas = np.full((30, 30, 3), 0.01, np.float32)
     canvas[10:12, 10:12] = 1e5
-    frame = scenes._render([(canvas, np.eye(3))], [scenes._turn(10, 1, (15, 15), (15.3, 14.6))], (20, 20))
+    frame = compose.render([(canvas, np.eye(3))], [compose.turn(10, 1, (15, 15), (15.3, 14.6))], (20, 20))
     assert frame.min() >= 0 and frame.max() <= 1e5
     assert np.median(frame) == np.float32(0.01)
 
 
 def test_a_piece_covers_what_lies_behind():
     canvas = np.ones((120, 90, 3), np.float32)
-    alpha = scenes._blob((81, 81), np.random.default_rng(0))[..., None]
+    alpha = compose.blob((81, 81), np.random.default_rng(0))[..., None]
     piece = np.dstack([7 * alpha] * 3 + [alpha])
     layers = [(canvas, np.eye(3)), (piece, np.eye(3))]
-    frame = scenes._render(layers, [np.eye(3), scenes._turn(0, 1, (0, 0), (25, 9))], (120, 90))  # beyond the right border
+    frame = compose.render(layers, [np.eye(3), compose.turn(0, 1, (0, 0), (25, 9))], (120, 90))  # beyond the right border
     np.testing.assert_allclose(frame[49, 65], 7, rtol=1e-6)  # its middle
     assert (frame[:, :25] == 1).all() and (frame[:9] == 1).all() and (frame[90:] == 1).all()
     assert frame.min() >= 1 - 1e-5 and frame.max() <= 7 + 1e-5
@@ -107,9 +107,9 @@ def test_no_border_comes_into_the_frame(seed):
     size = (200, 300)
     margin = scenes._margin(size, scenes.SHIFT, scenes.ROTATION)
     canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.float32)
-    layers = [(canvas, scenes._turn(0, 1, (margin, margin), (0, 0)))]
+    layers = [(canvas, compose.turn(0, 1, (margin, margin), (0, 0)))]
     for pose in scenes.SceneMaker((), size)._poses(layers, 3, np.random.default_rng(seed)):
-        assert scenes._render(layers, pose, size).min() == 1
+        assert compose.render(layers, pose, size).min() == 1
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -143,7 +143,7 @@ ROUNDING = 239692505  # checksum of `rounding` on the processor that computed th
 def rounding():
     """Values whose last bits depend on the processor's instructions, as those of the scenes do."""
     return np.exp(
-        np.log(cv2.GaussianBlur(scenes._warped(image(48, 72), scenes._turn(7, 1.1, (20, 20), (22.3, 19.6)), SIZE), (0, 0), 1.5))
+        np.log(cv2.GaussianBlur(compose.warped(image(48, 72), compose.turn(7, 1.1, (20, 20), (22.3, 19.6)), SIZE), (0, 0), 1.5))
     )
 
 
@@ -188,14 +188,14 @@ def test_larger_motion_moves_more_and_shows_no_border(images):
     margin = scenes._margin(size, 0.04, 3)
     canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.float32)
     layers = [
-        (canvas, scenes._turn(0, 1, (margin, margin), (0, 0))),
-        (np.ones((9, 9, 4)), scenes._turn(0, 1, (4, 4), (150, 100))),
+        (canvas, compose.turn(0, 1, (margin, margin), (0, 0))),
+        (np.ones((9, 9, 4)), compose.turn(0, 1, (4, 4), (150, 100))),
     ]
     distances = []
     for factor in (1, 3):
         maker = scenes.SceneMaker((), size, shift=factor / 75, rotation=factor, piece_shift=0.05 * factor)
         poses = [pose for seed in range(20) for pose in maker._poses(layers, 9, np.random.default_rng(seed))]
-        assert all(scenes._render(layers[:1], pose[:1], size).min() == 1 for pose in poses[:: 2 * factor])
+        assert all(compose.render(layers[:1], pose[:1], size).min() == 1 for pose in poses[:: 2 * factor])
         distances.append([math.dist((pose[layer] @ [150, 100, 1])[:2], (150, 100)) for pose in poses for layer in (0, 1)])
     np.testing.assert_allclose(np.mean(distances[1]) / np.mean(distances[0]), 3, rtol=0.15)
 
