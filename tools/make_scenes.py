@@ -45,6 +45,9 @@ class Config:
     # Number of exposures, 2 to 9, or the least and the largest separated by a comma; without it 3 (scene) or 2 (bracket).
     exposures: str = ""
     static: bool = False  # Nothing moves between the exposures (scene).
+    motion: Literal["rigid", "varied"] = (
+        "rigid"  # What moves: rigid pieces, or also people, branches, nearer layers ... (scene).
+    )
     only: str = ""  # Names (without suffix) of the only images to use, separated by commas.
     exclude: str = ""  # Names of images to leave out, separated by commas.
     full_well: float = 10_000  # Electrons of a saturated pixel, for the shot noise; inf for none (scene).
@@ -69,7 +72,7 @@ def main(config: Config) -> None:
         what = f"brackets of {config.size} x {config.size}"
     else:
         size = config.height, config.width
-        names = "static", "full_well", "read_noise", "shift", "rotation", "piece_shift"
+        names = "static", "full_well", "read_noise", "shift", "rotation", "piece_shift", "motion"
         chosen |= {name: getattr(config, name) for name in names}
         manifest, unreadable = write_scenes(config.output, folders, config.count, size, exposures=exposures, **chosen)
         what = f"scenes of {config.width} x {config.height}"

@@ -13,10 +13,12 @@ shortest exposure would lose more than a few highlights, as long as the longest 
 import dataclasses
 import math
 import pathlib
+from typing import Literal
 
 import numpy as np
 
 from hdr_tf.synthesis import camera, compose, sources, views
+from hdr_tf.synthesis.motion import Variation
 
 STOPS = ((0, 2, 4), (0, 3, 6))  # of three exposures
 PAIR_STOPS = 2, 3, 4  # between two exposures
@@ -29,6 +31,7 @@ PIECES = 3, 8  # least and largest number in a scene
 PIECE_SHIFT = 0.05  # as a part of the frame's width
 PIECE_ROTATION = 3  # degrees
 PIECE_SCALE = 0.04
+MOTIONS = "rigid", "varied"
 LARGEST = {"shift": 0.25, "rotation": 20, "piece_shift": 1}  # what may be asked for
 
 
@@ -49,6 +52,7 @@ class SceneMaker:
         shift: how far the camera shifts from the reference, at most, as a part of the frame's width.
         rotation: how far the camera turns from the reference, at most, in degrees.
         piece_shift: how far a piece moves by itself from the reference, at most, as a part of the frame's width.
+        motion: "rigid" for pieces that move, or "varied" for other motion too, see `synthesis.motion`.
     """
 
     images: tuple[pathlib.Path, ...]
@@ -61,20 +65,30 @@ class SceneMaker:
     shift: float = SHIFT
     rotation: float = ROTATION
     piece_shift: float = PIECE_SHIFT
+    motion: Literal["rigid", "varied"] = "rigid"
 
     def __call__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         """Returns images [N, H, W, 3], stops [N] and radiance as `io.scenes.Scene` holds them, and facts for the manifest."""
         # A stream of its own for each purpose, the newest last: what one draws changes nothing in the others.
-        content, motion, noise, plan = np.random.default_rng([self.seed, index]).spawn(4)
+        content, motion, noise, plan, more_motion = np.random.default_rng([self.seed, index]).spawn(5)
         layers, facts = self._layers(content)
         stops = _stops(int(plan.integers(*self.exposures, endpoint=True)), content, plan)
         middle = (len(stops) - 1) // 2
         poses = self._poses(layers, len(stops), motion)
-        reference = compose.render(layers, poses[middle], self.size)
+        if self.motion == "varied":
+            reaches = self.shift * self.size[1], self.piece_shift * self.size[1]
+            variation = Variation(layers, poses, stops, self.size, reaches, self._texture, more_motion)
+            facts["motion"], frame = variation.kinds, variation.frame
+        else:
+
+            def frame(number):
+                return compose.render(layers, poses[number], self.size)
+
+        reference = frame(middle)
         scale = _scale(reference, stops, content)
         ldr = []
-        for number, (pose, stop) in enumerate(zip(poses, stops, strict=True)):
-            radiance = reference if self.static or number == middle else compose.render(layers, pose, self.size)
+        for number, stop in enumerate(stops):
+            radiance = reference if self.static or number == middle else frame(number)
             ldr.append(camera.photograph(radiance * scale, 2**stop, noise, self.full_well, self.read_noise))
         facts |= {"stops": list(stops), "reference": middle, "scale": float(scale)}
         facts["clipped"] = [round(float((pixels == 65535).any(axis=2).mean()), 4) for pixels in ldr]
@@ -123,6 +137,9 @@ class SceneMaker:
                 poses[-1].append(view_pose @ compose.turn(turn, 1 + rng.uniform(-PIECE_SCALE, PIECE_SCALE), middle, target))
         poses.insert((count - 1) // 2, [reference] * len(layers))
         return poses
+
+    def _texture(self, size, rng):
+        return self._view(rng.integers(len(self.images)), size, rng)[0]
 
     def _view(self, chosen, size, rng):
         while True:

@@ -20,7 +20,7 @@ from hdr_tf.io import image_files, outputs, scenes
 from hdr_tf.parallel import in_processes
 from hdr_tf.progress import track
 from hdr_tf.synthesis.brackets import BracketMaker, check_exposures, check_numbers
-from hdr_tf.synthesis.scenes import LARGEST, SceneMaker
+from hdr_tf.synthesis.scenes import LARGEST, MOTIONS, SceneMaker
 from hdr_tf.synthesis.sources import radiance_files
 
 _NOTE = (
@@ -44,7 +44,7 @@ def write_scenes(
     read_noise: float = 5e-4,
     num_processes: int | None = None,
     exposures: tuple[int, int] = (3, 3),
-    **motion: float,
+    **motion: float | str,
 ) -> tuple[dict, list[str]]:
     """Writes scenes 001, 002, ...; returns the manifest and a line for each image that cannot be read.
 
@@ -54,7 +54,7 @@ def write_scenes(
         count: number of scenes.
         size, seed, static, full_well, read_noise, exposures: see `SceneMaker`.
         num_processes: None or 0 for one process per CPU; with 1 everything runs in the caller's process.
-        **motion: `shift`, `rotation` and `piece_shift` of `SceneMaker`.
+        **motion: `shift`, `rotation`, `piece_shift` and `motion` of `SceneMaker`.
     """
     if count < 1 or seed < 0:
         raise ValueError(f"expected a count of 1 or more and a seed of 0 or more, found {count} and {seed}")
@@ -66,6 +66,8 @@ def write_scenes(
     for name, value in motion.items():
         if name in LARGEST and not 0 <= value <= LARGEST[name]:
             raise ValueError(f"expected a {name} from 0 to {LARGEST[name]}, found {value}")
+    if motion.get("motion", "rigid") not in MOTIONS:
+        raise ValueError(f"expected a motion of {' or '.join(MOTIONS)}, found {motion['motion']!r}")
     images, unreadable = radiance_files(hdr_dirs, only, exclude)
     maker = SceneMaker(tuple(images), tuple(size), seed, static, full_well, read_noise, tuple(exposures), **motion)
     arguments = {"height": size[0], "width": size[1], "seed": seed, "static": static}
