@@ -42,12 +42,19 @@ class Config:
     height: int = 1000  # Height in pixels (scene).
     width: int = 1500  # Width in pixels (scene).
     size: int = 256  # Side in pixels (bracket).
-    exposures: str = "2"  # Number of exposures, 2 to 9, or the least and the largest separated by a comma (bracket).
+    # Number of exposures, 2 to 9, or the least and the largest separated by a comma; without it 3 (scene) or 2 (bracket).
+    exposures: str = ""
     static: bool = False  # Nothing moves between the exposures (scene).
+    motion: Literal["rigid", "varied"] = (
+        "rigid"  # What moves: rigid pieces, or also people, branches, nearer layers ... (scene).
+    )
     only: str = ""  # Names (without suffix) of the only images to use, separated by commas.
     exclude: str = ""  # Names of images to leave out, separated by commas.
     full_well: float = 10_000  # Electrons of a saturated pixel, for the shot noise; inf for none (scene).
     read_noise: float = 5e-4  # Standard deviation of the sensor's own noise, 1 for saturation (scene).
+    shift: float = 1 / 75  # Largest shift of the camera between exposures, as a part of the width (scene).
+    rotation: float = 1  # Largest turn of the camera between exposures, in degrees (scene).
+    piece_shift: float = 0.05  # Largest shift of what moves in the scene, as a part of the width (scene).
     num_processes: int = 0  # Number of processes; 0 for one per CPU.
 
 
@@ -59,13 +66,15 @@ def main(config: Config) -> None:
             raise ValueError(f"--{flag}: expected a folder, found nothing")
     folders, only, exclude = map(cli.words, (config.hdr_dir, config.only, config.exclude))
     chosen = {"seed": config.seed, "only": only, "exclude": exclude, "num_processes": config.num_processes}
+    exposures = cli.span(config.exposures or ("2" if config.kind == "bracket" else "3"), "--exposures")
     if config.kind == "bracket":
-        exposures = cli.span(config.exposures, "--exposures")
         manifest, unreadable = write_brackets(config.output, folders, config.count, config.size, exposures, **chosen)
         what = f"brackets of {config.size} x {config.size}"
     else:
-        size, noise = (config.height, config.width), {"full_well": config.full_well, "read_noise": config.read_noise}
-        manifest, unreadable = write_scenes(config.output, folders, config.count, size, static=config.static, **noise, **chosen)
+        size = config.height, config.width
+        names = "static", "full_well", "read_noise", "shift", "rotation", "piece_shift", "motion"
+        chosen |= {name: getattr(config, name) for name in names}
+        manifest, unreadable = write_scenes(config.output, folders, config.count, size, exposures=exposures, **chosen)
         what = f"scenes of {config.width} x {config.height}"
     for line in unreadable:
         print(f"left out: {line}", file=sys.stderr)

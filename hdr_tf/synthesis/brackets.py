@@ -10,12 +10,17 @@ from hdr_tf.synthesis import camera, sources
 
 def check_numbers(size: int, exposures: tuple[int, int], seed: int) -> None:
     """Raises ValueError if no `BracketMaker` can have these numbers."""
-    if not 2 <= exposures[0] <= exposures[1] <= 9:
-        raise ValueError(f"expected 2 to 9 exposures, the smaller number first, found {exposures[0]},{exposures[1]}")
+    check_exposures(exposures)
     if seed < 0:
         raise ValueError(f"expected a seed of 0 or more, found {seed}")
     if size < 16:
         raise ValueError(f"expected a size of at least 16 pixels, found {size}")
+
+
+def check_exposures(exposures: tuple[int, int]) -> None:
+    """Raises ValueError if these are not the least and the largest number of exposures."""
+    if not 2 <= exposures[0] <= exposures[1] <= 9:
+        raise ValueError(f"expected 2 to 9 exposures, the smaller number first, found {exposures[0]},{exposures[1]}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ A scene depends on nothing but the arguments and its number, so neither the numb
 it. Started again after an interruption, or with a larger count, both functions write what is missing.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -18,12 +19,12 @@ from collections.abc import Sequence
 from hdr_tf.io import image_files, outputs, scenes
 from hdr_tf.parallel import in_processes
 from hdr_tf.progress import track
-from hdr_tf.synthesis.brackets import BracketMaker, check_numbers
-from hdr_tf.synthesis.scenes import SceneMaker
+from hdr_tf.synthesis.brackets import BracketMaker, check_exposures, check_numbers
+from hdr_tf.synthesis.scenes import LARGEST, MOTIONS, SceneMaker
 from hdr_tf.synthesis.sources import radiance_files
 
 _NOTE = (
-    "Exposures are relative to the shortest, radiance is 1 where that clips. HDRImg.hdr is the medium exposure's radiance, the "
+    "Exposures are relative to the shortest, radiance is 1 where that clips. HDRImg.hdr is the reference's radiance, the "
     "source's times scale, clipped to 1. Sources are enlarged twice at most: with tiles [rows, columns] other than [1, 1], "
     "several views of the source stand side by side."
 )
@@ -42,6 +43,8 @@ def write_scenes(
     full_well: float = 10_000,
     read_noise: float = 5e-4,
     num_processes: int | None = None,
+    exposures: tuple[int, int] = (3, 3),
+    **motion: float | str,
 ) -> tuple[dict, list[str]]:
     """Writes scenes 001, 002, ...; returns the manifest and a line for each image that cannot be read.
 
@@ -49,8 +52,9 @@ def write_scenes(
         folder: created; scenes that were written with the same arguments are kept.
         hdr_dirs, only, exclude: see `sources.radiance_files`.
         count: number of scenes.
-        size, seed, static, full_well, read_noise: see `SceneMaker`.
+        size, seed, static, full_well, read_noise, exposures: see `SceneMaker`.
         num_processes: None or 0 for one process per CPU; with 1 everything runs in the caller's process.
+        **motion: `shift`, `rotation`, `piece_shift` and `motion` of `SceneMaker`.
     """
     if count < 1 or seed < 0:
         raise ValueError(f"expected a count of 1 or more and a seed of 0 or more, found {count} and {seed}")
@@ -58,10 +62,20 @@ def write_scenes(
         raise ValueError(f"expected a height and width of 16 to 20,000 pixels, found {size[0]} and {size[1]}")
     if not full_well > 0 or not 0 <= read_noise < 1:
         raise ValueError(f"expected a full well above 0 and a read noise from 0 to 1, found {full_well} and {read_noise}")
+    check_exposures(exposures)
+    for name, value in motion.items():
+        if name in LARGEST and not 0 <= value <= LARGEST[name]:
+            raise ValueError(f"expected a {name} from 0 to {LARGEST[name]}, found {value}")
+    if motion.get("motion", "rigid") not in MOTIONS:
+        raise ValueError(f"expected a motion of {' or '.join(MOTIONS)}, found {motion['motion']!r}")
     images, unreadable = radiance_files(hdr_dirs, only, exclude)
-    maker = SceneMaker(tuple(images), tuple(size), seed, static, full_well, read_noise)
+    maker = SceneMaker(tuple(images), tuple(size), seed, static, full_well, read_noise, tuple(exposures), **motion)
     arguments = {"height": size[0], "width": size[1], "seed": seed, "static": static}
     arguments |= {"full_well": full_well if math.isfinite(full_well) else None, "read_noise": read_noise}
+    # Sets that were begun before these arguments existed continue: a manifest lists them only where they are not the default.
+    defaults = {field.name: field.default for field in dataclasses.fields(SceneMaker)}
+    chosen = {"exposures": tuple(exposures), **motion}
+    arguments |= {name: value for name, value in chosen.items() if value != defaults[name]}
     return _write_set(folder, _NOTE, arguments, count, _write_scene, maker, num_processes), unreadable
 
 

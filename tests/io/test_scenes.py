@@ -223,7 +223,8 @@ def test_an_empty_folder_is_no_scene(tmp_path):
 @pytest.mark.parametrize(
     ("ldr", "stops", "hdr", "message"),
     [
-        (images(2), [0, 2, 4], None, "2, 10, 14, 3"),
+        (images(1), [0], None, "1, 10, 14, 3"),
+        (images(2), [0, 2, 4], None, "two 0.0, 2.0, 4.0"),
         (images() / 65535, [0, 2, 4], None, "uint8 uint16 float64"),
         (images(), [0, 2], None, "0.0, 2.0"),
         (images(), [4, 2, 0], None, "4.0, 2.0, 0.0"),
@@ -281,3 +282,67 @@ def test_mu_law():
     np.testing.assert_allclose(tone.mu_law(np.array([0, 1, 4])), [0, 1, np.log(20001) / np.log(5001)])
     np.testing.assert_allclose(tone.mu_law(np.array(0.5), mu=1), np.log2(1.5))
     assert tone.mu_law(np.float32([0.5])).dtype == np.float32
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_a_scene_of_any_number_comes_back(count, tmp_path):
+    stops, hdr = 1.5 * np.arange(count), radiance()
+    scenes.write_scene(tmp_path / "001", images(count), stops, hdr)
+    scene = scenes.read_scene(tmp_path / "001", every=True)
+    np.testing.assert_array_equal(scene.ldr, images(count))
+    np.testing.assert_array_equal(scene.stops, stops)
+    assert scene.reference == (count - 1) // 2
+    assert (tmp_path / "001" / "reference.txt").exists() == (count != 3)
+    np.testing.assert_array_equal(scene.hdr, image_files.read_radiance(tmp_path / "001" / "HDRImg.hdr"))
+
+
+@pytest.mark.parametrize("count", range(3, 10))
+def test_three_of_a_larger_scene_surround_its_reference(count, tmp_path, warnings):
+    scenes.write_scene(tmp_path / "001", images(count), 2 * np.arange(count), radiance())
+    whole, scene = scenes.read_scene(tmp_path / "001", every=True), scenes.read_scene(tmp_path / "001")
+    first = whole.reference - 1
+    np.testing.assert_array_equal(scene.ldr, images(count)[first : first + 3])
+    np.testing.assert_array_equal(scene.stops, [0, 2, 4])
+    # The same light: radiance times exposure is the value of the same image.
+    np.testing.assert_array_equal(scene.hdr * scene.exposures[1], whole.hdr * whole.exposures[whole.reference])
+    assert scene.reference == 1 and warnings == []
+
+
+def test_two_exposures_are_a_scene_where_every_number_is(tmp_path):
+    scenes.write_scene(tmp_path / "001", images(2), [0, 2])
+    assert scenes.list_scenes(tmp_path, every=True) == ([tmp_path / "001"], [])
+    for read in (lambda: scenes.read_scene(tmp_path / "001"), lambda: scenes.list_scenes(tmp_path)):
+        with pytest.raises(ValueError, match=helpers.mentions("001 three .tif 2 any number")):
+            read()
+
+
+def test_every_image_of_the_other_layouts(tmp_path):
+    pixels = write_bracket(tmp_path / "sen", 5, 1.5 * np.arange(5) - 4, "exposures.txt")
+    image_files.write_radiance(tmp_path / "sen" / "HDRImg.hdr", radiance())
+    sen = scenes.read_scene(tmp_path / "sen", every=True)
+    np.testing.assert_array_equal(sen.ldr, pixels)
+    np.testing.assert_array_equal(sen.stops, 1.5 * np.arange(5))
+    assert abs(sen.hdr * 16 - radiance()).max() <= 1 / 128
+    write_bracket(tmp_path / "tursun", 9, 2.0 ** np.arange(9) / 1000)
+    np.testing.assert_allclose(scenes.read_scene(tmp_path / "tursun", every=True).stops, np.arange(9))
+    write_bracket(tmp_path / "kalantari", 5, 2 * np.arange(5) - 2)
+    np.testing.assert_array_equal(scenes.read_scene(tmp_path / "kalantari", every=True).stops, [-2, 0, 2, 4, 6])
+
+
+@pytest.mark.parametrize(
+    ("name", "every", "message"),
+    [
+        ("exposure.txt", True, "HDRImg.hdr 02.tif 5 01.tif reference.txt"),  # in register with the second of the first three
+        ("6.tif", True, "reference.txt 00.tif 6.tif"),
+        ("03.tif", True, "HDRImg.hdr 02.tif 03.tif"),
+        ("00.tif", False, "reference.txt 1"),
+    ],
+)
+def test_radiance_in_register_with_another_image_is_refused(name, every, message, tmp_path):
+    write_bracket(tmp_path, 5, 2 * np.arange(5))
+    image_files.write_radiance(tmp_path / "HDRImg.hdr", radiance())
+    if name.endswith(".tif"):
+        (tmp_path / "reference.txt").write_text(name)
+    with pytest.raises(ValueError, match=helpers.mentions(message)) as caught:
+        scenes.read_scene(tmp_path, every)
+    assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)

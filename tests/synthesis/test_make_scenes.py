@@ -2,14 +2,16 @@
 
 import json
 import math
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 
 from hdr_tf.image import tone
 from hdr_tf.io import brackets, image_files
 from hdr_tf.io import scenes as io_scenes
-from hdr_tf.synthesis import camera, scenes, sources, writer
+from hdr_tf.synthesis import camera, compose, scenes, sources, views, writer
 from hdr_tf.synthesis.brackets import BracketMaker
 from tests import helpers
 from tools import make_scenes
@@ -43,7 +45,7 @@ def images(hdr_dir):
 def test_a_view_has_the_size_and_the_range_of_its_source(source, size):
     values = image(*source)
     for seed in range(5):
-        view, facts = scenes.view(values, size, np.random.default_rng(seed))
+        view, facts = views.view(values, size, np.random.default_rng(seed))
         assert view.shape == (*size, 3) and view.dtype == np.float32
         # Nothing rings; averages are rounded to float32.
         assert values.min() * (1 - 1e-6) <= view.min() and view.max() <= values.max() * (1 + 1e-6)
@@ -56,11 +58,11 @@ def test_a_view_has_the_size_and_the_range_of_its_source(source, size):
 
 def test_a_view_into_a_panorama_is_upright_and_in_perspective(monkeypatch):
     """The sky's brightness tells the latitude: level along the horizon, and that of the pixel's direction elsewhere."""
-    monkeypatch.setattr(scenes, "PITCH", 0)
+    monkeypatch.setattr(views, "PITCH", 0)
     latitude = (np.arange(512) + 0.5) / 512 * math.pi - math.pi / 2
     panorama = np.broadcast_to((latitude + 2)[:, None, None], (512, 1024, 3)).astype(np.float32)
     for seed in range(5):
-        view = scenes.view(panorama, (41, 61), np.random.default_rng(seed))[0][..., 0] - 2
+        view = views.view(panorama, (41, 61), np.random.default_rng(seed))[0][..., 0] - 2
         np.testing.assert_allclose(view, view[:, ::-1], atol=1e-5)
         np.testing.assert_allclose(view[20], 0, atol=1e-5)
         focal = 20 / math.tan(view[-1, 30])
@@ -73,8 +75,8 @@ def test_a_view_into_a_panorama_is_upright_and_in_perspective(monkeypatch):
 def test_a_layer_moves_by_parts_of_a_pixel():
     x, y = np.meshgrid(np.arange(40.0), np.arange(30.0))
     canvas = np.dstack([3 * x + y, x * 0 + 1, y]).astype(np.float32) + 5
-    place, pose = scenes._turn(0, 1, (8, 6), (0, 0)), scenes._turn(0, 1, (0, 0), (1.25, -0.5))
-    frame = scenes._render([(canvas, place)], [pose], (16, 24))
+    place, pose = compose.turn(0, 1, (8, 6), (0, 0)), compose.turn(0, 1, (0, 0), (1.25, -0.5))
+    frame = compose.render([(canvas, place)], [pose], (16, 24))
     # The kernel of eight values is not exact on a slope: a fiftieth of a pixel is allowed.
     expected = canvas[6:22, 8:32] + [3 * -1.25 + 0.5, 0, 0.5]
     np.testing.assert_allclose(frame, expected, atol=3 / 50)
@@ -83,17 +85,17 @@ def test_a_layer_moves_by_parts_of_a_pixel():
 def test_a_lone_lamp_does_not_ring():
     canvas = np.full((30, 30, 3), 0.01, np.float32)
     canvas[10:12, 10:12] = 1e5
-    frame = scenes._render([(canvas, np.eye(3))], [scenes._turn(10, 1, (15, 15), (15.3, 14.6))], (20, 20))
+    frame = compose.render([(canvas, np.eye(3))], [compose.turn(10, 1, (15, 15), (15.3, 14.6))], (20, 20))
     assert frame.min() >= 0 and frame.max() <= 1e5
     assert np.median(frame) == np.float32(0.01)
 
 
 def test_a_piece_covers_what_lies_behind():
     canvas = np.ones((120, 90, 3), np.float32)
-    alpha = scenes._blob((81, 81), np.random.default_rng(0))[..., None]
+    alpha = compose.blob((81, 81), np.random.default_rng(0))[..., None]
     piece = np.dstack([7 * alpha] * 3 + [alpha])
     layers = [(canvas, np.eye(3)), (piece, np.eye(3))]
-    frame = scenes._render(layers, [np.eye(3), scenes._turn(0, 1, (0, 0), (25, 9))], (120, 90))  # beyond the right border
+    frame = compose.render(layers, [np.eye(3), compose.turn(0, 1, (0, 0), (25, 9))], (120, 90))  # beyond the right border
     np.testing.assert_allclose(frame[49, 65], 7, rtol=1e-6)  # its middle
     assert (frame[:, :25] == 1).all() and (frame[:9] == 1).all() and (frame[90:] == 1).all()
     assert frame.min() >= 1 - 1e-5 and frame.max() <= 7 + 1e-5
@@ -103,11 +105,11 @@ def test_a_piece_covers_what_lies_behind():
 @pytest.mark.parametrize("seed", range(20))
 def test_no_border_comes_into_the_frame(seed):
     size = (200, 300)
-    margin = scenes._margin(size)
+    margin = scenes._margin(size, scenes.SHIFT, scenes.ROTATION)
     canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.float32)
-    layers = [(canvas, scenes._turn(0, 1, (margin, margin), (0, 0)))]
-    for pose in scenes._poses(layers, size, np.random.default_rng(seed)):
-        assert scenes._render(layers, pose, size).min() == 1
+    layers = [(canvas, compose.turn(0, 1, (margin, margin), (0, 0)))]
+    for pose in scenes.SceneMaker((), size)._poses(layers, 3, np.random.default_rng(seed)):
+        assert compose.render(layers, pose, size).min() == 1
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -124,6 +126,78 @@ def test_what_the_exposures_show_is_the_truth(static, images):
         # A piece of a night sky apart, the shortest keeps most, and the longest loses more than the others.
         assert facts["clipped"] == sorted(facts["clipped"])
         assert facts["clipped"][0] < 0.25
+
+
+# Of the images and the radiance of scenes 0, 1 and 2, as they were when every scene had three exposures and rigid pieces.
+CHECKSUMS = {
+    False: [(3207240250, 130547759), (2792193956, 1860535464), (4004668757, 2159264457)],
+    True: [(1195028092, 130547759), (3146921720, 1860535464), (3788476030, 2159264457)],
+}
+MEANS = {
+    False: [[16110.57, 29108.04, 44269.64], [18016.3, 31797.0, 45980.92], [11864.87, 29508.04, 50489.24]],
+    True: [[15931.77, 29108.04, 43837.95], [18019.27, 31797.0, 46101.74], [11806.38, 29508.04, 50319.03]],
+}
+ROUNDING = 239692505  # checksum of `rounding` on the processor that computed those
+
+
+def rounding():
+    """Values whose last bits depend on the processor's instructions, as those of the scenes do."""
+    return np.exp(
+        np.log(cv2.GaussianBlur(compose.warped(image(48, 72), compose.turn(7, 1.1, (20, 20), (22.3, 19.6)), SIZE), (0, 0), 1.5))
+    )
+
+
+def checksum(values):
+    return zlib.crc32(np.ascontiguousarray(values))
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_scenes_stay_as_they_were(static, images):
+    made = [scenes.SceneMaker(images, SIZE, 7, static)(index) for index in range(3)]
+    np.testing.assert_allclose([ldr.mean(axis=(1, 2, 3)) for ldr, *_ in made], MEANS[static], atol=0.1)
+    if checksum(rounding()) != ROUNDING:
+        pytest.skip("the means are the same, but this processor rounds otherwise than that of the checksums")
+    assert [(checksum(ldr), checksum(hdr)) for ldr, _, hdr, _ in made] == CHECKSUMS[static]
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_a_scene_has_as_many_exposures_as_asked_for(count, images):
+    for index in range(3):
+        ldr, stops, hdr, facts = scenes.SceneMaker(images, SIZE, 3, False, math.inf, 0, (count, count))(index)
+        assert ldr.shape == (count, *SIZE, 3) and stops.shape == (count,) and hdr.shape == (*SIZE, 3)
+        np.testing.assert_allclose(np.diff(stops), stops[1])  # equal steps
+        assert stops[0] == 0 and 2 <= stops[-1] <= 12
+        assert facts["reference"] == (count - 1) // 2
+        shown = [np.rint(tone.to_exposure(hdr, 2**stop) * 65535) for stop in stops]
+        differences = [abs(pixels - expected).max() for pixels, expected in zip(ldr, shown, strict=True)]
+        # Each has a pose of its own, or lost what moved: the reference alone shows the truth.
+        assert np.argmin(differences) == facts["reference"] and sorted(differences)[:2][1] > 1 >= min(differences)
+
+
+def test_the_number_of_exposures_is_drawn(images):
+    maker = scenes.SceneMaker(images, (16, 16), exposures=(2, 5))
+    made = [maker(index) for index in range(12)]
+    assert {len(ldr) for ldr, *_ in made} == {2, 3, 4, 5}
+    # Where three come out, the scene is the one that has three in any case.
+    index = next(index for index, (ldr, *_) in enumerate(made) if len(ldr) == 3)
+    np.testing.assert_array_equal(made[index][0], scenes.SceneMaker(images, (16, 16))(index)[0])
+
+
+def test_larger_motion_moves_more_and_shows_no_border(images):
+    size = (200, 300)
+    margin = scenes._margin(size, 0.04, 3)
+    canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.float32)
+    layers = [
+        (canvas, compose.turn(0, 1, (margin, margin), (0, 0))),
+        (np.ones((9, 9, 4)), compose.turn(0, 1, (4, 4), (150, 100))),
+    ]
+    distances = []
+    for factor in (1, 3):
+        maker = scenes.SceneMaker((), size, shift=factor / 75, rotation=factor, piece_shift=0.05 * factor)
+        poses = [pose for seed in range(20) for pose in maker._poses(layers, 9, np.random.default_rng(seed))]
+        assert all(compose.render(layers[:1], pose[:1], size).min() == 1 for pose in poses[:: 2 * factor])
+        distances.append([math.dist((pose[layer] @ [150, 100, 1])[:2], (150, 100)) for pose in poses for layer in (0, 1)])
+    np.testing.assert_allclose(np.mean(distances[1]) / np.mean(distances[0]), 3, rtol=0.15)
 
 
 def test_motion_and_noise_change_nothing_else(images):
@@ -164,7 +238,16 @@ def test_a_set_depends_on_its_arguments_alone(hdr_dir, tmp_path):
         assert len(unreadable) == 1 and "broken.exr" in unreadable[0]
     assert helpers.contents(tmp_path / "one") == helpers.contents(tmp_path / "two")
     assert list(manifest["scenes"]) == ["001", "002", "003"]
-    assert manifest["scenes"]["001"].keys() == {"source", "tiles", "enlargement", "pieces", "stops", "scale", "clipped"}
+    assert manifest["scenes"]["001"].keys() == {
+        "source",
+        "tiles",
+        "enlargement",
+        "pieces",
+        "stops",
+        "reference",
+        "scale",
+        "clipped",
+    }
     assert manifest == json.loads((tmp_path / "one" / "manifest.json").read_text())
     paths, incomplete = io_scenes.list_scenes(tmp_path / "one")
     assert len(paths) == 3 and incomplete == []
@@ -207,6 +290,22 @@ def test_a_larger_count_adds_scenes(hdr_dir, tmp_path):
     assert list(manifest["scenes"]) == ["001", "002"]
 
 
+def test_a_manifest_lists_new_arguments_only_where_they_are_not_the_default(hdr_dir, tmp_path):
+    settings = {"hdr_dirs": [hdr_dir], "count": 1, "size": SIZE, "num_processes": 1}
+    defaults = {"exposures": (3, 3), "shift": scenes.SHIFT, "rotation": scenes.ROTATION, "piece_shift": scenes.PIECE_SHIFT}
+    manifest, _ = writer.write_scenes(tmp_path / "old", **settings, **defaults)
+    assert not defaults.keys() & manifest["arguments"].keys()
+    writer.write_scenes(tmp_path / "old", **settings)  # continues
+    changed = {"exposures": (2, 5), "shift": 0.04, "rotation": 3, "piece_shift": 0.15}
+    with pytest.raises(ValueError, match=helpers.mentions("manifest.json exposures piece_shift rotation shift")):
+        writer.write_scenes(tmp_path / "old", **settings, **changed)
+    manifest, _ = writer.write_scenes(tmp_path / "new", **settings, **changed)
+    assert manifest["arguments"].items() >= {**changed, "exposures": [2, 5]}.items()
+    facts = manifest["scenes"]["001"]
+    scene = io_scenes.read_scene(tmp_path / "new" / "001", every=True)
+    assert scene.stops.tolist() == facts["stops"] and scene.reference == facts["reference"]
+
+
 def test_only_and_exclude(hdr_dir):
     names = [path.stem for path in sources.radiance_files([hdr_dir], only=["lamp", "room"], exclude=["room"])[0]]
     assert names == ["lamp"]
@@ -230,6 +329,11 @@ def test_from_one_image_alone(hdr_dir, tmp_path):
         ({"full_well": math.nan}, "0 nan"),
         ({"read_noise": -1e-3}, "0 1 -0.001"),
         ({"hdr_dirs": ["missing"]}, "missing EXR"),
+        ({"exposures": (1, 3)}, "2 9 1,3"),
+        ({"exposures": (4, 3)}, "4,3"),
+        ({"shift": 0.3}, "shift 0 0.25 0.3"),
+        ({"rotation": -1}, "rotation 0 20 -1"),
+        ({"piece_shift": math.nan}, "piece_shift 0 1 nan"),
     ],
 )
 def test_write_scenes_refuses_other_numbers(changed, message, hdr_dir, tmp_path):
@@ -279,6 +383,11 @@ def test_the_tool(hdr_dir, tmp_path, capsys):
     assert helpers.mentioned(f"{output} 2 72 x 48", printed.out.splitlines()[-1])
     assert printed.err.count("\n") == 1 and "broken.exr" in printed.err
     assert json.loads((output / "manifest.json").read_text())["arguments"]["full_well"] is None
+    larger = {**settings, "count": 1, "exposures": "5", "shift": 0.04, "rotation": 3, "piece_shift": 0.15}
+    make_scenes.main(make_scenes.Config(hdr_dir=str(hdr_dir), output=str(tmp_path / "five"), **larger))
+    assert io_scenes.read_scene(tmp_path / "five" / "001", every=True).ldr.shape == (5, 48, 72, 3)
+    with pytest.raises(ValueError, match=helpers.mentions("2 9 5,2")):
+        make_scenes.main(make_scenes.Config(hdr_dir=str(hdr_dir), output=str(output), exposures="5,2"))
     for flags in ({"output": "x"}, {"hdr_dir": "x"}):
         with pytest.raises(ValueError, match="--(hdr_dir|output)"):
             make_scenes.main(make_scenes.Config(**flags))
