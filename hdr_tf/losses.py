@@ -353,6 +353,19 @@ def mu_law_l2(output, truth):
     return ops.mean(ops.square(mu_law_signed(output) - mu_law_signed(truth)))
 
 
+def merge(batch, outputs):
+    """Returns the loss of the merge network, {"loss", "rmse"}: scalars, after the mu-law with 1 where the shortest exposure clips.
+
+    Args:
+        batch: {"hdr": [B, H, W, 3] true radiance, "exposures": [B, N], in the same units, and others}.
+        outputs: {"radiance": [B, H, W, 3], and others}.
+    """
+    shortest = ops.min(batch["exposures"], axis=1)[:, None, None, None]
+    output, truth = (mu_law(ops.clip(radiance * shortest, 0, 1)) for radiance in (outputs["radiance"], batch["hdr"]))
+    rmse = ops.mean(ops.sqrt(ops.mean(ops.square(output - truth), axis=(1, 2, 3)) + 1e-8))
+    return {"loss": rmse + ops.mean(ops.abs(output - truth)) / 2, "rmse": rmse}
+
+
 def selfhdr_structure(output, label, hdr, ldr):
     """Returns the two terms of SelfHDR's first stage, scalars to be added: structure expansion and structure preservation.
 

@@ -24,6 +24,7 @@ from absl import logging
 
 from hdr_tf.image.depth import to_depth
 from tfrecords import patches, schema, writer
+from tfrecords.registered import SIDE
 from tfrecords.scene_batches import SceneReader, crop_order, cut_batches, patch_order, running
 
 
@@ -147,6 +148,48 @@ def choose_exposures(bracket, exposures: int, seed):
     for axis, key in zip((1, 2), keys, strict=True):
         chosen = tf.where(tf.random.stateless_uniform([], key) < 0.5, tf.reverse(chosen, [axis]), chosen)
     return tf.ensure_shape(tf.cast(chosen, tf.float32) / 255, [exposures, None, None, 3])
+
+
+def merge_dataset(folder: pathlib.Path, batch: int, seed: int = 0, start: int = 0) -> tf.data.Dataset:
+    """Returns endless training batches for the merge network: its inputs (`hdr_tf.models.merge`) and "hdr", the true radiance.
+
+    Patches are shuffled, flipped and turned at random; those of a batch have the same number of exposures.
+    """
+    kind = read_manifest(folder)["kind"]
+    if kind != "merge":
+        raise ValueError(f"{folder}: expected a set of kind 'merge', found {kind!r}")
+
+    def patches(number, record):
+        count, exposures = tf.shape(record["hdr"])[0], tf.shape(record["exposures"])[0]
+        images = (tf.cast(record["images"], tf.float32) / 65535) ** 2.2
+        layers = tf.concat([images, tf.cast(record["inside"], tf.float32)[..., None]], -1)
+        layers = tf.concat([tf.reshape(tf.transpose(layers, (0, 2, 3, 1, 4)), (count, SIDE, SIDE, 4 * exposures)), record["hdr"]], -1)
+        flipped = tf.unstack(tf.random.stateless_uniform([3], tf.stack([tf.cast(seed, tf.int64), number])) < 0.5)
+        layers = tf.where(flipped[0], layers[:, ::-1], layers)
+        layers = tf.where(flipped[1], layers[:, :, ::-1], layers)
+        layers = tf.where(flipped[2], tf.transpose(layers, (0, 2, 1, 3)), layers)
+        shared = {
+            "exposures": record["exposures"],
+            "reference": tf.one_hot(record["reference"], exposures),
+            "noise": record["noise"],
+        }
+        shared = {name: tf.repeat(value[None], count, 0) for name, value in shared.items()}
+        return tf.data.Dataset.from_tensor_slices({"layers": layers, **shared})
+
+    def split(example):
+        layers, exposures = example.pop("layers"), tf.shape(example["exposures"])[1]
+        stacked = tf.reshape(layers[..., :-3], (batch, SIDE, SIDE, exposures, 4))
+        stacked = tf.transpose(stacked, (0, 3, 1, 2, 4))
+        return example | {"images": stacked[..., :3], "inside": stacked[..., 3:], "hdr": layers[..., -3:]}
+
+    records = load(folder, seed, first=0).enumerate()
+    examples = records.flat_map(patches).shuffle(512, seed=seed)
+    batches = examples.group_by_window(
+        lambda example: tf.shape(example["exposures"], tf.int64)[0],
+        lambda _, window: window.batch(batch, drop_remainder=True),
+        batch,
+    )
+    return batches.skip(start).map(split, num_parallel_calls=2).prefetch(4)
 
 
 def example_dataset(

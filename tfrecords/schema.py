@@ -153,6 +153,18 @@ KALANTARI = {
 # as long as there is none.
 SELFHDR = KALANTARI | {"structure": Packed("float32", (None, None, 3))}
 
+# P patches of a scene for the merge network: N exposures that lie on the reference, whether flow found a pixel inside of them,
+# their exposures relative to it, its index, gain and deviation of the noise and the step of the encoded values
+# (`hdr_tf.models.merge`), and the true radiance in units of the reference's clip.
+MERGE = {
+    "images": Packed("uint16", (None, None, None, None, 3)),
+    "inside": Array("uint8", (None, None, None, None)),
+    "exposures": Array("float32", (None,)),
+    "reference": Array("int32", ()),
+    "noise": Array("float32", (3,)),
+    "hdr": Packed("float32", (None, None, None, 3)),
+}
+
 # Our names of the arrays of a patch, and the names in ESBN's scripts; images are uint8, radiance is float32.
 ESBN_NAMES = {
     **{f"ldr_{side}": f"input_LDR_{side}" for side in EXPOSURE_NAMES},
@@ -178,6 +190,7 @@ ESBN_ALIGN, ESBN_MERGE = (
 KINDS = {
     "kalantari": KALANTARI,
     "selfhdr": SELFHDR,
+    "merge": MERGE,
     "esbn_align": ESBN_ALIGN,
     "esbn_merge": ESBN_MERGE,
     "bracket": BRACKET,

@@ -7,6 +7,7 @@
     python tools/make_tfrecord.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=1500
     python tools/make_tfrecord.py --kind=bracket --brackets=DIR --output=data/captured
     python tools/make_tfrecord.py --kind=bracket --triplets=DIR --output=data/triplets
+    python tools/make_tfrecord.py --kind=merge --hdr_dir=DIR[,DIR] --output=data/registered --count=600
     python tools/make_tfrecord.py --kind=images --images=DIR --output=data/images
 
 Kinds of records (docs/records.md describes them and their input folders):
@@ -17,6 +18,7 @@ Kinds of records (docs/records.md describes them and their input folders):
     esbn_align     the patches of ESBN's own scripts, under their names, 4.1 MB each
     esbn_merge     the same for its merging network, from aligned scenes (tools/align_scenes.py --method=esbn)
     bracket        exposures of one scene: synthetic ones, from radiance by a simulated camera, or captured ones
+    merge          patches of synthetic moving scenes of 2 to 9 exposures, moved onto the reference by optical flow
     images         single photographs
 
 Photographs are JPEG, PNG or TIFF; they become 8 bit and of one size. Damaged and incomplete files, and scenes without radiance,
@@ -36,7 +38,7 @@ class Config:
 
     RENAMED = {"pictures": "images", "stacks": "brackets", "trios": "triplets", "workers": "num_processes"}
 
-    # Kind of records: kalantari, selfhdr, esbn_align, esbn_merge, bracket or images.
+    # Kind of records: kalantari, selfhdr, esbn_align, esbn_merge, bracket, merge or images.
     kind: str = "kalantari"
     # Folder of scene folders (kalantari, selfhdr, esbn_align, esbn_merge).
     scenes: str = ""
@@ -44,7 +46,7 @@ class Config:
     labels: str = ""
     # Folder of structure labels, NAME.hdr for each scene (selfhdr, second stage).
     structures: str = ""
-    # Folder of .exr and .hdr files, or several separated by commas (bracket).
+    # Folder of .exr and .hdr files, or several separated by commas (bracket, merge).
     hdr_dir: str = ""
     # Folder of sub-folders, each with the exposures of one scene, which are scaled to 1200 x 800 (bracket).
     brackets: str = ""
@@ -80,7 +82,7 @@ class Config:
 
 def main(config: Config) -> None:
     kinds = dict.fromkeys(("kalantari", "selfhdr", "esbn_align", "esbn_merge"), _scenes)
-    kinds |= {"bracket": _brackets, "images": _images}
+    kinds |= {"bracket": _brackets, "merge": _registered, "images": _images}
     if config.kind not in kinds:
         raise ValueError(f"unknown kind {config.kind!r}: known are {', '.join(kinds)}")
     if not config.output:
@@ -129,6 +131,16 @@ def _brackets(config):
     exposures, exclude = cli.span(config.exposures, "--exposures"), cli.words(config.exclude)
     folders = [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)]
     return brackets.write_brackets(hdr_dirs=folders, exposures=exposures, exclude=exclude, **options)
+
+
+def _registered(config):
+    from tfrecords import registered
+
+    if not config.hdr_dir:
+        raise ValueError("--hdr_dir: expected a folder of .exr and .hdr files, found nothing")
+    folders = [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)]
+    options = _options(config, "seed") | {"count": config.count or 1000}
+    return registered.write_registered(hdr_dirs=folders, exclude=cli.words(config.exclude), **options)
 
 
 def _options(config, *names):

@@ -1,0 +1,112 @@
+"""Records for the merge network (`hdr_tf.models.merge`): patches of synthetic scenes whose exposures flow has moved onto the
+reference, with the true radiance and everything that goes wrong in photographs.
+
+A record is a scene: 2 to 9 exposures, `motion="varied"` or rigid, three in ten with more motion than usual. Then, each for some
+of the scenes: exposures are left out, so that the reference may be the shortest or the longest; those that are left are up to
+10 % wrong; the response differs from gamma 2.2 by a few percent; the images have 8 bit, or have been JPEG files.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from hdr_tf.image import optical_flow
+from hdr_tf.image.depth import to_depth
+from hdr_tf.synthesis import scenes, sources
+from tfrecords import writer
+
+SIZE = 384, 512  # pixels of a scene
+SIDE = 128  # pixels of a patch
+PATCHES = 8  # of a scene, half of them where exposures misfit most
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisteredMaker:
+    """Makes record i, see `schema.MERGE`. `images` are EXR or Radiance files, `seed` is that of the whole set."""
+
+    images: tuple[pathlib.Path, ...]
+    seed: int
+
+    def __call__(self, index: int) -> dict:
+        rng = np.random.default_rng([self.seed, index])
+        motion = {"motion": rng.choice(["rigid", "varied"]), "static": bool(rng.random() < 0.1)}
+        if rng.random() < 0.3:
+            motion |= {"shift": 0.04, "rotation": 3, "piece_shift": 0.15}
+        well = np.inf if rng.random() < 0.08 else 10 ** rng.uniform(3.3, 5)
+        read = 0 if well == np.inf else 10 ** rng.uniform(-4, -2.7)
+        count = 3 if rng.random() < 0.4 else int(rng.integers(2, 9, endpoint=True))
+        seed = int(rng.integers(2**31))
+        maker = scenes.SceneMaker(self.images, SIZE, seed, full_well=well, read_noise=read, exposures=(count, count), **motion)
+        ldr, stops, hdr, facts = maker(0)
+        reference = facts["reference"]
+        if count > 2 and rng.random() < 0.3:
+            others = [number for number in range(count) if number != reference]
+            left = sorted([reference, *rng.choice(others, rng.integers(1, count - 1), replace=False)])
+            ldr, stops, reference = ldr[left], stops[left], left.index(reference)
+        exposures = 2 ** (stops - stops[reference])
+        hdr = np.minimum(hdr * np.float32(2 ** stops[reference]), np.float32(1 / exposures[0]))
+        images, step = _developed(list(ldr), rng)
+        if rng.random() < 0.3:
+            wrong = np.exp(rng.normal(0, 0.05, len(exposures)))
+            exposures = exposures * wrong / wrong[reference]
+        registered = optical_flow.register(images, exposures, reference)
+        noise = rng.uniform(0.7, 1.3), rng.uniform(0.8, 1.2)
+        places = _places(registered, exposures, reference, rng)
+        windows = [np.s_[top : top + SIDE, left : left + SIDE] for top, left in places]
+        return {
+            "images": np.stack([np.stack([image[window] for image in registered.images]) for window in windows]),
+            "inside": np.stack([np.stack([inside[window] for inside in registered.inside]) for window in windows]),
+            "exposures": np.float32(exposures),
+            "reference": np.int32(reference),
+            "noise": np.float32([noise[0] / well, read * noise[1], step]),
+            "hdr": np.stack([hdr[window] for window in windows]),
+        }
+
+
+def write_registered(
+    folder: pathlib.Path,
+    hdr_dirs: Sequence[pathlib.Path],
+    count: int,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    **options,
+) -> tuple[dict, list[str]]:
+    """Writes records of kind "merge"; arguments and results are those of `brackets.write_brackets`."""
+    images, unreadable = sources.radiance_files(hdr_dirs, exclude=exclude)
+    arguments = {"pictures": [path.name for path in images], "seed": seed}
+    return writer.write(folder, "merge", RegisteredMaker(tuple(images), seed), count, arguments=arguments, **options), unreadable
+
+
+def _developed(images, rng):
+    """The images with a response of their own, of 8 bit or as JPEG files, uint16 again; and the size of their steps."""
+    if rng.random() < 0.3:
+        value = np.linspace(0, 1, 65536)
+        bend = rng.normal(0, 0.01) * np.sin(2 * np.pi * value) + rng.normal(0, 0.01) * np.sin(np.pi * value)
+        table = np.uint16(np.rint(65535 * np.clip(value + bend, 0, 1)))
+        images = [table[image] for image in images]
+    kind = rng.choice(["16 bit", "8 bit", "JPEG"], p=[0.5, 0.25, 0.25])
+    if kind == "16 bit":
+        return images, 1 / 65535
+    images = [to_depth(image, 8) for image in images]
+    if kind == "JPEG":
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(85, 99))]
+        images = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
+    return [to_depth(image, 16) for image in images], 1 / 255
+
+
+def _places(registered, exposures, reference, rng):
+    """Corners of the patches: half of them at random, half of them the worst of eight by the misfit of all exposures."""
+    misfit = np.zeros(SIZE, np.float32)
+    target = registered.images[reference]
+    for image, exposure in zip(registered.images, exposures, strict=True):
+        common = max(exposure, 1)
+        pair = optical_flow.brighten(image, common / exposure), optical_flow.brighten(target, common)
+        misfit += cv2.blur(cv2.absdiff(*pair), (3, 3)).max(axis=2) > 0.075 * 65535
+    places = []
+    for number in range(PATCHES):
+        tries = [[int(rng.integers(length - SIDE + 1)) for length in SIZE] for _ in range(1 + 7 * (number % 2))]
+        places.append(max(tries, key=lambda at: misfit[at[0] : at[0] + SIDE, at[1] : at[1] + SIDE].sum()))
+    return places
