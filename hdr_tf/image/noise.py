@@ -1,4 +1,4 @@
-"""Noise of an exposure: its model and its blind estimation from developed images.
+"""Noise: the model of an exposure, its blind estimation from developed images, and its removal from the merged radiance.
 
 The model is that of Granados et al., "Optimal HDR reconstruction with linear digital cameras", CVPR 2010, with the rounding of
 the file added: shot noise, whose variance grows with the signal, the sensor's own noise, and the steps of 8 or 16 bit.
@@ -9,10 +9,12 @@ Linear images are float32 in 0..1, RGB; 1 is where the exposure clips.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from scipy import optimize, stats
 
 from hdr_tf.image import tone
+from hdr_tf.image.tiling import bands
 
 BLOCK = 16  # side of the blocks in which detail is measured, in pixels; a multiple of 2
 BORDER = 1  # pixels around a block that the filter needs
@@ -28,6 +30,13 @@ UNEVEN = 0.03
 # the sum of squares of the correlation of its results for white noise, (1 + 2 (2/3)**2 + 2 (1/6)**2)**2.
 _NORM, _CORRELATION = 36, 3.78
 _LUMA = np.float32([0.299, 0.587, 0.114])  # of JPEG
+
+# Measured on 24 still scenes of training images, among 3 to 9, 3 to 11 and 1.0 to 1.6.
+FINEST, WINDOW = 3, 5  # sides of the means that detail is taken from, and of those in which its variance is measured
+REMOVAL = 1.2  # the expected variance counts more, because the measured one scatters
+HALO = FINEST // 2 + WINDOW // 2
+LARGEST_CHANGE = 3  # standard deviations of the noise
+BAND = 2**17  # pixels; a third faster than larger bands, because more stays in the processor's cache
 
 
 class Noise(NamedTuple):
@@ -78,6 +87,63 @@ def estimate(images: Sequence[np.ndarray], step: float) -> Noise:
         # A quarter of the variance is left in the mean of four pixels.
         return _fitted(*_luma_detail(half), variance_left=1 / 4, values=(BLOCK // 2 - BORDER) ** 2, step=step)
     return _fitted(*_chroma_detail(blocks), variance_left=1, values=BLOCK**2, step=step)
+
+
+def wiener(radiance: np.ndarray, variance: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    """Removes noise of known variance from the finest detail of a merged radiance; the result has the scale of the radiance.
+
+    The difference to the mean of 3 x 3 pixels is divided by that mean. Thus a surface of one colour has equal detail in all
+    channels, and no bright channel outweighs a dark one. The channels' mean, weighted by the inverse variance of their noise,
+    is the detail of the luma; the rest is that of chroma. Each is scaled by Wiener's factor,
+    max(0, 1 - expected variance of the noise / measured variance), so edges and texture stay while flat surfaces are smoothed.
+
+    Args:
+        radiance: [H, W, 3] float32, finite.
+        variance: of its noise, [H, W, 3] or [H, W, 1], in units of radiance**2. Where it is 0, nothing changes.
+        strength: factor on the variance, from 0, which changes nothing.
+
+    Returns [H, W, 3] float32. No value differs from the radiance by more than three standard deviations of its noise.
+    """
+    if radiance.shape[2:] != (3,) or variance.shape not in (radiance.shape, (*radiance.shape[:2], 1)):
+        raise ValueError(f"expected radiance [H, W, 3] and its variance, found shapes {radiance.shape} and {variance.shape}")
+    result = np.empty(radiance.shape, np.float32)
+    for rows, with_halo, inside in bands(radiance, HALO, BAND):
+        planes, noise = (np.ascontiguousarray(np.moveaxis(x[with_halo], 2, 0), np.float32) for x in (radiance, variance))
+        removed = _noise_in_detail(planes, noise, strength)
+        cleaned = np.maximum(planes - removed, np.minimum(planes, 0))  # radiance does not become negative
+        result[rows] = np.moveaxis(cleaned, 0, 2)[inside]
+    return result
+
+
+def _noise_in_detail(planes, variance, strength):
+    """What to subtract from the planes, [3, h, w]; variance is [3, h, w] or [1, h, w]."""
+    mean, near = _means(planes, FINEST), _means(variance, FINEST)
+    scale = 1 / (np.maximum(mean, 0) + np.sqrt(near) + np.float32(1e-12))
+    detail = (planes - mean) * scale
+    # Sum of squares of the filter: 1 - 2 / 9 of the pixel's own variance, 1 / 9 of the mean's.
+    share = np.float32(1 / FINEST**2)
+    expected = np.maximum(((1 - 2 * share) * variance + share * near) * scale**2, np.float32(1e-20))
+    weights = 1 / expected
+    expected_luma = 1 / weights.sum(axis=0, keepdims=True)
+    luma = (weights * detail).sum(axis=0, keepdims=True) * expected_luma
+    chroma = detail - luma
+    expected_chroma = np.maximum(expected - expected_luma, np.float32(1e-3) * expected)
+    removal = np.float32(REMOVAL * strength)
+    removed = luma * _noise_part(luma, expected_luma, removal) + chroma * _noise_part(chroma, expected_chroma, removal)
+    largest = LARGEST_CHANGE * np.sqrt(variance)
+    return np.clip(removed / scale, -largest, largest)
+
+
+def _noise_part(detail, expected, removal):
+    with np.errstate(over="ignore"):  # infinite where there is detail but no noise
+        measured = _means(detail**2 / expected, WINDOW)
+    return np.minimum(removal / np.maximum(measured, np.float32(1e-12)), 1)
+
+
+def _means(planes, side):
+    """Means of side x side pixels, summed at each pixel anew: running sums would depend on where a band begins."""
+    kernel = np.full(side, 1 / side, np.float32)
+    return np.stack([cv2.sepFilter2D(plane, -1, kernel, kernel) for plane in planes])
 
 
 def _blocks(image, budget):

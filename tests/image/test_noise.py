@@ -1,9 +1,10 @@
-"""Noise: the model, its estimation where the truth is known, and images that hold nothing to estimate."""
+"""Noise: the model, its estimation where the truth is known, images that hold nothing to estimate, and its removal."""
 
 import cv2
 import numpy as np
 import pytest
 
+from hdr_tf import metrics
 from hdr_tf.image import noise, tone
 from hdr_tf.synthesis import camera
 
@@ -90,3 +91,66 @@ def test_sizes_may_differ_and_a_small_image_does_no_harm():
     images, step = bracket(2_000, 2e-3, 16)
     alone = noise.estimate(images, step)
     assert noise.estimate([*images, images[0][:8, :8]], step) == pytest.approx(alone, rel=0.1)
+
+
+def noisy_radiance(gain=1e-3, read=1e-3):
+    """Radiance with noise, its variance, and the truth, [H, W, 3]."""
+    truth = smooth_radiance()
+    variance = np.float32(gain) * truth + np.float32(read**2)
+    noisy = truth + np.sqrt(variance) * np.random.default_rng(2).standard_normal(truth.shape, np.float32)
+    return noisy, variance, truth
+
+
+def test_wiener_removes_noise():
+    noisy, variance, truth = noisy_radiance()
+
+    def score(radiance):
+        return metrics.psnr(tone.mu_law(np.maximum(radiance, 0)), tone.mu_law(truth))
+
+    cleaned = noise.wiener(noisy, variance)
+    assert cleaned.dtype == np.float32 and cleaned.shape == noisy.shape
+    assert noise.wiener(np.maximum(noisy, 0), variance).min() >= 0
+    assert score(cleaned) > score(noisy) + 3
+    assert score(noise.wiener(noisy, variance.mean(axis=2, keepdims=True))) > score(noisy) + 2
+    assert score(noise.wiener(noisy, variance, strength=0.25)) < score(cleaned)
+
+
+def test_wiener_changes_nothing_without_noise():
+    noisy, variance, _ = noisy_radiance()
+    np.testing.assert_array_equal(noise.wiener(noisy, np.zeros_like(variance)), noisy)
+    np.testing.assert_array_equal(noise.wiener(noisy, variance, strength=0), noisy)
+    half = variance.copy()
+    half[:, :100] = 0  # such as where every exposure is clipped
+    np.testing.assert_array_equal(noise.wiener(noisy, half)[:, :100], noisy[:, :100])
+    black = np.zeros((8, 8, 3), np.float32)
+    np.testing.assert_array_equal(noise.wiener(black, black), black)
+
+
+def test_wiener_keeps_edges_and_texture():
+    rng = np.random.default_rng(3)
+    image = np.where(np.arange(64) < 32, np.float32(0.02), np.float32(0.5))[None, :, None]
+    image = np.repeat(image * rng.uniform(0.7, 1.3, (48, 64, 1)), 3, axis=2).astype(np.float32)  # texture of 17 %
+    variance = np.square(0.01 * image)  # noise of 1 %
+    change = np.abs(noise.wiener(image, variance) - image) / image
+    assert np.median(change) < 0.001 and change.max() <= 0.031
+
+
+def test_wiener_is_bounded_by_the_noise_and_follows_the_scale():
+    noisy, variance, _ = noisy_radiance()
+    cleaned = noise.wiener(noisy, variance)
+    assert (np.abs(cleaned - noisy) <= 3.001 * np.sqrt(variance) + 1e-6).all()
+    np.testing.assert_allclose(noise.wiener(noisy * 64, variance * 64**2), cleaned * 64, rtol=1e-5, atol=1e-6)
+
+
+def test_wiener_in_bands_equals_the_whole(monkeypatch):
+    noisy, variance, _ = noisy_radiance()
+    whole = noise.wiener(noisy, variance)
+    monkeypatch.setattr(noise, "BAND", 1000)
+    np.testing.assert_array_equal(noise.wiener(noisy, variance), whole)
+
+
+def test_wiener_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"found shapes \(8, 8, 3\) and \(8, 9, 3\)"):
+        noise.wiener(np.zeros((8, 8, 3)), np.zeros((8, 9, 3)))
+    with pytest.raises(ValueError, match="expected radiance"):
+        noise.wiener(np.zeros((8, 8)), np.zeros((8, 8)))
