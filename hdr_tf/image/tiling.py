@@ -40,11 +40,11 @@ def in_tiles(run: Callable[[list[np.ndarray]], np.ndarray], images: Sequence[np.
     return result
 
 
-def bands(plane: np.ndarray, halo: int, pixels: int | None = None) -> Iterator[tuple[slice, slice, slice]]:
+def bands(plane: np.ndarray, halo: int) -> Iterator[tuple[slice, slice, slice]]:
     """Yields for each band of rows of a plane its slice, the slice with `halo` more rows on both sides, and the first within
-    the second. A band has about `pixels` pixels, by default BAND."""
+    the second."""
     height, width = plane.shape[:2]
-    step = max(1, (pixels or BAND) // width)
+    step = max(1, BAND // width)
     for top in range(0, height, step):
         first, bottom = max(0, top - halo), min(top + step, height)
         yield slice(top, bottom), slice(first, bottom + halo), slice(top - first, bottom - first)

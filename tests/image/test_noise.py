@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hdr_tf import metrics
-from hdr_tf.image import noise, tone
+from hdr_tf.image import noise, tiling, tone
 from hdr_tf.synthesis import camera
 
 SIGNALS = np.float32([0.01, 0.1, 0.5])
@@ -145,7 +145,7 @@ def test_wiener_is_bounded_by_the_noise_and_follows_the_scale():
 def test_wiener_in_bands_equals_the_whole(monkeypatch):
     noisy, variance, _ = noisy_radiance()
     whole = noise.wiener(noisy, variance)
-    monkeypatch.setattr(noise, "BAND", 1000)
+    monkeypatch.setattr(tiling, "BAND", 1000)
     np.testing.assert_array_equal(noise.wiener(noisy, variance), whole)
 
 
