@@ -2,6 +2,7 @@
 
     python tools/make_scenes.py --hdr_dir=DIR[,DIR] --output=data/scenes --count=100 --exclude=Tree,forest,hall,venice
     python tools/make_scenes.py --hdr_dir=DIR[,DIR] --output=data/validation --count=8 --only=Tree,forest,hall,venice
+    python tools/make_scenes.py --hdr_dir=DIR[,DIR] --output=data/varied --count=100 --exposures=2,7 --motion=varied
     python tools/make_scenes.py --kind=bracket --hdr_dir=DIR[,DIR] --output=data/brackets --count=24 --only=Tree,forest
 
 Input and output (Kalantari's layout):
@@ -11,7 +12,8 @@ Input and output (Kalantari's layout):
       desk.hdr              001/
       ...                     1.tif 2.tif 3.tif    16 bit, gamma 2.2, short to long
                               exposure.txt         stops, relative to the shortest exposure
-                              HDRImg.hdr           radiance of the middle exposure, 1 where the shortest clips
+                              HDRImg.hdr           radiance of the reference, 1 where the shortest clips
+                              reference.txt        2.tif: the reference, unless it is the middle one of three
                             002/ ...
 
 With --kind=bracket a scene is 1.png, 2.png, ..., square 8-bit exposures from dark to bright, simulated in the same way as the

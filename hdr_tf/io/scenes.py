@@ -198,6 +198,8 @@ def _choose(text, count, reference, every):
         return indices, numbers[indices], True, register
     if text.name == _KALANTARI and reference is not None and len(numbers) == count:
         indices = whole if every or count == 3 else _around(reference, count, text)
+        if indices != whole:
+            logging.warning("%s: using the reference and its neighbours of %d .tif images", text.parent, count)
         return indices, numbers[indices], indices != whole, reference
     if text.name == _KALANTARI and reference is None and len(numbers) == count > max(_TURSUN):
         if not (numbers > 0).all():

@@ -12,6 +12,7 @@ Poses are [N, L, 3, 3]: for each exposure and layer the matrix from the scene in
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -93,7 +94,7 @@ class Variation:
         for index, (values, _) in enumerate(self._layers[1:], 1):
             knots, side = rng.integers(3, 6), math.sqrt(values.shape[0] * values.shape[1])
             # As much of its own size as the pieces move of the frame's width.
-            reach = self._piece_shift / self._size[1] * side * compose.log_uniform(0.2, 1.2, rng)
+            reach = self._piece_shift / self._size[1] * side * compose.log_uniform(0.1, 0.8, rng)
             field = rng.normal(0, reach, (len(self._stops), knots, knots, 2)).astype(np.float32)
             if index == 1 or rng.random() < 0.6:
                 self._fields[index] = field
@@ -221,68 +222,61 @@ def _region(size, share, rng):
     return cv2.GaussianBlur(inside, (0, 0), rng.choice([0.6, 0.8, 1.5, 3])).clip(0, 1)
 
 
+class _Limb(NamedTuple):
+    """An arm or a leg, in parts of the figure's height (lengths and y) and of its breadth."""
+
+    joint: tuple[float, float]  # x and y of the shoulder or hip
+    lengths: tuple[float, float]  # of the upper and the lower part
+    radii: tuple[float, float, float]  # at the shoulder, the elbow and the hand, or the hip, the knee and the foot
+
+
+_ARM = _Limb((0.11, 0.19), (0.17, 0.2), (0.035, 0.028, 0.02))
+_LEG = _Limb((0.045, 0.52), (0.24, 0.24), (0.055, 0.042, 0.028))
+
+
 def _figure(tall, texture, count, rng):
     """A person, upright, head at y = 0 and feet at y = tall: the layers of the parts from back to front, and for each part the
     matrices from its pixels to the figure's in the exposures, [parts][N]."""
-    broad = rng.uniform(0.85, 1.25) * tall
-    view = rng.uniform(0.25, 1)  # from the side the shoulders are narrow
+    breadth = rng.uniform(0.85, 1.25) * tall
+    view = rng.uniform(0.25, 1)  # from the side, the shoulders are narrow
     restless = compose.log_uniform(0.1, 1, rng)
     phase = rng.uniform(0, 2 * np.pi) + restless * rng.uniform(-np.pi, np.pi, count)
-    stride, arm, elbow = rng.uniform(5, 35), rng.uniform(5, 40), rng.uniform(5, 70, 2)
-    lift, raised = rng.normal(0, 12, 2), np.where(rng.random(2) < 0.15, rng.uniform(60, 170, 2), 0)
-    shades = np.float32(np.exp(rng.normal(0, 0.5, (3, 1, 1, 1))) * np.exp(rng.normal(0, 0.15, (3, 1, 1, 3))))
-    skin, top, trousers = shades
+    stride, swing, elbows = rng.uniform(5, 35), rng.uniform(5, 40), rng.uniform(5, 70, 2)
+    lifts = rng.normal(0, 12, 2) - np.array([-1, 1]) * (rng.random(2) < 0.15) * rng.uniform(60, 170, 2)  # a few wave
+    skin, top, trousers = np.float32(np.exp(rng.normal(0, 0.5, (3, 1)) + rng.normal(0, 0.15, (3, 3))))
     parts, walk = [], []
 
-    def limb(side, swing):
-        """Upper and lower part of an arm or a leg; angles in degrees for each exposure."""
-        angles, bends, (x, y), (upper, lower), widths, cloths = swing
-        for first, length in ((True, upper), (False, lower)):
-            ends = widths[:2] if first else widths[1:]
-            part, pivot = _capsule(length * tall, *(broad * end for end in ends), texture, cloths[not first], rng)
-            parts.append(part)
-            chains = []
-            for angle, bend in zip(angles, bends, strict=True):
-                chain = compose.turn(angle, 1, (0, 0), (side * x * broad * view, y * tall))
-                if not first:
-                    chain = chain @ compose.turn(bend, 1, (0, 0), (0, upper * tall))
-                chains.append(chain @ compose.turn(0, 1, pivot, (0, 0)))
-            walk.append(chains)
-
-    def arm_of(side):
-        index = int(side > 0)
-        angles = -side * arm * np.sin(phase) + lift[index] - side * raised[index]
-        limb(
-            side,
-            (
-                angles,
-                -side * elbow[index] * (1 + 0.3 * np.cos(phase)),
-                (0.11, 0.19),
-                (0.17, 0.2),
-                (0.035, 0.028, 0.02),
-                (top, skin),
-            ),
-        )
-
-    def leg_of(side):
-        angles = side * stride * np.sin(phase)
-        bends = stride * (1 + np.sin(phase + side)) / 2
-        limb(side, (angles, bends, (0.045, 0.52), (0.24, 0.24), (0.055, 0.042, 0.028), (trousers, trousers)))
-
-    def solid(points, widths, cloth):
-        """A part that does not swing, between two points."""
-        (x, y), (_, below) = points
-        part, pivot = _capsule((below - y) * tall, *(broad * width for width in widths), texture, cloth, rng)
+    def add(length, radii, shade, joints):
+        """A part that hangs from a joint, given as a matrix for each exposure."""
+        part, pivot = _capsule(length * tall, *(breadth * radius for radius in radii), texture, shade, rng)
         parts.append(part)
-        walk.append([compose.turn(0, 1, pivot, (x * broad, y * tall))] * count)
+        walk.append([joint @ compose.turn(0, 1, pivot, (0, 0)) for joint in joints])
 
-    arm_of(-1)
-    leg_of(-1)
-    solid(((0, 0.22), (0, 0.5)), (0.075 + 0.05 * view, 0.06 + 0.03 * view), top)
-    solid(((0, 0.14), (0, 0.18)), (0.03, 0.035), skin)
-    solid(((0, 0.065), (0, 0.085)), (0.055, 0.048), skin)
-    leg_of(1)
-    arm_of(1)
+    def add_limb(limb, side, angles, bends, shades):
+        at = side * limb.joint[0] * breadth * view, limb.joint[1] * tall
+        upper = [compose.turn(angle, 1, (0, 0), at) for angle in angles]
+        bent = [compose.turn(bend, 1, (0, 0), (0, limb.lengths[0] * tall)) for bend in bends]
+        add(limb.lengths[0], limb.radii[:2], shades[0], upper)
+        add(limb.lengths[1], limb.radii[1:], shades[1], [above @ below for above, below in zip(upper, bent, strict=True)])
+
+    def add_arm(side, lift, elbow):
+        angles, bends = lift - side * swing * np.sin(phase), -side * elbow * (1 + 0.3 * np.cos(phase))
+        add_limb(_ARM, side, angles, bends, (top, skin))
+
+    def add_leg(side):
+        bends = stride * (1 + np.sin(phase + side)) / 2
+        add_limb(_LEG, side, side * stride * np.sin(phase), bends, (trousers, trousers))
+
+    def add_still(y, length, radii, shade):
+        add(length, radii, shade, [compose.turn(0, 1, (0, 0), (0, y * tall))] * count)
+
+    add_arm(-1, lifts[0], elbows[0])
+    add_leg(-1)
+    add_still(0.22, 0.28, (0.075 + 0.05 * view, 0.06 + 0.03 * view), top)  # trunk
+    add_still(0.14, 0.04, (0.03, 0.035), skin)  # neck
+    add_still(0.065, 0.02, (0.055, 0.048), skin)  # head
+    add_leg(1)
+    add_arm(1, lifts[1], elbows[1])
     return parts, walk
 
 
