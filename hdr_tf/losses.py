@@ -358,12 +358,22 @@ def merge(batch, outputs):
 
     Args:
         batch: {"hdr": [B, H, W, 3] true radiance, "exposures": [B, N], in the same units, and others}.
-        outputs: {"radiance": [B, H, W, 3], and others}.
+        outputs: {"radiance", "denoised": [B, H, W, 3], and others}.
+
+    The loss is the sum of both outputs' root mean squared errors, averaged over the images, and half their mean absolute errors;
+    "rmse" is that of the denoised radiance.
     """
     shortest = ops.min(batch["exposures"], axis=1)[:, None, None, None]
-    output, truth = (mu_law(ops.clip(radiance * shortest, 0, 1)) for radiance in (outputs["radiance"], batch["hdr"]))
-    rmse = ops.mean(ops.sqrt(ops.mean(ops.square(output - truth), axis=(1, 2, 3)) + 1e-8))
-    return {"loss": rmse + ops.mean(ops.abs(output - truth)) / 2, "rmse": rmse}
+
+    def curve(radiance):
+        return mu_law(ops.clip(radiance * shortest, 0, 1))
+
+    truth, total = curve(batch["hdr"]), 0
+    for name in ("radiance", "denoised"):
+        error = curve(outputs[name]) - truth
+        rmse = ops.mean(ops.sqrt(ops.mean(ops.square(error), axis=(1, 2, 3)) + 1e-8))
+        total += rmse + ops.mean(ops.abs(error)) / 2
+    return {"loss": total, "rmse": rmse}
 
 
 def selfhdr_structure(output, label, hdr, ldr):

@@ -52,7 +52,7 @@ def main(config: Config) -> None:
         outputs = model(first, training=False)
         shown = np.asarray(first["images"])[np.arange(config.batch), np.argmax(first["reference"], axis=1)]
         white = 1 / np.min(first["exposures"], axis=1)[:, None, None, None]
-        rows = [losses.mu_law(np.clip(x / white, 0, 1)) * 2 - 1 for x in (shown, outputs["radiance"], first["hdr"])]
+        rows = [losses.mu_law(np.clip(x / white, 0, 1)) * 2 - 1 for x in (shown, outputs["denoised"], first["hdr"])]
         return loop.sheet(np.asarray(rows).swapaxes(0, 1))
 
     loop.fit(model, data, config, sample)

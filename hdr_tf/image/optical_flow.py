@@ -190,8 +190,12 @@ def _brightened(image, other, exposure, other_exposure):
 def _agreement(moved, target, exposure, target_exposure):
     """How well two images agree at each pixel, [H, W] float32 in 0..1."""
     difference = cv2.absdiff(*_brightened(moved, target, exposure, target_exposure))
-    largest = cv2.blur(difference, (3, 3)).max(axis=2)
-    return np.clip((_REFUSED - largest) / (_REFUSED - _TRUSTED), 0, 1)
+    return agreement(cv2.blur(difference, (3, 3)).max(axis=2))
+
+
+def agreement(difference: np.ndarray) -> np.ndarray:
+    """Returns how well two images agree, 1 to 0, by their difference in encoded values, 0.05 to 0.1."""
+    return np.clip((_REFUSED - difference) / (_REFUSED - _TRUSTED), 0, 1)
 
 
 def _within(flow, margin=0):

@@ -25,7 +25,7 @@ returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" t
     variance     [B, H, W, 3] of its noise
     weights      [B, N + 1, H, W, 1] of the exposures and of the fill
 
-`merge` is both in one.
+`merge` is both in one, and also returns `denoised`, the radiance without the noise of its finest detail.
 """
 
 import keras
@@ -36,10 +36,11 @@ TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels
 VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
 FLOOR = 1e-4  # validity of the shortest exposure where it is clipped; of one k times as long FLOOR / k**4
 LEAST_TRUST = 1e-5
-LEAST_NEED = 1e-5
+LEAST_NEED = 1e-10
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
 LARGEST_LOGIT = 12
+FINEST, WINDOW, REMOVAL, LARGEST_CHANGE = 3, 5, 1.2, 3  # of the removal of noise, as in `hdr_tf.image.noise`
 FEATURES = 26
 DARK = 2.0**-12  # radiance that logarithms do not tell from black
 
@@ -80,6 +81,7 @@ class Evidence(keras.layers.Layer):
             "signed": ops.mean(signed, axis=-1, keepdims=True),
             "difference": difference,
             "luminance": light / ratio,
+            "shot": gain / ratio,
             "trust": trust,
             "clipped": clipped,
             "need": need,
@@ -176,11 +178,43 @@ class Weigh(keras.layers.Layer):
         fill_logit = evidence["fill_logit"] + ops.mean(corrections[..., 1:], axis=1, keepdims=True)
         weights = ops.softmax(ops.concatenate([logits + corrections[..., :1], fill_logit], axis=1), axis=1)
         shares = weights[:, :-1]
-        return {
-            "radiance": ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill,
-            "variance": ops.sum(ops.square(shares) * evidence["variance"], axis=1),
-            "weights": weights,
-        }
+        radiance = ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill
+        # Shot noise goes with the radiance of each channel; the rest is the same for all.
+        squares = ops.square(shares)
+        shot = ops.sum(squares * evidence["shot"], axis=1)
+        steady = ops.sum(squares * (evidence["variance"] - evidence["shot"] * evidence["luminance"]), axis=1)
+        return {"radiance": radiance, "variance": shot * ops.maximum(radiance, 0) + steady, "weights": weights}
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class Denoised(keras.layers.Layer):
+    """Removes noise of known variance from the finest detail, [B, H, W, 3] both: `hdr_tf.image.noise.wiener` with its numbers, for
+    training and for export."""
+
+    def call(self, radiance, variance):
+        share = 1 / FINEST**2
+        mean, near = _window_mean(radiance, FINEST), _window_mean(variance, FINEST)
+        scale = 1 / (ops.maximum(mean, 0) + ops.sqrt(near + 1e-24) + 1e-12)
+        detail = (radiance - mean) * scale
+        expected = ops.maximum(((1 - 2 * share) * variance + share * near) * ops.square(scale), 1e-20)
+        expected_luma = 1 / ops.sum(1 / expected, axis=-1, keepdims=True)
+        luma = ops.sum(detail / expected, axis=-1, keepdims=True) * expected_luma
+        chroma = detail - luma
+        expected_chroma = ops.maximum(expected - expected_luma, 1e-3 * expected)
+        removed = sum(
+            part * ops.minimum(REMOVAL / ops.maximum(_window_mean(ops.square(part) / wanted, WINDOW), 1e-12), 1)
+            for part, wanted in ((luma, expected_luma), (chroma, expected_chroma))
+        )
+        largest = LARGEST_CHANGE * ops.sqrt(variance + 1e-24)
+        return ops.maximum(radiance - ops.clip(removed / scale, -largest, largest), ops.minimum(radiance, 0))
+
+
+def _window_mean(images, side):
+    """Means of side x side pixels of [B, H, W, C], with a mirrored border."""
+    reach = side // 2
+    padded = ops.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    rows = sum(padded[:, i : i - side + 1 or None] for i in range(side)) / side
+    return sum(rows[:, :, i : i - side + 1 or None] for i in range(side)) / side
 
 
 def merge(filters: int = 16, name: str = "merge") -> keras.Model:
@@ -200,7 +234,9 @@ def merge(filters: int = 16, name: str = "merge") -> keras.Model:
     filler, weigher = _fill_stage(), _weigh_stage(filters)
     small = {key: Reduced(name=f"reduced_{key}")(inputs[key]) if key in ("images", "inside") else inputs[key] for key in inputs}
     fill = filler(small)["fill"]
-    return keras.Model(inputs, weigher({**inputs, "fill": fill}), name=name)
+    merged = weigher({**inputs, "fill": fill})
+    denoised = Denoised(name="denoised")(merged["radiance"], merged["variance"])
+    return keras.Model(inputs, {**merged, "denoised": denoised}, name=name)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
