@@ -60,7 +60,7 @@ def flow(ldr: np.ndarray, exposures: Sequence[float], reference: int = 1) -> np.
             if motion is None:
                 logging.warning("image %d of %d is not aligned: %s", index + 1, len(aligned), reason)
             else:
-                aligned[index] = np.clip(_follow(image, motion), 0, 1)
+                aligned[index] = np.clip(follow(image, motion), 0, 1)
     return aligned
 
 
@@ -92,7 +92,7 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
             notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
         if motion is None:
             motion = np.zeros((*image.shape[:2], 2), np.float32)
-        moved = np.clip(_follow(image, motion), 0, 1)
+        moved = np.clip(follow(image, motion), 0, 1)
         trust = _agreement(moved, target, *pair) * _within(motion)
         shown = tone.to_exposure(tone.to_radiance(target, pair[1]), pair[0])
         images[index] = trust[..., None] * moved + (1 - trust[..., None]) * shown
@@ -101,13 +101,23 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
 
 
 def _find_flow(source, exposure, target, target_exposure, finest=_HALF_SIZE):
+    """Returns what `find_flow` does, of images [H, W, 3] in 0..1, gamma 2.2, with their exposures."""
+    adjusted = _brightened(target, source, target_exposure, exposure)
+    return find_flow(*(from_unit(image, np.uint8) for image in adjusted), finest)
+
+
+def find_flow(target: np.ndarray, source: np.ndarray, finest: int = _HALF_SIZE) -> tuple[np.ndarray | None, str | None]:
     """Returns the flow from `target` to `source`, [H, W, 2] (x, y) in pixels, and None, or None and the reason.
 
     A flow is accepted if the images, where the target is not clipped, agree better with it than without. If they do not and the
     flow is nearly zero, nothing moved: the result is zero flow, with a reason if the target shows nothing to follow.
+
+    Args:
+        target: [H, W, 3] uint8.
+        source: the same, equally bright.
+        finest: finest level of the flow, 0 for the full size.
     """
-    adjusted = _brightened(target, source, target_exposure, exposure)
-    gray_target, gray_source = (cv2.cvtColor(from_unit(image, np.uint8), cv2.COLOR_RGB2GRAY) for image in adjusted)
+    gray_target, gray_source = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, source))
     if min(gray_target.shape) < _FLOW_PIXELS:
         return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -120,7 +130,7 @@ def _find_flow(source, exposure, target, target_exposure, finest=_HALF_SIZE):
     def disagreement(gray):
         return cv2.mean(cv2.absdiff(gray_target, gray), clear)[0]
 
-    before, after = disagreement(gray_source), disagreement(_follow(gray_source, motion))
+    before, after = disagreement(gray_source), disagreement(follow(gray_source, motion))
     if after >= before and np.abs(motion).mean() < _STILL:
         flat = cv2.meanStdDev(gray_target, mask=clear)[1].item() < 1  # level
         return np.zeros_like(motion), "the reference is flat or clipped, there is nothing to follow" if flat else None
@@ -150,8 +160,9 @@ def _within(flow):
     return (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
 
 
-def _follow(image, flow):
-    """Samples `image` at the coordinates of each pixel plus `flow`, bicubically, with a repeated border."""
+def follow(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Samples `image`, [H, W] or [H, W, 3], at the coordinates of each pixel plus `flow`, [H, W, 2] (x, y) in pixels, bicubically;
+    beyond its border the border is repeated."""
     return cv2.remap(image, *_there(flow), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 

@@ -1,0 +1,301 @@
+"""Camera responses: from the values in a file to linear light, where the response is known or can be measured.
+
+`Response` is a curve that all three channels share, so gray stays gray. `estimate` measures it from brackets of known exposure
+after P. Debevec, J. Malik, "Recovering high dynamic range radiance maps from photographs", SIGGRAPH 1997: a point of the scene
+with the values a and b in two exposures demands g(b) - g(a) = log(exposure of b / exposure of a), where g is the logarithm of
+the linear value. Changed, to be robust to what moves and to noise: pairs of neighbouring exposures are aligned by optical flow,
+and what counts is the centre of all pairs of about the same value, not single pixels; g is 2.2 log(value) plus a smooth
+deviation, so values that no pair shows follow gamma 2.2.
+
+`refine_exposures` and `estimate_exposures` measure the opposite: exposures where the response is known. Both at once cannot be
+measured: any power of the response fits other exposures equally well.
+
+Encoded images are uint8, uint16 or float32 in 0..1; linear images are float32 in 0..1, where 1 is the exposure's clip.
+Exposures are factors, 2**stops.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy import optimize
+
+from hdr_tf.image import optical_flow, tone
+from hdr_tf.image.depth import from_unit, to_unit
+
+DISAGREEMENT = 0.15  # rms of the log ratio above which exposures do not fit a response
+
+_SIDE = 1000  # pixels of the longer side of the images that are measured
+_POINTS = 100_000  # at most, of a pair
+_FLAT = 0.04  # range of 3 x 3 encoded values; steeper pixels suffer from the smallest misalignment
+_CLIPPED = 0.97  # of the encoded values; the largest sharpen and chroma subsampling can move away from clipping
+_DARK = 3 / 255
+_BINS = 64
+_LEAST = 30  # values in a bin
+_LEAST_BINS = 12  # in all pairs
+_KNOTS = 41
+_SMOOTHNESS, _FLATNESS = 0.3, 0.01  # of the deviation: penalties on its second and first differences
+_ROUNDS, _SETTLED = 3, 0.02  # alignments, at most; rms of the log ratio of the last two responses
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Response:
+    """The curve between encoded values in 0..1 and linear values in 0..1; strictly increasing, 0 to 0 and 1 to 1.
+
+    Attributes:
+        name: "gamma" (2.2), "srgb", "linear", "pq" (SMPTE ST 2084, 1 is 10,000 cd/m2), "hlg" (ARIB STD-B67, light of the scene),
+            whose formulas count; with any other name the curve is `linear`.
+        linear: [K] float64, the linear values of K evenly spaced encoded values from 0 to 1; in between it is interpolated.
+    """
+
+    name: str
+    linear: np.ndarray | None = None
+
+    def __post_init__(self):
+        if (self.linear is None) != (self.name in _FORMULAS):
+            raise ValueError(f"unknown response {self.name!r}: expected one of {', '.join(_FORMULAS)}, or a curve of another name")
+        if self.linear is not None:
+            check_curve(self.linear)
+
+    @classmethod
+    def gamma(cls) -> "Response":
+        """value**2.2, the gamma of the project's radiance systems."""
+        return cls("gamma")
+
+    @classmethod
+    def srgb(cls) -> "Response":
+        """The curve of IEC 61966-2-1."""
+        return cls("srgb")
+
+    @classmethod
+    def linear_light(cls) -> "Response":
+        """The values themselves."""
+        return cls("linear")
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Returns linear values, float32 in 0..1, of encoded ones: uint8 or uint16, or floats, which are clipped to 0..1."""
+        if values.dtype in (np.uint8, np.uint16):
+            return self._decode(to_unit(np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype)))[values]
+        return self._decode(np.clip(np.float32(values), 0, 1))
+
+    def encode(self, linear: np.ndarray) -> np.ndarray:
+        """Returns encoded values, float32 in 0..1, of linear ones, which are clipped to 0..1."""
+        linear = np.clip(np.float32(linear), 0, 1)
+        if self.linear is None:
+            return np.float32(_FORMULAS[self.name][1](linear))
+        return np.interp(linear, self.linear, _grid(len(self.linear))).astype(np.float32)
+
+    def _decode(self, values):
+        if self.linear is None:
+            return np.float32(_FORMULAS[self.name][0](values))
+        return np.interp(values, _grid(len(self.linear)), self.linear).astype(np.float32)
+
+
+def check_curve(linear: np.ndarray) -> None:
+    """Raises ValueError unless `linear`, [K], is a curve as `Response` expects it."""
+    if linear.ndim != 1 or len(linear) < 2 or not np.isfinite(linear).all():
+        raise ValueError(f"expected a curve of at least two finite linear values, found an array of shape {linear.shape}")
+    if (linear[0], linear[-1]) != (0, 1):
+        raise ValueError(f"expected a curve from 0 to 1, found one from {linear[0]:g} to {linear[-1]:g}")
+    falls = np.flatnonzero(np.diff(linear) <= 0)
+    if len(falls):
+        raise ValueError(f"expected a strictly increasing curve, found {linear[falls[0]]:g} before {linear[falls[0] + 1]:g}")
+
+
+def _grid(count):
+    return np.linspace(0, 1, count)
+
+
+def _pq_decode(values):
+    root = np.float64(values) ** (1 / 78.84375)
+    return (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+
+
+def _pq_encode(linear):
+    power = np.float64(linear) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+_HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073
+
+
+def _hlg_decode(values):
+    values = np.float64(values)
+    return np.where(values <= 0.5, values**2 / 3, (np.exp((values - _HLG_C) / _HLG_A) + _HLG_B) / 12)
+
+
+def _hlg_encode(linear):
+    linear = np.float64(linear)
+    return np.where(linear <= 1 / 12, np.sqrt(3 * linear), _HLG_A * np.log(np.maximum(12 * linear, 1) - _HLG_B) + _HLG_C)
+
+
+_FORMULAS = {  # decode, encode
+    "gamma": (lambda values: tone.to_radiance(values, 1), lambda linear: tone.to_exposure(linear, 1)),
+    "srgb": (
+        lambda values: np.where(values <= 0.04045, values / 12.92, ((np.float64(values) + 0.055) / 1.055) ** 2.4),
+        lambda linear: np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.float64(linear) ** (1 / 2.4) - 0.055),
+    ),
+    "linear": (lambda values: values, lambda linear: linear),
+    "pq": (_pq_decode, lambda linear: np.where(linear > 0, _pq_encode(linear), 0)),
+    "hlg": (lambda values: np.minimum(_hlg_decode(values), 1), lambda linear: np.minimum(_hlg_encode(linear), 1)),
+}
+
+
+# === Measuring ===
+
+
+class Estimate(NamedTuple):
+    """What `estimate` returns."""
+
+    response: Response | None  # None where it cannot be estimated
+    reason: str | None  # why it cannot
+    before: float  # disagreement under the first response; nan without pairs
+    after: float  # disagreement under the estimated response; nan without one
+
+
+def disagreement(images: np.ndarray, exposures: Sequence[float], response: Response) -> float:
+    """Returns by how much the exposures of a bracket disagree under a response: the rms of the log ratio of their radiances.
+
+    Neighbouring exposures are compared at well exposed pixels that lie on each other; of all pixels of about the same value the
+    centre counts, so neither noise nor what moves adds to it. 0.15 is 15 % of the radiance. It is nan where the exposures share
+    no well exposed pixels.
+
+    Args:
+        images: [N, H, W, 3] encoded.
+        exposures: [N].
+        response: how `images` are encoded.
+    """
+    return _disagreement(_binned(images, exposures, response), response)
+
+
+def estimate(brackets: Sequence[tuple[np.ndarray, Sequence[float]]], start: Response) -> Estimate:
+    """Estimates the response that all brackets share.
+
+    Args:
+        brackets: of one camera, each ([N, H, W, 3] encoded, exposures [N]).
+        start: the response under which the images are aligned at first.
+    """
+    brackets = [(_reduced(images), exposures) for images, exposures in brackets]
+    response, before = start, math.nan
+    for step in range(_ROUNDS):
+        pairs = np.concatenate([_binned(images, exposures, response) for images, exposures in brackets])
+        if step == 0:
+            before = _disagreement(pairs, start)
+        if len(pairs) < _LEAST_BINS:
+            reason = f"expected at least {_LEAST_BINS} values that two exposures show unclipped, found {len(pairs)}"
+            return Estimate(None, reason, before, math.nan)
+        previous, response = response, _fit(pairs)
+        if _distance(previous, response) < _SETTLED:
+            break
+    return Estimate(response, None, before, _disagreement(pairs, response))
+
+
+def _distance(first, second):
+    """By how much two responses differ: rms of the log ratio of their linear values."""
+    values = np.linspace(0.1, 1, 91, dtype=np.float32)
+    return math.sqrt(np.mean(np.log(first.decode(values) / second.decode(values)) ** 2))
+
+
+def _disagreement(pairs, response):
+    """See `disagreement`; `pairs` as `_binned` returns them."""
+    pairs = pairs[pairs[:, 0] > 4 * _DARK]
+    if not len(pairs):
+        return math.nan
+    short, long, log_ratio, count = pairs.T
+    difference = np.log(response.decode(long)) - np.log(response.decode(short)) - log_ratio
+    return math.sqrt(np.average(difference**2, weights=count))
+
+
+def _reduced(images):
+    scale = _SIDE / max(images.shape[1:3])
+    if scale >= 1:
+        return images
+    size = [max(1, round(side * scale)) for side in images.shape[2:0:-1]]
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _binned(images, exposures, response):
+    """Values that show the same light in two exposures: [n, 4] float64 with the value in the shorter exposure, that in the
+    longer one, the logarithm of the ratio of the exposures, and the number of values."""
+    images = _reduced(images)
+    order = np.argsort(exposures, kind="stable")
+    rows = [np.empty((0, 4))]
+    for short, long in zip(order[:-1], order[1:], strict=True):
+        ratio = exposures[long] / exposures[short]
+        if ratio > 1:
+            centres = _centres(*_points(images[short], images[long], ratio, response))
+            rows.append(np.insert(centres, 2, math.log(ratio), axis=1))
+    return np.concatenate(rows)
+
+
+def _points(short, long, ratio, response):
+    """Values in 0..1 of pixels of `long` that are flat and unclipped, and of those of `short` that lie on them: twice [n]."""
+    # Brightened to the longer exposure, where both clip alike, and shown with gamma 2.2. Eight bits are enough for the flow.
+    levels = response.decode(np.arange(256, dtype=np.uint8))
+    curves = [from_unit(tone.to_exposure(levels, gain), np.uint8) for gain in (1, ratio)]
+    bytes_ = [from_unit(to_unit(image), np.uint8) if image.dtype != np.uint8 else image for image in (long, short)]
+    motion, _ = optical_flow.find_flow(*(cv2.LUT(image, curve) for image, curve in zip(bytes_, curves, strict=True)))
+    usable = _usable(bytes_[0])
+    usable[usable] = np.arange(np.count_nonzero(usable)) % math.ceil(np.count_nonzero(usable) / _POINTS or 1) == 0
+    short = short if motion is None else optical_flow.follow(short, motion)
+    return to_unit(short[usable]).ravel(), to_unit(long[usable]).ravel()
+
+
+def _usable(image):
+    """Pixels, [H, W] bool, that are not clipped and flat, which the smallest misalignment does not change."""
+    square = np.ones((3, 3))
+    largest = cv2.dilate(image, square)
+    extent = cv2.subtract(largest, cv2.erode(image, square)).max(axis=2)
+    usable = largest.max(axis=2) < _CLIPPED * 255
+    return usable & (extent <= max(_FLAT * 255, np.median(extent[usable]))) if usable.any() else usable
+
+
+def _centres(short, long):
+    """Bins over the longer exposure, which has less noise; the centre of the shorter one's values in a bin is the mean of those
+    near their median: robust, and finer than a level. Returns [n, 3]: short, long, count."""
+    index = np.minimum((long * _BINS).astype(int), _BINS - 1)
+    order = np.argsort(index, kind="stable")
+    bounds = np.searchsorted(index[order], np.arange(_BINS + 1))
+    rows = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        if last - first < _LEAST:
+            continue
+        a, b = short[order[first:last]], long[order[first:last]]
+        distance = np.abs(a - np.median(a))
+        near = distance <= 2 * np.median(distance) + 1 / 255
+        centre = a[near].mean(), b[near].mean()
+        if _DARK < centre[0] < centre[1]:
+            rows.append((*centre, np.count_nonzero(near)))
+    return np.array(rows, float).reshape(-1, 3)
+
+
+def _fit(pairs):
+    """The response on which the pairs agree best.
+
+    The unknowns are the differences of the deviation between neighbouring knots: their sum between two values is all that a
+    pair shows, and a lower bound on each keeps the curve monotone.
+    """
+    short, long, log_ratio, count = pairs.T
+    knots = _grid(_KNOTS)
+    step = knots[1]
+    # Part of each interval that lies between the two values.
+    design = np.clip((long[:, None] - knots[:-1]) / step, 0, 1) - np.clip((short[:, None] - knots[:-1]) / step, 0, 1)
+    target = log_ratio - tone.DISPLAY_GAMMA * np.log(long / short)
+    # A level's rounding, and 3 % of whatever else makes values differ, which no number of pixels averages away.
+    weight = 1 / np.hypot(0.03, tone.DISPLAY_GAMMA * 0.5 / 255 / short) * np.minimum(count / 1000, 1) ** 0.5
+    prior = np.concatenate([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
+    least = -0.9 * tone.DISPLAY_GAMMA * step / knots[1:]
+    robust = np.ones_like(weight)
+    for _ in range(4):
+        rows = (robust**0.5 * weight)[:, None]
+        matrix, right = np.concatenate([rows * design, prior]), np.concatenate([rows[:, 0] * target, np.zeros(len(prior))])
+        differences = optimize.lsq_linear(matrix, right, (least, np.inf)).x
+        residual = np.abs(weight * (design @ differences - target))
+        robust = 1 / np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1)
+    deviation = np.concatenate([[0], np.cumsum(differences)])
+    values = _grid(1025)
+    linear = values**tone.DISPLAY_GAMMA * np.exp(np.interp(values, knots, deviation - deviation[-1]))
+    return Response("estimated", linear)
