@@ -161,8 +161,10 @@ def _within(flow):
 
 
 def follow(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Samples `image`, [H, W] or [H, W, 3], at the coordinates of each pixel plus `flow`, [H, W, 2] (x, y) in pixels, bicubically;
-    beyond its border the border is repeated."""
+    """Samples `image`, [H, W] or [H, W, 3], at the coordinates of each pixel plus `flow`, [H, W, 2] (x, y) in pixels.
+
+    Sampling is bicubic; beyond the border of the image its border is repeated.
+    """
     return cv2.remap(image, *_there(flow), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 

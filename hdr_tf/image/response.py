@@ -46,8 +46,8 @@ class Response:
     """The curve between encoded values in 0..1 and linear values in 0..1; strictly increasing, 0 to 0 and 1 to 1.
 
     Attributes:
-        name: "gamma" (2.2), "srgb", "linear", "pq" (SMPTE ST 2084, 1 is 10,000 cd/m2), "hlg" (ARIB STD-B67, light of the scene),
-            whose formulas count; with any other name the curve is `linear`.
+        name: "gamma" (2.2), "srgb", "linear", "pq" (SMPTE ST 2084, 1 is 10,000 cd/m2) or "hlg" (ARIB STD-B67, light of the
+            scene), which are formulas; with any other name the curve is `linear`.
         linear: [K] float64, the linear values of K evenly spaced encoded values from 0 to 1; in between it is interpolated.
     """
 
@@ -56,7 +56,8 @@ class Response:
 
     def __post_init__(self):
         if (self.linear is None) != (self.name in _FORMULAS):
-            raise ValueError(f"unknown response {self.name!r}: expected one of {', '.join(_FORMULAS)}, or a curve of another name")
+            known = ", ".join(_FORMULAS)
+            raise ValueError(f"unknown response {self.name!r}: expected one of {known}, or a curve with another name")
         if self.linear is not None:
             check_curve(self.linear)
 
