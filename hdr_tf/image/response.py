@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import optimize
+from scipy import linalg, optimize
 
 from hdr_tf.image import optical_flow, tone
 from hdr_tf.image.depth import from_unit, to_unit
@@ -36,8 +36,10 @@ _DARK = 3 / 255
 _BINS = 64
 _LEAST = 30  # values in a bin
 _LEAST_BINS = 12  # in all pairs
+_LEAST_RATIO = math.log(1.2)  # of exposures that count as different
 _KNOTS = 41
 _SMOOTHNESS, _FLATNESS = 0.3, 0.01  # of the deviation: penalties on its second and first differences
+_RATIO_ERROR = 0.01  # standard deviation of the log ratio of two exposures; weak, where the values show another ratio
 _ROUNDS, _SETTLED = 3, 0.02  # alignments, at most; rms of the log ratio of the last two responses
 
 
@@ -169,7 +171,7 @@ def disagreement(images: np.ndarray, exposures: Sequence[float], response: Respo
         exposures: [N].
         response: how `images` are encoded.
     """
-    return _disagreement(_binned(images, exposures, response), response)
+    return _disagreement(_binned(_reduced(images), exposures, response), response)
 
 
 def estimate(brackets: Sequence[tuple[np.ndarray, Sequence[float]]], start: Response) -> Estimate:
@@ -182,11 +184,12 @@ def estimate(brackets: Sequence[tuple[np.ndarray, Sequence[float]]], start: Resp
     brackets = [(_reduced(images), exposures) for images, exposures in brackets]
     response, before = start, math.nan
     for step in range(_ROUNDS):
-        pairs = np.concatenate([_binned(images, exposures, response) for images, exposures in brackets])
+        pairs = [rows for images, exposures in brackets for rows in _binned(images, exposures, response)]
         if step == 0:
             before = _disagreement(pairs, start)
-        if len(pairs) < _LEAST_BINS:
-            reason = f"expected at least {_LEAST_BINS} values that two exposures show unclipped, found {len(pairs)}"
+        values = sum(len(rows) for rows in pairs if (rows[:, 2] > _LEAST_RATIO).any())
+        if values < _LEAST_BINS:
+            reason = f"expected at least {_LEAST_BINS} values that different exposures show unclipped, found {values}"
             return Estimate(None, reason, before, math.nan)
         previous, response = response, _fit(pairs)
         if _distance(previous, response) < _SETTLED:
@@ -200,12 +203,69 @@ def _distance(first, second):
     return math.sqrt(np.mean(np.log(first.decode(values) / second.decode(values)) ** 2))
 
 
+def refine_exposures(linear: np.ndarray, exposures: Sequence[float], reference: int) -> np.ndarray:
+    """Returns the exposures that the images themselves show, [N] float64; that of the reference stays.
+
+    Neighbouring exposures are compared as in `disagreement`. Where two of them share no well exposed pixels, their ratio stays.
+
+    Args:
+        linear: [N, H, W, 3], float32 in 0..1, 1 where the exposure clips.
+        exposures: [N], nominal; errors of 20 % do no harm.
+        reference: index.
+    """
+    images, response = [tone.to_exposure(image, 1) for image in _reduced(linear)], Response.gamma()
+    stops = np.log(np.float64(exposures))
+    for _ in range(2):  # the second time with better aligned images
+        order = np.argsort(stops, kind="stable")
+        measured = [_log_ratio(pair, response) for pair in _binned(images, np.exp(stops), response)]
+        steps = np.diff(stops[order])
+        stops[order] = np.cumsum([0, *np.where(np.isnan(measured), steps, measured)])
+    return np.exp(stops - stops[reference]) * exposures[reference]
+
+
+def estimate_exposures(images: np.ndarray, response: Response) -> np.ndarray:
+    """Returns the exposures of images whose response is known, [N] float64; that of the darkest image is 1.
+
+    Args:
+        images: [N, H, W, 3] encoded; of different brightness, in any order.
+        response: how they are encoded.
+
+    Raises:
+        ValueError: two neighbours in brightness share no well exposed values.
+    """
+    linear = np.stack([response.decode(image) for image in _reduced(images)])
+    order = np.argsort([image.mean() for image in linear], kind="stable")
+    stops = np.zeros(len(linear))
+    for short, long in zip(order[:-1], order[1:], strict=True):
+        # Equal ranks show about the same light, wherever it is in the images.
+        values = np.quantile(linear[[short, long]].reshape(2, -1), np.linspace(0.02, 0.98, 97), axis=1)
+        dark, bright = values[(values[:, 0] > 1e-3) & (values[:, 1] < 0.9)].T
+        if not len(dark):
+            raise ValueError(
+                f"images {short + 1} and {long + 1}, neighbours in brightness, share no well exposed values: "
+                "their exposures cannot be estimated; give the exposures"
+            )
+        stops[long] = stops[short] + np.median(np.log(bright / dark))
+    return refine_exposures(linear, np.exp(stops), order[0])
+
+
+def _log_ratio(pair, response):
+    """The logarithm of the ratio of two exposures that their values show, nan if there are none."""
+    short, long, _, count = pair[pair[:, 0] > 4 * _DARK].T
+    if not len(short):
+        return math.nan
+    measured = np.log(response.decode(long) / response.decode(short))
+    order = np.argsort(measured)
+    share = np.cumsum((count * short**2)[order])
+    return measured[order][np.searchsorted(share, share[-1] / 2)]
+
+
 def _disagreement(pairs, response):
     """See `disagreement`; `pairs` as `_binned` returns them."""
-    pairs = pairs[pairs[:, 0] > 4 * _DARK]
-    if not len(pairs):
+    short, long, log_ratio, count = np.vstack([np.empty((0, 4)), *pairs]).T
+    count = np.where(short > 4 * _DARK, count, 0)
+    if not count.any():
         return math.nan
-    short, long, log_ratio, count = pairs.T
     difference = np.log(response.decode(long)) - np.log(response.decode(short)) - log_ratio
     return math.sqrt(np.average(difference**2, weights=count))
 
@@ -219,17 +279,15 @@ def _reduced(images):
 
 
 def _binned(images, exposures, response):
-    """Values that show the same light in two exposures: [n, 4] float64 with the value in the shorter exposure, that in the
-    longer one, the logarithm of the ratio of the exposures, and the number of values."""
-    images = _reduced(images)
+    """Values that show the same light in two exposures. For each pair of neighbours [n, 4] float64: the value in the shorter
+    exposure, that in the longer one, the logarithm of the ratio of the exposures, and the number of values."""
     order = np.argsort(exposures, kind="stable")
-    rows = [np.empty((0, 4))]
+    pairs = []
     for short, long in zip(order[:-1], order[1:], strict=True):
         ratio = exposures[long] / exposures[short]
-        if ratio > 1:
-            centres = _centres(*_points(images[short], images[long], ratio, response))
-            rows.append(np.insert(centres, 2, math.log(ratio), axis=1))
-    return np.concatenate(rows)
+        centres = _centres(*_points(images[short], images[long], ratio, response))
+        pairs.append(np.insert(centres, 2, math.log(ratio), axis=1))
+    return pairs
 
 
 def _points(short, long, ratio, response):
@@ -268,7 +326,7 @@ def _centres(short, long):
         distance = np.abs(a - np.median(a))
         near = distance <= 2 * np.median(distance) + 1 / 255
         centre = a[near].mean(), b[near].mean()
-        if _DARK < centre[0] < centre[1]:
+        if centre[0] > _DARK:
             rows.append((*centre, np.count_nonzero(near)))
     return np.array(rows, float).reshape(-1, 3)
 
@@ -277,9 +335,11 @@ def _fit(pairs):
     """The response on which the pairs agree best.
 
     The unknowns are the differences of the deviation between neighbouring knots: their sum between two values is all that a
-    pair shows, and a lower bound on each keeps the curve monotone.
+    pair shows, and a lower bound on each keeps the curve monotone. Each pair of images also has an unknown error of its
+    exposures' ratio, because cameras round the times that they write ("1/6" is 1/6.35).
     """
-    short, long, log_ratio, count = pairs.T
+    short, long, log_ratio, count = np.vstack(pairs).T
+    image = np.repeat(np.arange(len(pairs)), [len(rows) for rows in pairs])
     knots = _grid(_KNOTS)
     step = knots[1]
     # Part of each interval that lies between the two values.
@@ -287,16 +347,18 @@ def _fit(pairs):
     target = log_ratio - tone.DISPLAY_GAMMA * np.log(long / short)
     # A level's rounding, and 3 % of whatever else makes values differ, which no number of pixels averages away.
     weight = 1 / np.hypot(0.03, tone.DISPLAY_GAMMA * 0.5 / 255 / short) * np.minimum(count / 1000, 1) ** 0.5
-    prior = np.concatenate([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
-    least = -0.9 * tone.DISPLAY_GAMMA * step / knots[1:]
+    design = np.hstack([design, image[:, None] == np.arange(len(pairs))])
+    prior = np.vstack([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
+    prior = linalg.block_diag(prior, np.eye(len(pairs)) / _RATIO_ERROR)
+    least = np.append(-0.9 * tone.DISPLAY_GAMMA * step / knots[1:], np.full(len(pairs), -np.inf))
     robust = np.ones_like(weight)
     for _ in range(4):
         rows = (robust**0.5 * weight)[:, None]
         matrix, right = np.concatenate([rows * design, prior]), np.concatenate([rows[:, 0] * target, np.zeros(len(prior))])
-        differences = optimize.lsq_linear(matrix, right, (least, np.inf)).x
-        residual = np.abs(weight * (design @ differences - target))
+        solution = optimize.lsq_linear(matrix, right, (least, np.inf)).x
+        residual = np.abs(weight * (design @ solution - target))
         robust = 1 / np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1)
-    deviation = np.concatenate([[0], np.cumsum(differences)])
+    deviation = np.concatenate([[0], np.cumsum(solution[: _KNOTS - 1])])
     values = _grid(1025)
     linear = values**tone.DISPLAY_GAMMA * np.exp(np.interp(values, knots, deviation - deviation[-1]))
     return Response("estimated", linear)
