@@ -49,39 +49,44 @@ class Response:
 
     Attributes:
         name: "gamma" (2.2), "srgb", "linear", "pq" (SMPTE ST 2084, 1 is 10,000 cd/m2) or "hlg" (ARIB STD-B67, light of the
-            scene), which are formulas; with any other name the curve is `linear`.
-        linear: [K] float64, the linear values of K evenly spaced encoded values from 0 to 1; in between it is interpolated.
+            scene), which are formulas and need no curve; any other name needs one.
+        values: [K] encoded values from 0 to 1.
+        linear: [K] their linear values; in between, the curve is interpolated.
     """
 
     name: str
+    values: np.ndarray | None = None
     linear: np.ndarray | None = None
 
     def __post_init__(self):
-        if (self.linear is None) != (self.name in _FORMULAS):
-            known = ", ".join(_FORMULAS)
-            raise ValueError(f"unknown response {self.name!r}: expected one of {known}, or a curve with another name")
-        if self.linear is not None:
-            check_curve(self.linear)
+        known = ", ".join(_FORMULAS)
+        if self.name not in _FORMULAS:
+            if self.values is None or self.linear is None:
+                raise ValueError(f"unknown response {self.name!r}: expected one of {known}, or a curve")
+            _check_curve(self.values, self.linear)
+        elif self.values is not None or self.linear is not None:
+            raise ValueError(f"a curve cannot be called {self.name!r}: {known} are formulas")
 
     @classmethod
     def gamma(cls) -> "Response":
-        """value**2.2, the gamma of the project's radiance systems."""
+        """value**2.2, as the project's radiance systems expect it."""
         return cls("gamma")
 
-    @classmethod
-    def srgb(cls) -> "Response":
-        """The curve of IEC 61966-2-1."""
-        return cls("srgb")
+    @property
+    def scale(self) -> float:
+        """The factor after which the encoded value 0.5 is as bright as with gamma 2.2.
 
-    @classmethod
-    def linear_light(cls) -> "Response":
-        """The values themselves."""
-        return cls("linear")
+        Estimated curves of one camera agree well in the middle but less well at 1, which is extrapolated: with this factor,
+        their radiances agree.
+        """
+        return float(0.5**tone.DISPLAY_GAMMA / self.decode(np.float32(0.5)))
 
     def decode(self, values: np.ndarray) -> np.ndarray:
         """Returns linear values, float32 in 0..1, of encoded ones: uint8 or uint16, or floats, which are clipped to 0..1."""
+        values = np.asarray(values)
         if values.dtype in (np.uint8, np.uint16):
-            return self._decode(to_unit(np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype)))[values]
+            levels = np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype)
+            return self._decode(to_unit(levels))[values]
         return self._decode(np.clip(np.float32(values), 0, 1))
 
     def encode(self, linear: np.ndarray) -> np.ndarray:
@@ -89,27 +94,29 @@ class Response:
         linear = np.clip(np.float32(linear), 0, 1)
         if self.linear is None:
             return np.float32(_FORMULAS[self.name][1](linear))
-        return np.interp(linear, self.linear, _grid(len(self.linear))).astype(np.float32)
+        return np.float32(np.interp(linear, self.linear, self.values))
 
     def _decode(self, values):
         if self.linear is None:
             return np.float32(_FORMULAS[self.name][0](values))
-        return np.interp(values, _grid(len(self.linear)), self.linear).astype(np.float32)
+        return np.float32(np.interp(values, self.values, self.linear))
 
 
-def check_curve(linear: np.ndarray) -> None:
-    """Raises ValueError unless `linear`, [K], is a curve as `Response` expects it."""
-    if linear.ndim != 1 or len(linear) < 2 or not np.isfinite(linear).all():
-        raise ValueError(f"expected a curve of at least two finite linear values, found an array of shape {linear.shape}")
-    if (linear[0], linear[-1]) != (0, 1):
-        raise ValueError(f"expected a curve from 0 to 1, found one from {linear[0]:g} to {linear[-1]:g}")
-    falls = np.flatnonzero(np.diff(linear) <= 0)
-    if len(falls):
-        raise ValueError(f"expected a strictly increasing curve, found {linear[falls[0]]:g} before {linear[falls[0] + 1]:g}")
-
-
-def _grid(count):
-    return np.linspace(0, 1, count)
+def _check_curve(values, linear):
+    if np.ndim(values) != 1 or np.shape(values) != np.shape(linear) or len(values) < 2:
+        raise ValueError(
+            f"expected at least two encoded and as many linear values, found {np.shape(values)}, {np.shape(linear)}"
+        )
+    for name, column in (("encoded", values), ("linear", linear)):
+        if not np.isfinite(column).all():
+            raise ValueError(f"expected finite {name} values, found {column[~np.isfinite(column)][0]}")
+        falls = np.flatnonzero(np.diff(column) <= 0)
+        if len(falls):
+            raise ValueError(
+                f"expected strictly increasing {name} values, found {column[falls[0]]:g} before {column[falls[0] + 1]:g}"
+            )
+        if (column[0], column[-1]) != (0, 1):
+            raise ValueError(f"expected {name} values from 0 to 1, found {column[0]:g} to {column[-1]:g}")
 
 
 def _pq_decode(values):
@@ -340,7 +347,7 @@ def _fit(pairs):
     """
     short, long, log_ratio, count = np.vstack(pairs).T
     image = np.repeat(np.arange(len(pairs)), [len(rows) for rows in pairs])
-    knots = _grid(_KNOTS)
+    knots = np.linspace(0, 1, _KNOTS)
     step = knots[1]
     # Part of each interval that lies between the two values.
     design = np.clip((long[:, None] - knots[:-1]) / step, 0, 1) - np.clip((short[:, None] - knots[:-1]) / step, 0, 1)
@@ -359,6 +366,6 @@ def _fit(pairs):
         residual = np.abs(weight * (design @ solution - target))
         robust = 1 / np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1)
     deviation = np.concatenate([[0], np.cumsum(solution[: _KNOTS - 1])])
-    values = _grid(1025)
+    values = np.linspace(0, 1, 1025)
     linear = values**tone.DISPLAY_GAMMA * np.exp(np.interp(values, knots, deviation - deviation[-1]))
-    return Response("estimated", linear)
+    return Response("estimated", values, linear)
