@@ -5,7 +5,7 @@ after P. Debevec, J. Malik, "Recovering high dynamic range radiance maps from ph
 with the values a and b in two exposures demands g(b) - g(a) = log(exposure of b / exposure of a), where g is the logarithm of
 the linear value. Changed, to be robust to what moves and to noise: pairs of neighbouring exposures are aligned by optical flow,
 and what counts is the centre of all pairs of about the same value, not single pixels; g is 2.2 log(value) plus a smooth
-deviation, so values that no pair shows follow gamma 2.2.
+deviation, and follows the curve of a typical camera where no pair shows it.
 
 `refine_exposures` and `estimate_exposures` measure the opposite: exposures where the response is known. Both at once cannot be
 measured: any power of the response fits other exposures equally well.
@@ -15,13 +15,14 @@ Exposures are factors, 2**stops.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import linalg, optimize
+from scipy import interpolate, linalg, optimize
 
 from hdr_tf.image import optical_flow, tone
 from hdr_tf.image.depth import from_unit, to_unit
@@ -39,6 +40,14 @@ _LEAST_BINS = 12  # in all pairs
 _LEAST_RATIO = math.log(1.2)  # of exposures that count as different
 _KNOTS = 41
 _SMOOTHNESS, _FLATNESS = 0.3, 0.01  # of the deviation: penalties on its second and first differences
+# Encoded values and the deviation there, as the JPEG files of a Canon EOS 5D Mark II show it (nine exposures of one bracket).
+# Other cameras' contrast curves have the same shape; it decides only what the pairs leave open.
+_TYPICAL = (
+    (0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
+    (3.8, 3.1, 2.45, 1.9, 1.5, 1.1, 0.8, 0.3, 0.05, 0, -0.05, -0.1, -0.03, 0.23, 0.53),
+)
+_LARGEST_ERROR = math.log(1.5)  # of the ratio of two nominal exposures
+_OUTLIER = 3  # standard deviations
 _RATIO_ERROR = 0.01  # standard deviation of the log ratio of two exposures; weak, where the values show another ratio
 _ROUNDS, _SETTLED = 3, 0.02  # alignments, at most; rms of the log ratio of the last two responses
 
@@ -213,20 +222,22 @@ def _distance(first, second):
 def refine_exposures(linear: np.ndarray, exposures: Sequence[float], reference: int) -> np.ndarray:
     """Returns the exposures that the images themselves show, [N] float64; that of the reference stays.
 
-    Neighbouring exposures are compared as in `disagreement`. Where two of them share no well exposed pixels, their ratio stays.
+    Neighbouring exposures are compared as in `disagreement`. The ratio of two of them stays where they share no well exposed
+    pixels, or where these show one that is off by more than a factor of 1.5: then something else is wrong, such as the light.
 
     Args:
         linear: [N, H, W, 3], float32 in 0..1, 1 where the exposure clips.
-        exposures: [N], nominal; errors of 20 % do no harm.
+        exposures: [N], nominal.
         reference: index.
     """
     images, response = [tone.to_exposure(image, 1) for image in _reduced(linear)], Response.gamma()
     stops = np.log(np.float64(exposures))
     for _ in range(2):  # the second time with better aligned images
         order = np.argsort(stops, kind="stable")
-        measured = [_log_ratio(pair, response) for pair in _binned(images, np.exp(stops), response)]
+        measured = np.array([_log_ratio(pair, response) for pair in _binned(images, np.exp(stops), response)])
         steps = np.diff(stops[order])
-        stops[order] = np.cumsum([0, *np.where(np.isnan(measured), steps, measured)])
+        credible = np.abs(measured - steps) < _LARGEST_ERROR  # False where nan
+        stops[order] = np.cumsum([0, *np.where(credible, measured, steps)])
     return np.exp(stops - stops[reference]) * exposures[reference]
 
 
@@ -314,8 +325,8 @@ def _usable(image):
     """Pixels, [H, W] bool, that are not clipped and flat, which the smallest misalignment does not change."""
     square = np.ones((3, 3))
     largest = cv2.dilate(image, square)
-    extent = cv2.subtract(largest, cv2.erode(image, square)).max(axis=2)
-    usable = largest.max(axis=2) < _CLIPPED * 255
+    extent = functools.reduce(cv2.max, cv2.split(cv2.subtract(largest, cv2.erode(image, square))))
+    usable = functools.reduce(cv2.max, cv2.split(largest)) < _CLIPPED * 255
     return usable & (extent <= max(_FLAT * 255, np.median(extent[usable]))) if usable.any() else usable
 
 
@@ -343,7 +354,8 @@ def _fit(pairs):
 
     The unknowns are the differences of the deviation between neighbouring knots: their sum between two values is all that a
     pair shows, and a lower bound on each keeps the curve monotone. Each pair of images also has an unknown error of its
-    exposures' ratio, because cameras round the times that they write ("1/6" is 1/6.35).
+    exposures' ratio, because cameras round the times that they write ("1/6" is 1/6.35). What the pairs leave open follows
+    gamma 2.2 or the typical camera, whichever explains the pairs with the smaller change.
     """
     short, long, log_ratio, count = np.vstack(pairs).T
     image = np.repeat(np.arange(len(pairs)), [len(rows) for rows in pairs])
@@ -351,21 +363,30 @@ def _fit(pairs):
     step = knots[1]
     # Part of each interval that lies between the two values.
     design = np.clip((long[:, None] - knots[:-1]) / step, 0, 1) - np.clip((short[:, None] - knots[:-1]) / step, 0, 1)
+    design = np.hstack([design, image[:, None] == np.arange(len(pairs))])
     target = log_ratio - tone.DISPLAY_GAMMA * np.log(long / short)
     # A level's rounding, and 3 % of whatever else makes values differ, which no number of pixels averages away.
     weight = 1 / np.hypot(0.03, tone.DISPLAY_GAMMA * 0.5 / 255 / short) * np.minimum(count / 1000, 1) ** 0.5
-    design = np.hstack([design, image[:, None] == np.arange(len(pairs))])
+    design, target = weight[:, None] * design, weight * target
     prior = np.vstack([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
     prior = linalg.block_diag(prior, np.eye(len(pairs)) / _RATIO_ERROR)
     least = np.append(-0.9 * tone.DISPLAY_GAMMA * step / knots[1:], np.full(len(pairs), -np.inf))
-    robust = np.ones_like(weight)
-    for _ in range(4):
-        rows = (robust**0.5 * weight)[:, None]
-        matrix, right = np.concatenate([rows * design, prior]), np.concatenate([rows[:, 0] * target, np.zeros(len(prior))])
-        solution = optimize.lsq_linear(matrix, right, (least, np.inf)).x
-        residual = np.abs(weight * (design @ solution - target))
-        robust = 1 / np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1)
-    deviation = np.concatenate([[0], np.cumsum(solution[: _KNOTS - 1])])
+    typical = np.append(np.diff(interpolate.pchip_interpolate(*_TYPICAL, knots)), np.zeros(len(pairs)))
+    solutions = [_solve(design, target, prior, expected, least) for expected in (np.zeros_like(typical), typical)]
+    _, solution = min(solutions, key=lambda pair: pair[0])
+    deviation = np.append(0, np.cumsum(solution[: _KNOTS - 1]))
     values = np.linspace(0, 1, 1025)
     linear = values**tone.DISPLAY_GAMMA * np.exp(np.interp(values, knots, deviation - deviation[-1]))
     return Response("estimated", values, linear)
+
+
+def _solve(design, target, prior, expected, least):
+    """Robust least squares of `design` x = `target` and `prior` x = `prior` `expected`, x >= `least`; returns cost and x."""
+    robust = np.ones_like(target)
+    for _ in range(4):
+        matrix = np.concatenate([robust[:, None] * design, prior])
+        solution = optimize.lsq_linear(matrix, np.append(robust * target, prior @ expected), (least, np.inf)).x
+        residual = np.abs(design @ solution - target)
+        robust = 1 / np.sqrt(np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1))
+    cost = np.sum(np.minimum(residual, _OUTLIER) ** 2) + np.sum((prior @ (solution - expected)) ** 2)
+    return cost, solution

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from hdr_tf.evaluation import curves
 from hdr_tf.image import response, tone
 from hdr_tf.image.response import Response
 from hdr_tf.io import responses
@@ -212,6 +213,12 @@ def test_exposures_without_common_values_stay():
     np.testing.assert_allclose(response.refine_exposures(images, (1, 4, 16), 1), (1, 4, 16))
 
 
+def test_incredible_exposures_stay():
+    images = np.float32([np.full((40, 50, 3), 0.1), np.full((40, 50, 3), 0.4)])
+    np.testing.assert_allclose(response.refine_exposures(images, (1, 4.4), 0), (1, 4), rtol=0.01)
+    np.testing.assert_allclose(response.refine_exposures(images, (1, 16), 0), (1, 16))
+
+
 def test_absent_exposures_are_estimated_in_any_order():
     true = np.array([8.0, 1, 2, 32])
     images = photographs(smooth_scene(), true, shift=1)
@@ -225,7 +232,13 @@ def test_images_without_common_values_have_no_exposures():
         response.estimate_exposures(images, Response.gamma())
 
 
-# === Files ===
+# === Files and figures ===
+
+
+def test_curves_are_drawn():
+    drawn = curves.response_curves({"camera": estimated().response, "sRGB": Response("srgb")})
+    assert drawn.shape == (600, 900, 3) and drawn.dtype == np.uint8 and drawn.std() > 0
+    assert not np.array_equal(drawn, curves.response_curves({"camera": Response.gamma(), "sRGB": Response("srgb")}))
 
 
 @pytest.mark.parametrize("name", ["estimated", *FORMULAS])
