@@ -370,7 +370,7 @@ def _fit(pairs):
     design, target = weight[:, None] * design, weight * target
     prior = np.vstack([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
     prior = linalg.block_diag(prior, np.eye(len(pairs)) / _RATIO_ERROR)
-    least = np.append(-0.9 * tone.DISPLAY_GAMMA * step / knots[1:], np.full(len(pairs), -np.inf))
+    least = np.append(-0.9 * tone.DISPLAY_GAMMA * step / knots[1:], np.full(len(pairs), -_LARGEST_ERROR))
     typical = np.append(np.diff(interpolate.pchip_interpolate(*_TYPICAL, knots)), np.zeros(len(pairs)))
     solutions = [_solve(design, target, prior, expected, least) for expected in (np.zeros_like(typical), typical)]
     _, solution = min(solutions, key=lambda pair: pair[0])
@@ -385,7 +385,12 @@ def _solve(design, target, prior, expected, least):
     robust = np.ones_like(target)
     for _ in range(4):
         matrix = np.concatenate([robust[:, None] * design, prior])
-        solution = optimize.lsq_linear(matrix, np.append(robust * target, prior @ expected), (least, np.inf)).x
+        right = np.append(robust * target, prior @ expected)
+        # The normal equations keep the many rows out of the solver. What it finds is not negative.
+        root = linalg.cholesky(matrix.T @ matrix)
+        solution = (
+            least + optimize.nnls(root, linalg.solve_triangular(root.T, matrix.T @ (right - matrix @ least), lower=True))[0]
+        )
         residual = np.abs(design @ solution - target)
         robust = 1 / np.sqrt(np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1))
     cost = np.sum(np.minimum(residual, _OUTLIER) ** 2) + np.sum((prior @ (solution - expected)) ** 2)
