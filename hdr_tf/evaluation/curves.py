@@ -1,14 +1,16 @@
-"""Learning curves of training runs."""
+"""Learning curves of training runs, and curves of camera responses."""
 
 import csv
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from hdr_tf.image.response import Response
 
 
 def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -> np.ndarray:
@@ -33,6 +35,26 @@ def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -
             axes.plot(steps[finite], values[finite], marker=".", label=run.name if single else f"{run.name} {column}")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3)
+    return _drawn(figure)
+
+
+def response_curves(responses: Mapping[str, Response]) -> np.ndarray:
+    """Draws camera responses by their labels: stops below clipping over the encoded value, next to gamma 2.2 (dashed).
+
+    Returns uint8 [600, 900, 3] RGB.
+    """
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="encoded value", ylabel="stops below clipping", ylim=(-12, 0))
+    values = np.linspace(0, 1, 513)[1:]
+    for label, response in responses.items():
+        axes.plot(values, np.log2(np.maximum(response.decode(values), 1e-9)), label=label)
+    axes.plot(values, np.log2(Response.gamma().decode(values)), "k--", linewidth=1, label="gamma 2.2")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return _drawn(figure)
+
+
+def _drawn(figure):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -56,11 +56,11 @@ def flow(ldr: np.ndarray, exposures: Sequence[float], reference: int = 1) -> np.
     aligned = np.array(ldr, np.float32)
     for index, image in enumerate(aligned):
         if index != reference:
-            motion, reason = _find_flow(*_gray_pair(aligned[reference], image, exposures[reference], exposures[index]))
+            motion, reason = _find_flow(image, exposures[index], aligned[reference], exposures[reference])
             if motion is None:
                 logging.warning("image %d of %d is not aligned: %s", index + 1, len(aligned), reason)
             else:
-                aligned[index] = np.clip(_follow(image, motion), 0, 1)
+                aligned[index] = np.clip(follow(image, motion), 0, 1)
     return aligned
 
 
@@ -91,12 +91,12 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
         if index == reference or not align:
             continue
         common = max(exposures[index], exposures[reference])
-        shown = (brighten(values, common / exposure, np.uint8) for values, exposure in ((target, exposures[reference]), (image, exposures[index])))
-        motion, reason = _find_flow(*(cv2.cvtColor(values, cv2.COLOR_RGB2GRAY) for values in shown), _FULL_SIZE)
+        pair = (target, exposures[reference]), (image, exposures[index])
+        motion, reason = find_flow(*(brighten(values, common / shown, np.uint8) for values, shown in pair), _FULL_SIZE)
         if reason:
             notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
         if motion is not None and motion.any():
-            images[index] = _follow(image, motion)
+            images[index] = follow(image, motion)
             inside[index] = np.uint8(_within(motion, 1))
     return Registered(images, inside, tuple(notes))
 
@@ -133,12 +133,12 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
         if index == reference:
             continue
         pair = exposures[index], exposures[reference]
-        motion, reason = _find_flow(*_gray_pair(target, image, *pair[::-1]), _FULL_SIZE)
+        motion, reason = _find_flow(image, pair[0], target, pair[1], _FULL_SIZE)
         if reason:
             notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
         if motion is None:
             motion = np.zeros((*image.shape[:2], 2), np.float32)
-        moved = np.clip(_follow(image, motion), 0, 1)
+        moved = np.clip(follow(image, motion), 0, 1)
         trust = _agreement(moved, target, *pair) * _within(motion)
         shown = tone.to_exposure(tone.to_radiance(target, pair[1]), pair[0])
         images[index] = trust[..., None] * moved + (1 - trust[..., None]) * shown
@@ -146,19 +146,24 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
     return Alignment(images, confidence, tuple(notes))
 
 
-def _gray_pair(target, source, target_exposure, exposure):
-    """Both images at the brighter exposure of the two, [H, W] uint8."""
+def _find_flow(source, exposure, target, target_exposure, finest=_HALF_SIZE):
+    """Returns what `find_flow` does, of images [H, W, 3] in 0..1, gamma 2.2, with their exposures."""
     adjusted = _brightened(target, source, target_exposure, exposure)
-    return [cv2.cvtColor(from_unit(image, np.uint8), cv2.COLOR_RGB2GRAY) for image in adjusted]
+    return find_flow(*(from_unit(image, np.uint8) for image in adjusted), finest)
 
 
-def _find_flow(gray_target, gray_source, finest=_HALF_SIZE):
-    """Returns the flow from target to source, [H, W, 2] (x, y) in pixels, and None, or None and the reason.
+def find_flow(target: np.ndarray, source: np.ndarray, finest: int = _HALF_SIZE) -> tuple[np.ndarray | None, str | None]:
+    """Returns the flow from `target` to `source`, [H, W, 2] (x, y) in pixels, and None, or None and the reason.
 
-    Both are [H, W] uint8, at the same exposure. A flow is accepted if the images, where the target is not clipped, agree better
-    with it than without. If they do not and the flow is nearly zero, nothing moved: the result is zero flow, with a reason if the
-    target shows nothing to follow.
+    A flow is accepted if the images, where the target is not clipped, agree better with it than without. If they do not and the
+    flow is nearly zero, nothing moved: the result is zero flow, with a reason if the target shows nothing to follow.
+
+    Args:
+        target: [H, W, 3] uint8.
+        source: the same, equally bright.
+        finest: finest level of the flow, 0 for the full size.
     """
+    gray_target, gray_source = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, source))
     if min(gray_target.shape) < _FLOW_PIXELS:
         return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -171,7 +176,7 @@ def _find_flow(gray_target, gray_source, finest=_HALF_SIZE):
     def disagreement(gray):
         return cv2.mean(cv2.absdiff(gray_target, gray), clear)[0]
 
-    before, after = disagreement(gray_source), disagreement(_follow(gray_source, motion))
+    before, after = disagreement(gray_source), disagreement(follow(gray_source, motion))
     if after >= before and np.abs(motion).mean() < _STILL:
         flat = cv2.meanStdDev(gray_target, mask=clear)[1].item() < 1  # level
         return np.zeros_like(motion), "the reference is flat or clipped, there is nothing to follow" if flat else None
@@ -207,8 +212,11 @@ def _within(flow, margin=0):
     )
 
 
-def _follow(image, flow):
-    """Samples `image` at the coordinates of each pixel plus `flow`, bicubically, with a repeated border."""
+def follow(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Samples `image`, [H, W] or [H, W, 3], at the coordinates of each pixel plus `flow`, [H, W, 2] (x, y) in pixels.
+
+    Sampling is bicubic; beyond the border of the image its border is repeated.
+    """
     return cv2.remap(image, *_there(flow), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
