@@ -18,7 +18,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -101,8 +101,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
     path = pathlib.Path(path)
     kind = _kind(path)
     if kind == "RAW":
-        with _decoding(path, kind):
-            return _read_raw(path, max_pixels)
+        return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
     with path.open("rb") as file, _decoding(path, kind):
@@ -112,7 +111,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
         orientation, exposure, metadata, damaged = exif.read(image)
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
-        pixels = _upright(pixels, orientation)
+        pixels = upright(pixels, orientation)
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
 
 
@@ -209,6 +208,44 @@ def write_radiance(path: str | os.PathLike, radiance: np.ndarray) -> None:
         _encode(path, np.where(peak > 0, radiance + half_step, 0), [])
     else:
         raise ValueError(f"{path}: expected a name ending in .exr or .hdr, found {path.suffix!r}")
+
+
+@contextlib.contextmanager
+def open_raw(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Iterator[tuple]:
+    """Opens a camera's RAW file. Yields rawpy's object and the module rawpy.
+
+    A larger file is refused before it is decoded. What goes wrong while it is open raises the errors of `read_image`.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind != "RAW":
+        raise ValueError(f"{path}: expected a RAW file ({', '.join(RAW_SUFFIXES)}), found {kind}")
+    with _decoding(path, kind):
+        if rawpy is None:
+            raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
+        try:
+            with rawpy.imread(str(path)) as raw:
+                _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+                yield raw, rawpy
+        except rawpy.LibRawError as error:
+            raise _damaged(path, "RAW", error.args[0].decode()) from error
+
+
+def raw_exposure(settings) -> float | None:
+    """Returns the exposure, see `LoadedImage`, of the settings that rawpy reports (`RawPy.other`)."""
+    tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
+    return exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
+
+
+def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
+    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def middle_metadata(images: Sequence[LoadedImage]) -> exif.Metadata:
@@ -345,33 +382,14 @@ def _opencv(path, dtype):
 def _read_raw(path, max_pixels):
     """The camera's black level and white balance, interpolation (AHD), sRGB of 16 bit. The gain that brings 1 % of the pixels
     to white and the white level from the brightest pixel are switched off: a bracket has to keep its brightness."""
-    if rawpy is None:
-        raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
-    try:
-        with rawpy.imread(str(path)) as raw:
-            _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
-            pixels = raw.postprocess(
-                use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
-            )
-            settings = raw.other
-    except rawpy.LibRawError as error:
-        raise _damaged(path, "RAW", error.args[0].decode()) from error
-    tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
-    exposure = exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
+    with open_raw(path, max_pixels) as (raw, _):
+        pixels = raw.postprocess(
+            use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
+        )
+        exposure = raw_exposure(raw.other)
     metadata = exif.read_raw(path)
     notes = () if metadata.exif else ("EXIF cannot be read: dropped",)
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata)
-
-
-def _upright(pixels, orientation):
-    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.swapaxes(pixels, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def _read_exr(path, max_pixels):
