@@ -21,6 +21,7 @@ It does not apply the opcode lists of a DNG (lens shading of telephones).
 
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import pathlib
@@ -31,7 +32,8 @@ import scipy.optimize
 import scipy.stats
 import tifffile
 
-from hdr_tf.io import exif, image_files
+from hdr_tf import __version__
+from hdr_tf.io import exif, image_files, outputs
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ of D65.
 SRGB_TO_XYZ = np.array(
@@ -39,6 +41,7 @@ SRGB_TO_XYZ = np.array(
 )
 
 _NOISE_PROFILE, _SAMPLE_FORMAT, _PHOTOMETRIC = 51041, 339, 262
+_CFA, _LINEAR_RAW = 32803, 34892
 _MARGIN = 64  # what is kept below the black level, as a divisor of the range
 _ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}  # EXIF's, by LibRaw's
 
@@ -158,6 +161,74 @@ def neutral_highlights(radiance: np.ndarray, clipped: np.ndarray, white_balance:
     raised = chosen.max(axis=1, keepdims=True) / balance
     result[pixels] = np.where(True if clipped.ndim == 2 else clipped[pixels], raised, result[pixels])
     return result
+
+
+def write_linear_dng(
+    path: str | os.PathLike,
+    radiance: np.ndarray,
+    white_balance: np.ndarray,
+    xyz_to_camera: np.ndarray,
+    metadata: exif.Metadata = exif.NO_METADATA,
+    half: bool = False,
+) -> None:
+    """Writes merged camera RGB as a linear floating-point DNG 1.4, which RAW developers open like a photograph.
+
+    The file holds values up to 1. Brighter radiance is divided by a power of 2, which the tag BaselineExposure states in stops,
+    so that developers show 1 as white. The file is not compressed; it appears complete or not at all.
+
+    Args:
+        path: ends in .dng.
+        radiance: [H, W, 3] float32, linear camera RGB, finite; 1 is white.
+        white_balance, xyz_to_camera: of the reference, see `RawImage`.
+        metadata: EXIF, which is fitted to the image; a colour profile is dropped, as the camera's primaries are not its own.
+        half: writes 16-bit instead of 32-bit floating point.
+    """
+    path, radiance = pathlib.Path(path), np.asarray(radiance)
+    if path.suffix.lower() != ".dng":
+        raise ValueError(f"{path}: expected a name ending in .dng, found {path.suffix!r}")
+    if radiance.ndim != 3 or radiance.shape[2] != 3 or radiance.size == 0 or radiance.dtype != np.float32:
+        raise ValueError(f"{path}: expected [H, W, 3] of float32, found {list(radiance.shape)} of {radiance.dtype}")
+    if not np.isfinite(radiance).all():
+        raise ValueError(f"{path}: expected finite values, found others")
+    white_balance, xyz_to_camera = np.float64(white_balance), np.float64(xyz_to_camera)
+    if white_balance.shape != (3,) or not 0 < white_balance.min() <= white_balance.max() < math.inf:
+        raise ValueError(f"{path}: expected 3 multipliers of white balance above 0, found {white_balance.tolist()}")
+    if xyz_to_camera.shape != (3, 3) or not np.isfinite(xyz_to_camera).all():
+        raise ValueError(f"{path}: expected a colour matrix of 3 x 3 numbers, found {xyz_to_camera.tolist()}")
+    stops = max(math.ceil(math.log2(max(radiance.max(), 1))), 0)
+    pixels = np.ldexp(radiance, -stops).astype(np.float16 if half else np.float32)
+    tags = (
+        ("Orientation", "H", 1, 1),
+        ("DNGVersion", "B", 4, (1, 4, 0, 0)),
+        ("DNGBackwardVersion", "B", 4, (1, 4, 0, 0)),
+        ("UniqueCameraModel", "s", 0, "hdr_tf merged"),
+        ("BlackLevel", "H", 3, (0, 0, 0)),
+        ("WhiteLevel", "H", 3, (1, 1, 1)),
+        ("ColorMatrix1", "2i", 9, _rational(xyz_to_camera.ravel())),
+        ("CalibrationIlluminant1", "H", 1, 21),  # D65
+        ("AsShotNeutral", "2I", 3, _rational(white_balance.min() / white_balance)),
+        ("BaselineExposure", "2i", 1, (stops, 1)),
+    )
+    stream = io.BytesIO()
+    tifffile.imwrite(
+        stream,
+        pixels,
+        photometric=_LINEAR_RAW,
+        planarconfig="contig",
+        subfiletype=0,
+        software=f"hdr_tf {__version__}",
+        extratags=[(tifffile.TIFF.TAGS[name], kind, count, value, True) for name, kind, count, value in tags],
+        metadata=None,
+    )
+    fitted = exif.fitted(metadata._replace(icc=None), radiance.shape)
+    data = exif.into_tiff(stream.getvalue(), fitted)
+    with outputs.atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _rational(values):
+    """Numerators and denominators, as TIFF stores them."""
+    return [part for value in values for part in (round(value * 1_000_000), 1_000_000)]
 
 
 def absolute_scale(f_number: float, exposure_time: float, iso: float) -> float:
@@ -318,6 +389,6 @@ def _dng_tags(path):
             if values.size in (2, 6, 8) and np.isfinite(values).all() and values.min() >= 0 and values.max() > 0:
                 # One pair for all planes, or one for each of them, which differ little: one noise, of their mean variance.
                 profile = Noise(values[::2].mean().item(), math.sqrt(values[1::2].mean()))
-            if page.tags.valueof(_PHOTOMETRIC) in (32803, 34892):
+            if page.tags.valueof(_PHOTOMETRIC) in (_CFA, _LINEAR_RAW):
                 floating |= np.max(page.tags.valueof(_SAMPLE_FORMAT, 1)) == 3
     return profile, floating

@@ -193,3 +193,63 @@ def test_floating_point_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.dng", np.ones((16, 16, 3), np.float32), photometric=34892, extratags=tags, metadata=None)
     with pytest.raises(ValueError, match="a.dng"):
         raw.read_sensor(tmp_path / "a.dng")
+
+
+# === Linear DNG ===
+
+
+def write_merged(path, radiance, image, **options):
+    raw.write_linear_dng(path, np.float32(radiance), image.white_balance, image.xyz_to_camera, **options)
+    return path
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_linear_dng_by_two_readers(tmp_path, half):
+    image = raw.read_sensor(helpers.write_dng(tmp_path / "a.dng", fields(), orientation=6))
+    radiance = np.repeat(np.float32([[0.1, 0.2, 0.3], [0.002, 5.5, 0.004], [-0.01, 0, 1]]), 16, axis=0)[None].repeat(40, axis=0)
+    path = write_merged(tmp_path / "merged.dng", radiance, image, metadata=image.metadata, half=half)
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        assert page.photometric == 34892 and page.dtype == (np.float16 if half else np.float32)
+        tags = {name: page.tags.valueof(name) for name in ("BaselineExposure", "Orientation", "DNGVersion", "Make")}
+        assert tags == {"BaselineExposure": (3, 1), "Orientation": 1, "DNGVersion": bytes((1, 4, 0, 0)), "Make": "Maker"}
+        neutral = np.reshape(page.tags.valueof("AsShotNeutral"), (3, 2))
+        np.testing.assert_allclose(neutral[:, 0] / neutral[:, 1], [0.5, 1, 0.625], rtol=1e-5)
+        np.testing.assert_allclose(page.asarray() * 8.0, radiance, rtol=5e-4 if half else 0)
+        assert 34665 in page.tags  # EXIF
+
+    with rawpy.imread(str(path)) as developed:  # LibRaw makes 14 bit of floating point, and cuts below 0
+        pixels = developed.postprocess(
+            output_color=rawpy.ColorSpace.raw,
+            output_bps=16,
+            gamma=(1, 1),
+            no_auto_bright=True,
+            adjust_maximum_thr=0,
+            user_wb=[1, 1, 1, 1],
+        )
+        np.testing.assert_allclose(developed.camera_whitebalance[:3], [2, 1, 1.6], rtol=1e-5)
+        np.testing.assert_allclose(developed.color_matrix[:3, :3], image.matrix, atol=1e-4)
+        assert developed.other.shutter_speed == 1 / 64
+    np.testing.assert_allclose(pixels / 65_535, np.maximum(radiance, 0) / 8, atol=2 / 16_383)
+
+
+def test_linear_dng_refuses_what_it_cannot_say(tmp_path):
+    image = raw.read_sensor(helpers.write_dng(tmp_path / "a.dng", fields()))
+    for name, radiance, words in (
+        ("a.tif", np.ones((8, 8, 3)), ".dng .tif"),
+        ("b.dng", np.ones((8, 8)), "b.dng float32 [8"),
+        ("b.dng", np.full((8, 8, 3), np.inf), "b.dng finite"),
+    ):
+        with pytest.raises(ValueError, match=helpers.mentions(words)):
+            write_merged(tmp_path / name, radiance, image)
+    with pytest.raises(ValueError, match=helpers.mentions("b.dng balance 0.0")):
+        raw.write_linear_dng(tmp_path / "b.dng", np.ones((8, 8, 3), np.float32), [1, 0, 1], image.xyz_to_camera)
+    assert helpers.names(tmp_path) == {"a.dng"}
+
+
+def test_linear_dng_of_darkness(tmp_path):
+    image = raw.read_sensor(helpers.write_dng(tmp_path / "a.dng", fields()))
+    path = write_merged(tmp_path / "b.dng", np.zeros((32, 32, 3)), image)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.tags.valueof("BaselineExposure") == (0, 1) and not file.pages.first.asarray().any()
