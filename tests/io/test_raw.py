@@ -134,7 +134,7 @@ def test_highlights_are_not_magenta(tmp_path):
     camera = light * [0.5, 1.0, 0.625]
     balance = np.array([2, 1, 1.6])
     merged = np.minimum(camera, 1)
-    plain = raw.to_output(merged, balance, np.eye(3))
+    (plain,) = raw.to_output(merged[None], balance, np.eye(3))
     assert (plain[-1] / plain[-1, 1]).max() > 1.9  # magenta, without help
     result = raw.neutral_highlights(merged[None], merged[None] >= 1, balance)[0] * balance
     np.testing.assert_allclose(result, result[:, 1:2] * np.ones(3), rtol=1e-6)
