@@ -67,6 +67,43 @@ def test_srgb_comes_back_through_the_camera(tmp_path):
     np.testing.assert_allclose(output[INSIDE] / gain, np.broadcast_to(srgb, output[INSIDE].shape), atol=5e-4)
 
 
+def dng_tags(**values):
+    """Extra tags of tifffile for a DNG of `helpers.CAMERA`, with further ones as (type, count, value)."""
+    values = {
+        "DNGVersion": ("B", 4, (1, 4, 0, 0)),
+        "UniqueCameraModel": ("s", 0, "Maker Model"),
+        "ColorMatrix1": ("2i", 9, helpers.rational(helpers.CAMERA.ravel())),
+        "AsShotNeutral": ("2I", 3, helpers.rational([0.5, 1, 0.625])),
+        "CalibrationIlluminant1": ("H", 1, 21),
+    } | values
+    return [(tifffile.TIFF.TAGS[name], *value, True) for name, value in values.items()]
+
+
+def test_dng_with_a_thumbnail_first(tmp_path):
+    """As cameras write it: the mosaic and its tags are in a table below the thumbnail's."""
+    levels = {"BlackLevel": ("H", 1, 512), "WhiteLevel": ("H", 1, 15_871)}
+    pattern = {"CFARepeatPatternDim": ("H", 2, (2, 2)), "CFAPattern": ("B", 4, (0, 1, 1, 2))}
+    below = [(tifffile.TIFF.TAGS[name], *value, True) for name, value in (levels | pattern).items()]
+    with tifffile.TiffWriter(tmp_path / "a.dng") as file:
+        thumbnail = np.zeros((16, 24, 3), np.uint8)
+        file.write(thumbnail, photometric="rgb", subfiletype=1, subifds=1, extratags=dng_tags(), metadata=None)
+        below.append((51041, "d", 2, (1e-4, 1e-6), True))  # NoiseProfile
+        file.write(helpers.mosaic(fields()), photometric="cfa", subfiletype=0, extratags=below, metadata=None)
+    image = raw.read_sensor(tmp_path / "a.dng")
+    assert (image.noise.gain, image.noise.read) == pytest.approx((1e-4, 1e-3))
+    np.testing.assert_allclose(image.linear[16, 8], COLOURS[0], atol=1e-4)
+
+
+def test_linear_dng_of_integers(tmp_path):
+    """As telephones write it, without a mosaic."""
+    tags = dng_tags(BlackLevel=("H", 3, (100, 100, 100)), WhiteLevel=("H", 3, (4095, 4095, 4095)))
+    pixels = np.rint(100 + 3995 * np.clip(fields(), 0, 1)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.dng", pixels, photometric=34892, planarconfig="contig", extratags=tags, metadata=None)
+    image = raw.read_sensor(tmp_path / "a.dng")
+    np.testing.assert_allclose(image.linear, np.clip(fields(), 0, 1), atol=1.5 / 3995)
+    assert image.noise is None and (image.linear[:, 32:48] == 1).all()
+
+
 def test_missing_white_balance_and_settings_are_said(tmp_path):
     image = raw.read_sensor(helpers.write_dng(tmp_path / "a.dng", fields(), neutral=None, settings=()))
     assert image.exposure is image.exposure_time is image.f_number is image.iso is None
