@@ -198,7 +198,7 @@ def test_coloured_lights_keep_their_colour():
 
 
 def test_absolute_scale():
-    # f/8, 1/125 s, ISO 100: white of a sunny day, some 5 stops above middle gray's 4,000 cd/m² divided by ... 78/0.65 = 120.
+    # 78 / 0.65 = 120; f/8, 1/125 s and ISO 100 are those of a sunny day, whose sunlit white has some 10,000 cd/m².
     assert raw.absolute_scale(8, 1 / 125, 100) == pytest.approx(120 * 64 * 125 / 100)
     with pytest.raises(ValueError, match=helpers.mentions("f-number 0")):
         raw.absolute_scale(0, 1, 100)
