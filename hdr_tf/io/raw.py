@@ -9,8 +9,9 @@ White balance and colour matrix come after the merge, because only the sensor's 
 take both from one image, the reference.
 
 LibRaw interpolates the mosaic (AHD). What it does was tried out on DNG files of known content; four things follow:
-- It interpolates far better with a white balance (linear PSNR 29.1 dB on a photograph of 500x334 pixels, 27.2 without), so it gets the camera's,
-  which is divided out again. Its highlight mode "ignore" makes the largest multiplier 1, so that no channel is cut for it.
+- It interpolates far better with a white balance (linear PSNR 29.1 dB on a photograph of 500x334 pixels, 27.2 without), so it
+  gets the camera's, which is divided out again. Its highlight mode "ignore" makes the largest multiplier 1, so that no
+  channel is cut for it.
 - It cuts values below the black level, which makes noise in the dark brighter. It is therefore given a black level that is
   lower by 1/64 of the range, which is subtracted afterwards: the mean of the noise stays right and values may be negative.
 - Next to clipped samples interpolated values mean nothing. Where a clipped sample of a channel is among the 3x3 samples around
