@@ -19,10 +19,11 @@ import numpy as np
 import OpenEXR
 import pytest
 import skimage.data
+import tifffile
 from PIL import Image
 
 from hdr_tf.image import tone
-from hdr_tf.io import image_files, scenes
+from hdr_tf.io import exif, image_files, scenes
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -124,6 +125,78 @@ def photographs(gains, seed: int = 0, height: int = 56, width: int = 64) -> list
     """Returns exposures of a photograph with colours down to black, uint8 [H, W, 3] each."""
     image = skimage.data.chelsea()[40 + 8 * seed : 40 + 8 * seed + 2 * height : 2, 80 : 80 + 2 * width : 2].astype(np.float32)
     return [np.uint8(np.clip(image * gain, 0, 255)) for gain in gains]
+
+
+# === RAW files ===
+
+SRGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+# XYZ to a camera whose colours are neither sRGB's nor balanced.
+CAMERA = np.array([[0.7, -0.2, -0.06], [-0.45, 1.25, 0.22], [-0.1, 0.2, 0.6]])
+
+
+def rational(values) -> list[int]:
+    """Returns the values as a TIFF holds them, numerators and denominators."""
+    return [part for value in values for part in (round(value * 1_000_000), 1_000_000)]
+
+
+def mosaic(camera, black=512, white=15_871, pattern="RGGB", gain=0.0, read=0.0, seed=0) -> np.ndarray:
+    """Returns what a sensor stores of camera RGB, [H, W] uint16.
+
+    Args:
+        camera: [H, W, 3], linear, 1 is where the sensor clips (the channel with the highest black level).
+        black: level, or four for the places of the pattern, row by row.
+        pattern: colours of 2x2 samples, row by row.
+        gain, read: of the noise; a signal s has the variance gain * s + read**2.
+    """
+    height, width = np.shape(camera)[:2]
+    places = np.arange(height)[:, None] % 2 * 2 + np.arange(width) % 2
+    colours = np.array(["RGB".index(colour) for colour in pattern])[places]
+    signal = np.take_along_axis(camera, colours[..., None], axis=2)[..., 0]
+    deviation = np.sqrt(gain * np.maximum(signal, 0) + read**2)
+    signal = signal + deviation * np.random.default_rng(seed).standard_normal(signal.shape)
+    black = np.broadcast_to(black, 4)[places]
+    return np.clip(np.rint(black + signal * (white - np.max(black))), 0, white).astype(np.uint16)
+
+
+def write_dng(
+    path, camera, neutral=(0.5, 1.0, 0.625), matrix=CAMERA, orientation=1, settings=(1 / 64, 4.0, 200), profile=None, **sensor
+) -> pathlib.Path:
+    """Writes a DNG, a Bayer mosaic without compression, of known content; returns its path.
+
+    Args:
+        camera: see `mosaic`.
+        neutral: what the camera sees of white; None leaves it out.
+        matrix: XYZ to camera RGB (D65).
+        settings: exposure time, f-number and ISO, or () for none.
+        profile: the tag NoiseProfile, two numbers or two for each colour.
+        **sensor: see `mosaic`.
+    """
+    black, white = np.atleast_1d(sensor.get("black", 512)).tolist(), sensor.get("white", 15_871)
+    tags = [
+        ("Make", "s", 0, "Maker"),
+        ("Orientation", "H", 1, orientation),
+        ("CFARepeatPatternDim", "H", 2, (2, 2)),
+        ("CFAPattern", "B", 4, tuple("RGB".index(colour) for colour in sensor.get("pattern", "RGGB"))),
+        ("DNGVersion", "B", 4, (1, 4, 0, 0)),
+        ("UniqueCameraModel", "s", 0, "Maker Model"),
+        *([("BlackLevelRepeatDim", "H", 2, (2, 2))] if len(black) == 4 else []),
+        ("BlackLevel", "H", len(black), black),
+        ("WhiteLevel", "H", 1, white),
+        ("ColorMatrix1", "2i", 9, rational(np.ravel(matrix))),
+        *([("AsShotNeutral", "2I", 3, rational(neutral))] if neutral else []),
+        ("CalibrationIlluminant1", "H", 1, 21),  # D65
+        *([("NoiseProfile", "d", len(profile), profile)] if profile else []),
+    ]
+    extra = [(51041 if name == "NoiseProfile" else tifffile.TIFF.TAGS[name], *rest, True) for name, *rest in tags]
+    tifffile.imwrite(path, mosaic(np.asarray(camera), **sensor), photometric="cfa", extratags=extra, metadata=None)
+    if settings:
+        tables = Image.Exif()
+        tables.get_ifd(0x8769).update(zip((0x829A, 0x829D, 0x8827), settings, strict=True))  # ExposureTime, FNumber, ISO
+        metadata = exif.Metadata(tables.tobytes().removeprefix(b"Exif\0\0"))
+        path.write_bytes(exif.into_tiff(path.read_bytes(), metadata))
+    return path
 
 
 # === Image files ===

@@ -18,7 +18,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ import tifffile
 from absl import logging as absl_logging
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from hdr_tf import quiet
+from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
 from hdr_tf.io import exif
 from hdr_tf.io.outputs import atomic
@@ -39,9 +39,13 @@ except ImportError:  # the extra `raw`
 
 MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", *JPEG_SUFFIXES)
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
 RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
+
+SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+_HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
@@ -92,6 +96,25 @@ class Capture:
     kind: tuple  # what all exposures of a scene share: camera, size and orientation
 
 
+@dataclasses.dataclass(frozen=True)
+class RadianceHeader:
+    """What the values of a radiance map mean; it stands in the map's file. None and empty texts are left out."""
+
+    exposure: float | None = None  # stops of the reference: radiance * 2**exposure is its linear image, in which 1 is clipped
+    white_level: float | None = None  # the radiance at which the reference clips
+    white_luminance: float | None = None  # cd/m² of a value of 1
+    primaries: tuple[float, ...] = SRGB_PRIMARIES  # x and y in CIE 1931 of red, green, blue and white
+    response: str = ""  # how the images were decoded, such as "gamma" or "estimated"
+    software: str = f"hdr_tf {__version__}"
+    notes: str = ""
+
+
+# Of `RadianceHeader`, in the order of its fields: the attributes of OpenEXR, which are also the names in the texts of TIFF and
+# Radiance. chromaticities and whiteLuminance are standard attributes.
+_HEADER_NAMES = ("exposure", "whiteLevel", "whiteLuminance", "chromaticities", "response", "software", "comments")
+_RADIANCE_NAMES = {"chromaticities": "PRIMARIES", "software": "SOFTWARE"}  # the others are comments: "# name"
+
+
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
 
@@ -101,8 +124,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
     path = pathlib.Path(path)
     kind = _kind(path)
     if kind == "RAW":
-        with _decoding(path, kind):
-            return _read_raw(path, max_pixels)
+        return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
     with path.open("rb") as file, _decoding(path, kind):
@@ -112,7 +134,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
         orientation, exposure, metadata, damaged = exif.read(image)
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
-        pixels = _upright(pixels, orientation)
+        pixels = upright(pixels, orientation)
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
 
 
@@ -182,33 +204,113 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
         return readers[kind](path, max_pixels)
 
 
-def write_radiance(path: str | os.PathLike, radiance: np.ndarray) -> None:
-    """Writes linear RGB as OpenEXR (float32, ZIP: exact) or Radiance HDR (8 bit, one exponent for three channels: 0.4 %).
+def write_radiance(
+    path: str | os.PathLike, radiance: np.ndarray, header: RadianceHeader | None = None, half: bool = False
+) -> None:
+    """Writes linear RGB; the file appears complete or not at all.
 
     Args:
-        path: ends in .exr or .hdr.
+        path: ends in .exr (OpenEXR, ZIP: exact), .tif or .tiff (float32, deflate: exact) or .hdr (Radiance HDR: 8 bit, one
+            exponent for three channels, 0.4 %).
         radiance: [H, W, 3], float32; for .hdr finite and not negative.
+        header: what is written about the values: as attributes of OpenEXR, in the ImageDescription of TIFF, in the header of
+            Radiance HDR. None: nothing.
+        half: of .exr, writes 16-bit floating point (0.05 %). A finite value beyond 65504, which that cannot hold, raises
+            ValueError.
     """
     path, radiance = pathlib.Path(path), np.asarray(radiance)
     if radiance.ndim != 3 or not _is_image(radiance) or radiance.dtype != np.float32:
         raise ValueError(f"{path}: expected [H, W, 3] of float32, found {_describe(radiance)}")
     suffix = path.suffix.lower()
+    attributes = {} if header is None else _attributes(path, header)
+    if half and suffix != ".exr":
+        raise ValueError(f"{path}: half precision is for .exr, found {path.suffix!r}")
     if suffix == ".exr":
-        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        _write_exr(path, radiance, attributes, half)
+    elif suffix in TIFF_SUFFIXES:
+        text = "\n".join(f"{name}={_text(value)}" for name, value in attributes.items()).encode()
         with atomic(path) as temporary:
-            try:
-                OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
-            except RuntimeError as error:
-                raise OSError(error) from error
+            tifffile.imwrite(
+                temporary,
+                radiance,
+                photometric="rgb",
+                compression="zlib",
+                description=text or None,
+                software=False,
+                metadata=None,
+            )
     elif suffix == ".hdr":
         if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
             raise ValueError(f"{path}: Radiance HDR holds finite values of at least 0, found others; write .exr or clean them")
         # OpenCV truncates to eight bits, which is half a step too dark on average. Half a step more makes it round.
         peak = radiance.max(axis=2, keepdims=True)
         half_step = np.ldexp(np.float32(0.5), np.frexp(peak)[1] - 8)
-        _encode(path, np.where(peak > 0, radiance + half_step, 0), [])
+        lines = [f"{_RADIANCE_NAMES.get(name, f'# {name}')}={_text(value)}\n" for name, value in attributes.items()]
+        _encode(path, np.where(peak > 0, radiance + half_step, 0), [], head="".join(lines).encode())
     else:
-        raise ValueError(f"{path}: expected a name ending in .exr or .hdr, found {path.suffix!r}")
+        raise ValueError(f"{path}: expected a name ending in .exr, .hdr, .tif or .tiff, found {path.suffix!r}")
+
+
+def read_radiance_header(path: str | os.PathLike) -> RadianceHeader:
+    """Reads what `write_radiance` wrote about the values. What a file does not state, or not as the field needs it, is None or
+    empty, and primaries are (). Raises the errors of `read_radiance`, but reads no pixels."""
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    with _decoding(path, kind):
+        if kind == "OpenEXR":
+            found = OpenEXR.File(str(path), header_only=True).header()
+        elif kind == "TIFF":
+            with tifffile.TiffFile(path) as tiff:
+                found = dict(re.findall(r"(?m)^(\w+)=(.*)$", tiff.pages.first.description))
+        elif kind == "Radiance HDR":
+            with path.open("rb") as file:
+                text = file.read(65536).partition(b"\n\n")[0].decode(errors="replace")
+            found = dict(re.findall(r"(?m)^#? ?(\w+)=(.*)$", text))
+            found |= {name: found[ours] for name, ours in _RADIANCE_NAMES.items() if ours in found}
+        else:
+            raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}")
+    values = {}
+    for field, name in zip(dataclasses.fields(RadianceHeader), _HEADER_NAMES, strict=True):
+        values[field.name] = _header_value(found.get(name), field.name)
+    return RadianceHeader(**values)
+
+
+@contextlib.contextmanager
+def open_raw(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Iterator[tuple]:
+    """Opens a camera's RAW file. Yields rawpy's object and the module rawpy.
+
+    A larger file is refused before it is decoded. What goes wrong while it is open raises the errors of `read_image`.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind != "RAW":
+        raise ValueError(f"{path}: expected a RAW file ({', '.join(RAW_SUFFIXES)}), found {kind}")
+    with _decoding(path, kind):
+        if rawpy is None:
+            raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
+        try:
+            with rawpy.imread(str(path)) as raw:
+                _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+                yield raw, rawpy
+        except rawpy.LibRawError as error:
+            raise _damaged(path, "RAW", error.args[0].decode()) from error
+
+
+def raw_exposure(settings) -> float | None:
+    """Returns the exposure, see `LoadedImage`, of the settings that rawpy reports (`RawPy.other`)."""
+    tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
+    return exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
+
+
+def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
+    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def middle_metadata(images: Sequence[LoadedImage]) -> exif.Metadata:
@@ -345,33 +447,14 @@ def _opencv(path, dtype):
 def _read_raw(path, max_pixels):
     """The camera's black level and white balance, interpolation (AHD), sRGB of 16 bit. The gain that brings 1 % of the pixels
     to white and the white level from the brightest pixel are switched off: a bracket has to keep its brightness."""
-    if rawpy is None:
-        raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
-    try:
-        with rawpy.imread(str(path)) as raw:
-            _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
-            pixels = raw.postprocess(
-                use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
-            )
-            settings = raw.other
-    except rawpy.LibRawError as error:
-        raise _damaged(path, "RAW", error.args[0].decode()) from error
-    tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
-    exposure = exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
+    with open_raw(path, max_pixels) as (raw, _):
+        pixels = raw.postprocess(
+            use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
+        )
+        exposure = raw_exposure(raw.other)
     metadata = exif.read_raw(path)
     notes = () if metadata.exif else ("EXIF cannot be read: dropped",)
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata)
-
-
-def _upright(pixels, orientation):
-    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.swapaxes(pixels, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def _read_exr(path, max_pixels):
@@ -407,6 +490,55 @@ def _check_exr(path, max_pixels):
     return index, len(parts)
 
 
+def _write_exr(path, radiance, attributes, half):
+    if half:
+        beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
+        if beyond:
+            raise ValueError(
+                f"{path}: expected values of at most 65504, which half precision holds, found {beyond:,} beyond; "
+                "write float32, or scale the radiance"
+            )
+        radiance = radiance.astype(np.float16)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}
+    with atomic(path) as temporary:
+        try:
+            OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
+        except RuntimeError as error:
+            raise OSError(error) from error
+
+
+def _attributes(path, header):
+    """What a header states, by the names of OpenEXR: numbers, a tuple of eight, and texts of one line."""
+    values = dict(zip(_HEADER_NAMES, (getattr(header, field.name) for field in dataclasses.fields(header)), strict=True))
+    for name, value in values.items():
+        if isinstance(value, str):
+            values[name] = " ".join(value.split())
+        elif value is not None:
+            numbers = np.array(value, np.float64)
+            if numbers.shape != ((8,) if name == "chromaticities" else ()) or not np.isfinite(numbers).all():
+                expected = "8 finite numbers" if name == "chromaticities" else "a finite number"
+                raise ValueError(f"{path}: {name} in the header: expected {expected}, found {value}")
+            values[name] = tuple(numbers.tolist()) if numbers.ndim else numbers.item()
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def _text(value):
+    return " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+
+
+def _header_value(found, field):
+    """The value of a field of `RadianceHeader`, from a text or an attribute of OpenEXR."""
+    if field in ("response", "software", "notes"):
+        return found if isinstance(found, str) else ""
+    try:
+        numbers = tuple(map(float, found.split() if isinstance(found, str) else np.ravel(found)))
+    except (TypeError, ValueError):
+        numbers = ()
+    if field == "primaries":
+        return numbers if len(numbers) == 8 else ()
+    return numbers[0] if len(numbers) == 1 else None
+
+
 def _read_hdr(path, max_pixels):
     with path.open("rb") as file:
         header = file.read(65536)
@@ -432,7 +564,8 @@ def _read_float(path):
     return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
-def _encode(path, pixels, parameters, metadata=exif.NO_METADATA):
+def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
+    """Writes what OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
     suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
     with quiet.decoders():
         fitted = exif.fitted(metadata, pixels.shape)
@@ -451,6 +584,9 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA):
     for what, before, after in zip(("EXIF", "colour profile"), metadata, written, strict=True):
         if before and not after:
             absl_logging.warning("%s: cannot hold the %s of %d bytes: dropped", path, what, len(before))
+    if head:
+        first, _, rest = bytes(data).partition(b"\n")
+        data = b"\n".join((first, head + rest))
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 

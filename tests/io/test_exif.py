@@ -8,7 +8,6 @@ import struct
 import cv2
 import numpy as np
 import pytest
-import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 from hdr_tf.fusion import pipeline
@@ -180,36 +179,13 @@ def test_damaged_metadata_costs_no_image(tmp_path, kind):
 
 # === RAW ===
 
-SRGB_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
 NEUTRAL = np.array([0.5, 1.0, 0.625])  # what the camera sees of white
 
 
-def rational(values):
-    return [part for value in values for part in (round(value * 10_000), 10_000)]
-
-
-def write_dng(path, linear, black=512, white=15_871, orientation=1):
-    """A minimal DNG of a camera with sRGB's primaries: linear sRGB, [H, W, 3] in 0..1, under `NEUTRAL`, as a Bayer mosaic."""
-    sensor = np.clip(np.rint(black + linear * NEUTRAL * (white - black)), 0, white).astype(np.uint16)
-    mosaic = sensor[..., 1].copy()
-    mosaic[::2, ::2], mosaic[1::2, 1::2] = sensor[::2, ::2, 0], sensor[1::2, 1::2, 2]
-    tags = [
-        ("Make", "s", 0, "Maker"),
-        ("Orientation", "H", 1, orientation),
-        ("CFARepeatPatternDim", "H", 2, (2, 2)),
-        ("CFAPattern", "B", 4, (0, 1, 1, 2)),
-        ("DNGVersion", "B", 4, (1, 4, 0, 0)),
-        ("UniqueCameraModel", "s", 0, "Maker Model"),
-        ("BlackLevel", "H", 1, black),
-        ("WhiteLevel", "H", 1, white),
-        ("ColorMatrix1", "2i", 9, rational(np.linalg.inv(SRGB_TO_XYZ).ravel())),
-        ("AsShotNeutral", "2I", 3, rational(NEUTRAL)),
-        ("CalibrationIlluminant1", "H", 1, 21),  # D65
-    ]
-    extra = [(tifffile.TIFF.TAGS[name], kind, count, value, True) for name, kind, count, value in tags]
-    tifffile.imwrite(path, mosaic, photometric="cfa", extratags=extra, metadata=None)
+def write_dng(path, linear, orientation=1):
+    """A DNG of a camera with sRGB's primaries, with EXIF: linear sRGB, [H, W, 3] in 0..1, under `NEUTRAL`."""
+    matrix = np.linalg.inv(helpers.SRGB_TO_XYZ)
+    helpers.write_dng(path, linear * NEUTRAL, NEUTRAL.tolist(), matrix, orientation, settings=())
     path.write_bytes(exif_metadata.into_tiff(path.read_bytes(), exif_metadata.Metadata(exif(orientation=orientation))))
     return path
 

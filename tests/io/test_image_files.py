@@ -1,5 +1,6 @@
 """Image files: exact values of every kind, exposure from EXIF, and files that lie, stop early or are something else."""
 
+import dataclasses
 import io
 import os
 import resource
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import hdr_tf
 from hdr_tf.image.depth import is_gray, to_depth
 from hdr_tf.io import image_files, outputs
 from tests import helpers
@@ -264,6 +266,56 @@ def test_hdr_write_then_read(tmp_path):
     found = image_files.read_radiance(tmp_path / "a.hdr")
     # One exponent for three channels: 1/256 of the largest one.
     assert (np.abs(found - RADIANCE) / RADIANCE.max(-1, keepdims=True)).max() < 1 / 128
+
+
+HEADER = image_files.RadianceHeader(
+    exposure=-2.5, white_level=5.75, white_luminance=1234.5, response="estimated, é.csv", notes="two\nlines"
+)
+
+
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.tif", "a.TIFF"])
+def test_radiance_header_stands_in_the_file(tmp_path, name):
+    plain, path = tmp_path / f"plain_{name}", tmp_path / name
+    image_files.write_radiance(plain, RADIANCE)
+    image_files.write_radiance(path, RADIANCE, HEADER)
+    np.testing.assert_array_equal(image_files.read_radiance(path), image_files.read_radiance(plain))
+    found = image_files.read_radiance_header(path)
+    assert found.primaries == pytest.approx(image_files.SRGB_PRIMARIES)
+    expected = dataclasses.replace(HEADER, notes="two lines", primaries=found.primaries)
+    assert found == expected and found.software == f"hdr_tf {hdr_tf.__version__}"
+    assert image_files.read_radiance_header(plain) == image_files.RadianceHeader(primaries=(), software="")
+
+
+def test_standard_attributes_and_a_bad_header(tmp_path):
+    image_files.write_radiance(tmp_path / "a.exr", RADIANCE, HEADER)
+    header = OpenEXR.File(str(tmp_path / "a.exr"), header_only=True).header()
+    assert header["chromaticities"] == pytest.approx(image_files.SRGB_PRIMARIES) and header["whiteLuminance"] == 1234.5
+    image_files.write_radiance(tmp_path / "a.hdr", RADIANCE, HEADER)
+    assert b"\nPRIMARIES=0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329\n" in (tmp_path / "a.hdr").read_bytes()
+    for wrong in ({"exposure": np.nan}, {"primaries": (0.3, 0.3)}):
+        with pytest.raises(ValueError, match="b.exr.*finite"):
+            image_files.write_radiance(tmp_path / "b.exr", RADIANCE, image_files.RadianceHeader(**wrong))
+    assert helpers.names(tmp_path) == {"a.exr", "a.hdr"}
+
+
+def test_half_precision(tmp_path):
+    values = np.concatenate([RADIANCE, np.full_like(RADIANCE, np.inf)])
+    image_files.write_radiance(tmp_path / "a.exr", values, half=True)
+    np.testing.assert_allclose(image_files.read_radiance(tmp_path / "a.exr"), values, rtol=2**-11, atol=2**-25)
+    assert OpenEXR.File(str(tmp_path / "a.exr"), separate_channels=True).channels()["R"].pixels.dtype == np.float16
+    with pytest.raises(ValueError, match=helpers.mentions("b.exr 65504 600")):
+        image_files.write_radiance(tmp_path / "b.exr", np.full((10, 20, 3), 7e4, np.float32), half=True)
+    with pytest.raises(ValueError, match=helpers.mentions("a.hdr half .exr")):
+        image_files.write_radiance(tmp_path / "a.hdr", RADIANCE, half=True)
+
+
+def test_float_tiff_write_then_read_is_exact(tmp_path):
+    values = np.random.default_rng(1).normal(0, 1e6, (33, 21, 3)).astype(np.float32)
+    values[:2] = [[[np.inf, -np.inf, np.nan]], [[0, 1e-40, -0.0]]]
+    image_files.write_radiance(tmp_path / "a.tif", values)
+    np.testing.assert_array_equal(image_files.read_radiance(tmp_path / "a.tif"), values)
+    with pytest.raises(ValueError, match=helpers.mentions("a.tif read_radiance")):
+        image_files.read_image(tmp_path / "a.tif")
 
 
 def test_float_tiff(tmp_path):
