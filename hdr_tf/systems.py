@@ -255,6 +255,30 @@ SYSTEMS: dict[str, System] = {
             remote=False,  # OpenCV edits the images, outside the network
         ),
         RadianceSystem(
+            name="merge",
+            description="optical flow, then a network that weighs two to nine exposures; the default for radiance",
+            paper="this project",
+            networks={"merge": Network("hdr_tf.models.merge:merge")},
+            weight_files=("merge",),
+            runner="hdr_tf.radiance.merge:load",
+            exposures=(2, 9),
+            options=(),
+            # Six convolutions at an eighth of the size, four at a quarter, six at half: 48 + 16 + 12 pixels, and the resizing.
+            stages=(Stage("fill"), Stage("weigh", halo=88)),
+            remote=False,  # OpenCV aligns the images, outside the network
+        ),
+        RadianceSystem(
+            name="merge_classical",
+            description="optical flow, then a weighted mean of what agrees with the reference; no network",
+            paper="this project",
+            networks={},
+            weight_files=(),
+            runner="hdr_tf.radiance.merge_classical:load",
+            exposures=(2, 9),
+            options=(),
+            remote=False,
+        ),
+        RadianceSystem(
             name="esbn",
             description="ESBN: two networks align the low and the high exposure, a third merges the three",
             paper="Lee, Chung, Cho, IEEE Access 2020",

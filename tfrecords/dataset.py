@@ -161,9 +161,11 @@ def merge_dataset(folder: pathlib.Path, batch: int, seed: int = 0, start: int = 
 
     def patches(number, record):
         count, exposures = tf.shape(record["hdr"])[0], tf.shape(record["exposures"])[0]
-        images = (tf.cast(record["images"], tf.float32) / 65535) ** 2.2
+        images = tf.cast(record["images"], tf.float32) / 65535
         layers = tf.concat([images, tf.cast(record["inside"], tf.float32)[..., None]], -1)
-        layers = tf.concat([tf.reshape(tf.transpose(layers, (0, 2, 3, 1, 4)), (count, SIDE, SIDE, 4 * exposures)), record["hdr"]], -1)
+        layers = tf.concat(
+            [tf.reshape(tf.transpose(layers, (0, 2, 3, 1, 4)), (count, SIDE, SIDE, 4 * exposures)), record["hdr"]], -1
+        )
         flipped = tf.unstack(tf.random.stateless_uniform([3], tf.stack([tf.cast(seed, tf.int64), number])) < 0.5)
         layers = tf.where(flipped[0], layers[:, ::-1], layers)
         layers = tf.where(flipped[1], layers[:, :, ::-1], layers)

@@ -77,7 +77,9 @@ def write_registered(
     """Writes records of kind "merge"; arguments and results are those of `brackets.write_brackets`."""
     images, unreadable = sources.radiance_files(hdr_dirs, exclude=exclude)
     arguments = {"pictures": [path.name for path in images], "seed": seed}
-    return writer.write(folder, "merge", RegisteredMaker(tuple(images), seed), count, arguments=arguments, **options), unreadable
+    return writer.write(
+        folder, "merge", RegisteredMaker(tuple(images), seed), count, arguments=arguments, **options
+    ), unreadable
 
 
 def _developed(images, rng):

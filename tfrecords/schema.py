@@ -65,8 +65,11 @@ class Packed(Array):
         return np.int32(value.shape).tobytes() + zlib.compress(planes.tobytes(), 1)
 
     def decode(self, value):
-        # The function gets an array of bytes when it runs eagerly, and the bytes themselves in a map.
-        unpack = functools.partial(tf.numpy_function, lambda value: self.unpack(np.asarray(value).item()), stateful=False)
+        # The function gets an array when it runs eagerly, and bytes in a map. An array of the latter would lose zeros at the end.
+        def unpacked(value):
+            return self.unpack(value if isinstance(value, bytes) else value.item())
+
+        unpack = functools.partial(tf.numpy_function, unpacked, stateful=False)
         return tf.ensure_shape(unpack([value], self.dtype), self.shape)
 
     def unpack(self, value: bytes) -> np.ndarray:

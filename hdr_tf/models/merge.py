@@ -11,7 +11,7 @@ share their weights.
 
 Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built):
 
-    images       [B, N, H, W, 3] linear RGB in 0..1, 1 where the exposure clips; moved onto the reference
+    images       [B, N, H, W, 3] RGB of gamma 2.2 in 0..1, 1 where the exposure clips; moved onto the reference
     inside       [B, N, H, W, 1] 1 where the image shows something, 0 where it was moved from beyond its border
     exposures    [B, N] relative to the reference, whose own is 1
     reference    [B, N] 1 for the reference, 0 for the others
@@ -52,7 +52,8 @@ class Evidence(keras.layers.Layer):
     def call(self, images, inside, exposures, reference, noise):
         ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
         gain, read, step = (noise[:, None, None, None, i : i + 1] for i in range(3))
-        encoded = ops.power(ops.maximum(images, 1e-8), 1 / GAMMA)
+        encoded = ops.maximum(images, 1e-4)
+        linear = ops.power(encoded, GAMMA)
         shown = ops.sum(encoded * chosen, axis=1, keepdims=True)
         # Both of a pair at the brighter exposure of the two; a longer exposure multiplies an encoded value by a constant.
         factor = ops.power(ratio, 1 / GAMMA)
@@ -62,7 +63,7 @@ class Evidence(keras.layers.Layer):
         trust = ops.maximum(trust, chosen)
         brightest = ops.max(encoded, axis=-1, keepdims=True)
         valid = ops.clip((CLIPPED - brightest) / (CLIPPED - VALID), 0, 1)
-        light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (images, encoded))
+        light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
         variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
         brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
@@ -75,7 +76,7 @@ class Evidence(keras.layers.Layer):
         logits = ops.log(ops.maximum(valid, floor) / variance) + 1.5 * ops.log(ops.maximum(trust, LEAST_TRUST))
         fill_logit = ops.log(ops.maximum(need, LEAST_NEED) / ops.sum(variance * chosen, axis=1, keepdims=True))
         return {
-            "radiance": images / ratio,
+            "radiance": linear / ratio,
             "variance": variance,
             "brightest": brightest,
             "signed": ops.mean(signed, axis=-1, keepdims=True),
@@ -149,7 +150,9 @@ class Features(keras.layers.Layer):
             ops.log(ratio) / 2,
             chosen,
         ]
-        features = ops.concatenate([x if x.shape[-1] == 4 else ops.broadcast_to(x, ops.shape(luminance)) for x in parts], axis=-1)
+        features = ops.concatenate(
+            [x if x.shape[-1] == 4 else ops.broadcast_to(x, ops.shape(luminance)) for x in parts], axis=-1
+        )
         return ops.reshape(features, (-1, size[2] // 2, size[3] // 2, FEATURES))
 
 
@@ -192,20 +195,24 @@ class Denoised(keras.layers.Layer):
     training and for export."""
 
     def call(self, radiance, variance):
+        # Only the detail itself carries a gradient: those of Wiener's factor overflow where there is hardly any noise.
+        variance = ops.stop_gradient(variance)
         share = 1 / FINEST**2
         mean, near = _window_mean(radiance, FINEST), _window_mean(variance, FINEST)
-        scale = 1 / (ops.maximum(mean, 0) + ops.sqrt(near + 1e-24) + 1e-12)
+        scale = ops.stop_gradient(1 / (ops.maximum(mean, 0) + ops.sqrt(near) + 1e-12))
         detail = (radiance - mean) * scale
         expected = ops.maximum(((1 - 2 * share) * variance + share * near) * ops.square(scale), 1e-20)
         expected_luma = 1 / ops.sum(1 / expected, axis=-1, keepdims=True)
         luma = ops.sum(detail / expected, axis=-1, keepdims=True) * expected_luma
         chroma = detail - luma
+
+        def factor(part, wanted):
+            measured = _window_mean(ops.square(part) / wanted, WINDOW)
+            return ops.stop_gradient(ops.minimum(REMOVAL / ops.maximum(measured, 1e-12), 1))
+
         expected_chroma = ops.maximum(expected - expected_luma, 1e-3 * expected)
-        removed = sum(
-            part * ops.minimum(REMOVAL / ops.maximum(_window_mean(ops.square(part) / wanted, WINDOW), 1e-12), 1)
-            for part, wanted in ((luma, expected_luma), (chroma, expected_chroma))
-        )
-        largest = LARGEST_CHANGE * ops.sqrt(variance + 1e-24)
+        removed = luma * factor(luma, expected_luma) + chroma * factor(chroma, expected_chroma)
+        largest = LARGEST_CHANGE * ops.sqrt(variance)
         return ops.maximum(radiance - ops.clip(removed / scale, -largest, largest), ops.minimum(radiance, 0))
 
 
@@ -250,7 +257,13 @@ class Reduced(keras.layers.Layer):
 
 
 def _inputs():
-    shapes = {"images": (None, None, None, 3), "inside": (None, None, None, 1), "exposures": (None,), "reference": (None,), "noise": (3,)}
+    shapes = {
+        "images": (None, None, None, 3),
+        "inside": (None, None, None, 1),
+        "exposures": (None,),
+        "reference": (None,),
+        "noise": (3,),
+    }
     return {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
 
 
