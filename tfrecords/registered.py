@@ -49,7 +49,7 @@ class RegisteredMaker:
         exposures = 2 ** (stops - stops[reference])
         hdr = np.minimum(hdr * np.float32(2 ** stops[reference]), np.float32(1 / exposures[0]))
         images, step = _developed(list(ldr), rng)
-        if rng.random() < 0.3:
+        if rng.random() < 0.1:
             wrong = np.exp(rng.normal(0, 0.05, len(exposures)))
             exposures = exposures * wrong / wrong[reference]
         registered = optical_flow.register(images, exposures, reference)
@@ -84,7 +84,7 @@ def write_registered(
 
 def _developed(images, rng):
     """The images with a response of their own, of 8 bit or as JPEG files, uint16 again; and the size of their steps."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.1:
         value = np.linspace(0, 1, 65536)
         bend = rng.normal(0, 0.01) * np.sin(2 * np.pi * value) + rng.normal(0, 0.01) * np.sin(np.pi * value)
         table = np.uint16(np.rint(65535 * np.clip(value + bend, 0, 1)))

@@ -23,7 +23,7 @@ returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" t
 
     radiance     [B, H, W, 3] in units of the reference's clip
     variance     [B, H, W, 3] of its noise
-    weights      [B, N + 1, H, W, 1] of the exposures and of the fill
+    weights      [B, N + 1, H, W, 3] of the exposures and of the fill
 
 `merge` is both in one, and also returns `denoised`, the radiance without the noise of its finest detail.
 """
@@ -34,9 +34,9 @@ from keras import ops
 GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
 VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
-FLOOR = 1e-4  # validity of the shortest exposure where it is clipped; of one k times as long FLOOR / k**4
-LEAST_TRUST = 1e-5
-LEAST_NEED = 1e-10
+EQUAL = 1.1  # exposures that differ by a smaller factor are equal
+LEAST_CREDIT = 1e-6
+LEAST_WEIGHT = 1e-5
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
 LARGEST_LOGIT = 12
@@ -70,11 +70,23 @@ class Evidence(keras.layers.Layer):
         clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
         # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
         least = ops.min(ratio, axis=1, keepdims=True)
-        shortest, shorter = (ops.cast(ratio < bound, encoded.dtype) for bound in (1.1 * least, 0.9))
-        need = clipped * (1 - ops.max(shorter * ops.maximum(valid, shortest) * trust, axis=1, keepdims=True))
-        floor = FLOOR * ops.power(least / ratio, 4)
-        logits = ops.log(ops.maximum(valid, floor) / variance) + 1.5 * ops.log(ops.maximum(trust, LEAST_TRUST))
-        fill_logit = ops.log(ops.maximum(need, LEAST_NEED) / ops.sum(variance * chosen, axis=1, keepdims=True))
+        credit = trust * ops.maximum(valid, 1e-3 * ops.cast(ratio < EQUAL * least, encoded.dtype))
+        shorter, longer = (ops.cast(mask, encoded.dtype) for mask in (ratio < 1 / EQUAL, ratio > EQUAL))
+        equal = 1 - shorter - longer
+        known = ops.max(shorter * trust * ops.where(ratio < EQUAL * least, 1.0, valid), axis=1, keepdims=True)
+        seen = ops.max(longer * credit, axis=1, keepdims=True)
+        # Within the shorter, equal and longer exposures the best for noise; among these three groups by the reference's value.
+        quality = ops.log(ops.maximum(credit, LEAST_CREDIT) / variance)
+        quality = ops.exp(quality - ops.max(quality, axis=1, keepdims=True))
+        within = quality / sum(group * ops.sum(group * quality, axis=1, keepdims=True) for group in (shorter, equal, longer))
+        bright = 2 * shown - 1
+        bright, dark = known * ops.maximum(bright, 0), seen * ops.maximum(-bright, 0)
+        weights = within * (shorter * bright + longer * dark + equal * (1 - bright - dark))
+        brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
+        clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
+        need = clipped * (1 - known)
+        logits = ops.log(weights + LEAST_WEIGHT)
+        fill_logit = ops.log((need + LEAST_WEIGHT) / (1 - need + LEAST_WEIGHT))
         return {
             "radiance": linear / ratio,
             "variance": variance,
@@ -179,6 +191,7 @@ class Weigh(keras.layers.Layer):
         corrections = ops.reshape(ops.transpose(corrections, (0, 1, 3, 2, 4, 5)), (-1, size[1], size[2], size[3], 2))
         corrections = LARGEST_LOGIT * ops.tanh(corrections / LARGEST_LOGIT)
         fill_logit = evidence["fill_logit"] + ops.mean(corrections[..., 1:], axis=1, keepdims=True)
+        fill_logit = ops.broadcast_to(fill_logit, (*ops.shape(fill_logit)[:4], 3))
         weights = ops.softmax(ops.concatenate([logits + corrections[..., :1], fill_logit], axis=1), axis=1)
         shares = weights[:, :-1]
         radiance = ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill

@@ -50,7 +50,7 @@ class Merge(MergeClassical):
         def run(tiles):
             *tile, continuation = tiles
             result = self._weigh(*_stacked(tile), *facts, continuation[None])
-            source = tf.argmax(result["weights"], axis=1)
+            source = tf.argmax(tf.reduce_sum(result["weights"], axis=-1, keepdims=True), axis=1)
             return np.concatenate([part.numpy()[0] for part in (result["radiance"], result["variance"], source)], axis=-1)
 
         side = int((TILE_VALUES / count) ** 0.5) // MULTIPLE * MULTIPLE
