@@ -49,16 +49,17 @@ class Merge(MergeClassical):
 
         def run(tiles):
             *tile, continuation = tiles
-            result = self._weigh(*_stacked(tile), *facts, continuation[None])
-            source = tf.argmax(tf.reduce_sum(result["weights"], axis=-1, keepdims=True), axis=1)
-            return np.concatenate([part.numpy()[0] for part in (result["radiance"], result["variance"], source)], axis=-1)
+            result = {name: value[0] for name, value in self._weigh(*_stacked(tile), *facts, continuation[None]).items()}
+            radiance = result["radiance"].numpy()
+            if denoise:
+                radiance = noise_model.wiener(radiance, result["variance"].numpy(), denoise)
+            source = tf.argmax(tf.reduce_sum(result["weights"], axis=-1, keepdims=True), axis=0)
+            return np.concatenate([radiance, source.numpy()], axis=-1, dtype=np.float32)
 
         side = int((TILE_VALUES / count) ** 0.5) // MULTIPLE * MULTIPLE
         side = max(side - 2 * HALO, 2 * HALO) if max(layers[0].shape[:2]) > side else side
         merged = tiling.in_tiles(run, [*layers, continued], side, HALO)[:height, :width]
-        source = np.uint8(merged[..., 6])
-        radiance, variance = np.ascontiguousarray(merged[..., :3]), merged[..., 3:6]
-        return noise_model.wiener(radiance, variance, denoise) if denoise else radiance, source
+        return np.ascontiguousarray(merged[..., :3]), np.uint8(merged[..., 3])
 
 
 def load(system: systems.RadianceSystem, path: pathlib.Path, mixed_precision: bool = False) -> Merge:
