@@ -4,8 +4,8 @@
     python train/merge.py --data=data/registered --run=runs/merge
 
 Records are of kind merge. Loss: the root mean squared error of a patch, averaged over the patches, plus half the mean absolute
-error, both after the mu-law, with 1 where the shortest exposure clips. Adam, with a rate that falls along a cosine and a gradient
-norm clipped at 1.
+error, both after the mu-law, with 1 where the shortest exposure clips. Adam, with a rate that falls along a cosine and a
+gradient norm clipped at 1.
 """
 
 import dataclasses
