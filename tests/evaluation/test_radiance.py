@@ -392,7 +392,7 @@ def test_every_exposure_counts(bracketed, tmp_path):
         for model, scores in row["scores"].items():
             result = image_files.read_radiance(tmp_path / "out" / name / f"{model}.exr")
             assert scores["psnr_t"] == metrics.psnr(tone.mu_law(result), tone.mu_law(truth)), (name, model)
-            assert scores["psnr_t"] > (50 if model in ("merge_classical", "hat", "snr") else 30), (name, model)
+            assert scores["psnr_t"] > (50 if model in ("merge_classical", "hat", "snr") else 20), (name, model)
             assert (scores["psnr_low"] is not None) == (name == "3" and model == "merge_classical"), (name, model)
     shown = {f"merge_classical_aligned_{number}.png" for number in range(1, 6)}
     assert helpers.names(tmp_path / "out" / "5") == merged(*models) | shown
