@@ -50,7 +50,7 @@ class Merge(MergeClassical):
         def run(tiles):
             *tile, continuation = tiles
             result = self._weigh(*_stacked(tile), *facts, continuation[None])
-            source = tf.argmax(result["weights"], axis=1)
+            source = tf.cast(tf.argmax(result["weights"], axis=1), tf.float32)  # integers would make float64 of the rest
             return np.concatenate([part.numpy()[0] for part in (result["radiance"], result["variance"], source)], axis=-1)
 
         side = int((TILE_VALUES / count) ** 0.5) // MULTIPLE * MULTIPLE
