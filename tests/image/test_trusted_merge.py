@@ -22,7 +22,7 @@ def texture(height=96, width=120, seed=0, low=0.02, high=0.6):
 
 def photograph(radiance, stop=0.0, seed=0, noise=NOISE):
     """An exposure with noise, uint16."""
-    signal = np.minimum(np.float32(radiance) * 2**stop, 1)
+    signal = np.float32(radiance) * 2**stop
     signal = signal + np.sqrt(noise.variance(signal)) * np.random.default_rng(seed).standard_normal(signal.shape)
     return np.uint16(np.rint(65535 * np.clip(signal, 0, 1) ** (1 / tone.DISPLAY_GAMMA)))
 
