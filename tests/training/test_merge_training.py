@@ -64,15 +64,14 @@ def test_a_run_leaves_its_folder(unbroken):
     assert sorted(path.name for path in (unbroken / "checkpoints").iterdir()) == ["00000002.npz", "00000004.npz"]
 
 
-def test_a_run_stopped_early_continues_as_if_it_had_never_stopped(train):
-    states = []
-    for _ in range(2):
-        run = train("stopped")
-        states.append((helpers.checkpoint(run, 4), [row["loss"] for row in helpers.log(run)]))
-        (run / "checkpoints" / "00000004.npz").unlink()  # as if killed after the second step
-    assert states[0][1] == states[1][1] and states[0][0].keys() == states[1][0].keys()
-    for path, array in states[0][0].items():
-        np.testing.assert_array_equal(array, states[1][0][path], err_msg=path)
+def test_a_run_stopped_early_continues_as_if_it_had_never_stopped(train, unbroken):
+    expected, rows = helpers.checkpoint(unbroken, 4), helpers.log(unbroken)
+    (unbroken / "checkpoints" / "00000004.npz").unlink()  # as if killed after the second step
+    actual = helpers.checkpoint(train("unbroken"), 4)
+    assert [row["loss"] for row in helpers.log(unbroken)] == [row["loss"] for row in rows]
+    assert actual.keys() == expected.keys()
+    for path in expected:
+        np.testing.assert_array_equal(actual[path], expected[path], err_msg=path)
 
 
 def test_a_run_starts_from_weights(train, unbroken):
