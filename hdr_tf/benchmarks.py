@@ -27,6 +27,7 @@ import tensorflow as tf
 from hdr_tf import losses, systems, weights
 from hdr_tf.fusion import batch as fusion_batch
 from hdr_tf.fusion import compiled, pipeline
+from hdr_tf.image.depth import to_depth
 from hdr_tf.io import brackets, image_files
 from hdr_tf.io.scenes import HDR_NAME
 from hdr_tf.radiance import pipeline as radiance
@@ -44,6 +45,8 @@ WARM_UP = 3
 MATMUL = 2048  # rows and columns of the matrices whose product shows how fast the machine is
 PHOTOS = ("coffee", "motorcycle_left", "chelsea")  # sources of synthetic scenes if there are no better ones
 STATUS = pathlib.Path("/proc/self/status")
+SAMPLE_EXPOSURES = (1, 8, 64)  # of `sample_bracket`
+MOVES = ((3, -2), (0, 0), (-2, 4))  # pixels by which its images move
 
 # Seconds of each of `repeat` calls, with the garbage collection that timeit would switch off.
 _seconds = functools.partial(timeit.repeat, setup=gc.enable, number=1)
@@ -223,30 +226,53 @@ def _widths(network, filters):
 def measure_reconstruction(
     model: str, size: tuple[int, int], align_filters: int, filters: int, rounds: int, mixed_precision: bool = False
 ) -> dict:
-    """Times `radiance.pipeline.reconstruct` of a radiance system with three 16-bit exposures, and with random weights.
+    """Times a radiance system with three 16-bit exposures of a photograph, moved by a few pixels, and with random weights.
 
     `align_filters` and `filters` are the widths of ESBN's alignment and merging networks; the other systems have their
-    published width. Returns `first_s` for the first reconstruction, compiling included, `seconds` for `rounds` others (median),
-    `peak_mb`.
+    published width.
+
+    Returns:
+        `first_s` for the first reconstruction, compiling included, `seconds` for `rounds` others (median), `peak_mb`. For the
+        systems that take any number of exposures also `unaligned_s`, the same without optical flow, which is the time of the
+        noise estimate and the merge; `flow_s`, the rest; and `of_esbn`, the median of the time divided by that of esbn, where
+        both take turns for `rounds` rounds.
     """
     return _alone(_reconstruct, model, size, align_filters, filters, rounds, mixed_precision)
 
 
 def _reconstruct(model, size, align_filters, filters, rounds, mixed_precision):
     row = {"model": model, "size": list(size), "precision": "mixed_bfloat16" if mixed_precision else "float32"}
+    row |= {"align_filters": align_filters, "filters": filters} if model == "esbn" else {}
+    images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC) for image in sample_bracket()]
+    images = np.stack([np.roll(to_depth(image, 16), move, (0, 1)) for image, move in zip(images, MOVES, strict=True)])
+
+    def reconstruct(runner, **options):
+        if systems.find(model).exposures != (3, 3):
+            return functools.partial(runner.reconstruct, list(images), SAMPLE_EXPOSURES, **options)
+        return functools.partial(radiance.reconstruct, runner, images, SAMPLE_EXPOSURES)
+
+    runner, before = _random_runner(model, align_filters, filters, mixed_precision), _peak_mb()
+    times = _times(1 + rounds, reconstruct(runner))[:, 0] / 1e3
+    row |= {"first_s": times[0], "seconds": np.median(times[1:]), "peak_mb": _peak_mb() - before}
+    if systems.find(model).exposures == (3, 3):
+        return row
+    row["unaligned_s"] = np.median(_times(rounds, reconstruct(runner, align=False))) / 1e3
+    row["flow_s"] = row["seconds"] - row["unaligned_s"]
+    esbn = functools.partial(radiance.reconstruct, _random_runner("esbn", align_filters, filters), images, SAMPLE_EXPOSURES)
+    esbn()
+    times = _times(rounds, reconstruct(runner), esbn)
+    return row | {"of_esbn": np.median(times[:, 0] / times[:, 1])}
+
+
+def _random_runner(model, align_filters, filters, mixed_precision=False):
     with tempfile.TemporaryDirectory() as folder:
         if model == "esbn":
-            row |= {"align_filters": align_filters, "filters": filters}
             for side in ("low", "high"):
                 _save_random(folder, f"esbn_align_{side}", "esbn_align", **_widths("esbn_align", align_filters))
             _save_random(folder, "esbn_fusion", "esbn_fusion", **_widths("esbn_fusion", filters))
-        else:
+        elif systems.find(model).weight_files:
             _save_random(folder, model, model)
-        runner = radiance.load(model, folder, mixed_precision=mixed_precision)
-    images = np.random.default_rng(0).integers(0, 65536, (3, *size, 3), np.uint16)
-    before = _peak_mb()
-    times = _times(1 + rounds, lambda: radiance.reconstruct(runner, images, (1, 4, 16)))[:, 0] / 1e3
-    return row | {"first_s": times[0], "seconds": np.median(times[1:]), "peak_mb": _peak_mb() - before}
+        return radiance.load(model, folder, mixed_precision=mixed_precision)
 
 
 def measure_large(model: str, size: tuple[int, int]) -> dict:

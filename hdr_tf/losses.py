@@ -354,14 +354,14 @@ def mu_law_l2(output, truth):
 
 
 def merge(batch, outputs):
-    """Returns the loss of the merge network, {"loss", "rmse"}: scalars, after the mu-law with 1 where the shortest exposure clips.
+    """Returns the loss of the merge network, {"loss", "rmse"}, scalars after the mu-law; 1 is the shortest exposure's clip.
 
     Args:
         batch: {"hdr": [B, H, W, 3] true radiance, "exposures": [B, N], in the same units, and others}.
         outputs: {"radiance", "denoised": [B, H, W, 3], and others}.
 
-    The loss is the sum of both outputs' root mean squared errors, averaged over the images, and half their mean absolute errors;
-    "rmse" is that of the denoised radiance.
+    The loss is the sum of both outputs' root mean squared errors, averaged over the images, and half their mean absolute
+    errors; "rmse" is that of the denoised radiance.
     """
     shortest = ops.min(batch["exposures"], axis=1)[:, None, None, None]
 

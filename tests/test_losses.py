@@ -246,6 +246,23 @@ def test_mu_law_by_hand():
     assert float(losses.mu_law_l2(np.ones((1, 8, 8, 3)), -np.ones((1, 8, 8, 3)))) == pytest.approx(4)
 
 
+def test_merge_by_hand():
+    rng = np.random.default_rng(0)
+    truth, radiance, denoised = (rng.random((2, 6, 5, 3)) * 5 for _ in range(3))
+    batch = {"hdr": truth, "exposures": np.array([[0.25, 1, 4], [1, 2, 4]])}
+
+    def tone_mapped(values):  # 1 is where the shortest exposure clips
+        return np.log1p(5000 * np.clip(values * np.array([0.25, 1])[:, None, None, None], 0, 1)) / np.log(5001)
+
+    errors = [tone_mapped(values) - tone_mapped(truth) for values in (radiance, denoised)]
+    rmse = [np.sqrt(np.mean(error**2, axis=(1, 2, 3))).mean() for error in errors]
+    found = losses.merge(batch, {"radiance": radiance, "denoised": denoised})
+    assert float(found["rmse"]) == pytest.approx(rmse[1], rel=1e-5)
+    assert float(found["loss"]) == pytest.approx(sum(rmse) + sum(np.abs(error).mean() / 2 for error in errors), rel=1e-5)
+    perfect = losses.merge(batch, {"radiance": truth, "denoised": truth})
+    assert float(perfect["loss"]) == pytest.approx(2e-4)  # the root of what keeps its gradient finite
+
+
 def nhwc(arrays):
     return {name: array.transpose(0, 2, 3, 1) for name, array in arrays.items()}
 

@@ -167,10 +167,15 @@ def test_benchmark_of_training(tmp_path, capsys, in_this_process):
 
 
 def test_benchmark_of_reconstruction(tmp_path, capsys, in_this_process):
-    (row,) = rows_of(tmp_path, what="reconstruction", height=24, width=32, align_filters=4, filters=4, rounds=1)
-    assert (row["model"], row["size"], row["filters"]) == ("esbn", [24, 32], 4)
-    assert 0 < row["seconds"] < row["first_s"] and row["peak_mb"] >= 0
-    assert "32 x 24" in capsys.readouterr().out
+    rows = rows_of(tmp_path, what="reconstruction", height=24, width=32, align_filters=4, filters=4, rounds=1)
+    assert [row["model"] for row in rows] == ["merge", "merge_classical", "esbn"]
+    for row in rows:
+        assert row["size"] == [24, 32] and row["seconds"] > 0 and row["peak_mb"] >= 0
+    assert rows[2]["filters"] == 4 and rows[2]["seconds"] < rows[2]["first_s"] and "of_esbn" not in rows[2]
+    for row in rows[:2]:
+        assert row["of_esbn"] > 0 and row["flow_s"] + row["unaligned_s"] == pytest.approx(row["seconds"])
+    printed = capsys.readouterr().out
+    assert "32 x 24" in printed and printed.splitlines()[-1].count("|") == printed.splitlines()[-2].count("|")
 
 
 def test_benchmark_of_reconstruction_with_a_network_of_selfhdr(tmp_path, in_this_process):

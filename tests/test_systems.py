@@ -132,6 +132,7 @@ def test_the_readme_has_a_row_for_each_system():
     [
         *("hdr_tf", "hdr_tf.systems", "hdr_tf.cli", "hdr_tf.commands", "hdr_tf.commands.fuse", "hdr_tf.fusion.pipeline"),
         *("hdr_tf.radiance.pipeline", "hdr_tf.io.image_files", "hdr_tf.io.scenes", "hdr_tf.io.brackets", "hdr_tf.io.outputs"),
+        *("hdr_tf.radiance.merge_classical", "hdr_tf.image.trusted_merge"),
         *("hdr_tf.image.color", "hdr_tf.image.align", "hdr_tf.image.optical_flow", "hdr_tf.image.exposure_fusion"),
     ],
 )

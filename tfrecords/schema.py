@@ -65,7 +65,7 @@ class Packed(Array):
         return np.int32(value.shape).tobytes() + zlib.compress(planes.tobytes(), 1)
 
     def decode(self, value):
-        # The function gets an array when it runs eagerly, and bytes in a map. An array of the latter would lose zeros at the end.
+        # The function gets an array when it runs eagerly, and bytes in a map; an array of these would lose zeros at the end.
         def unpacked(value):
             return self.unpack(value if isinstance(value, bytes) else value.item())
 

@@ -40,8 +40,8 @@ class Config:
     all: bool = False
     """makes every table of docs/benchmarks.md, with sizes and models of its own"""
     model: str = ""
-    """names the models, with commas between them (all tables but records); default: all; for reconstruction esbn, for folder
-    pyramid, for files pyramid and enfuse if it is installed"""
+    """names the models, with commas between them (all tables but records); default: all; for reconstruction merge,
+    merge_classical and esbn, for folder pyramid, for files pyramid and enfuse if it is installed"""
     size: int = 1024
     """sets the height and width of the images in pixels (fusion)"""
     rounds: int = 0
@@ -95,12 +95,17 @@ COLUMNS = {  # of all tables: key in a row, heading and format
     "steps_per_s": ("steps/s", ".2f"),
     "first_s": ("first s", ".1f"),
     "seconds": ("s", ".2f"),
+    "flow_s": ("flow s", ".2f"),
+    "unaligned_s": ("merge s", ".2f"),
+    "of_esbn": ("/ esbn", ".2f"),
     "single_s": ("s/bracket singly", ".2f"),
     "folder_s": ("s/bracket", ".2f"),
     "gain": ("gain", ".2f"),
     "peak_mb": ("peak MB", ".0f"),
 }
 FUSION, RADIANCE = systems.names("fusion"), systems.names("radiance")
+ANY_NUMBER = tuple(name for name in RADIANCE if systems.find(name).exposures != (3, 3))  # of exposures
+SELFHDR = tuple(name for name in RADIANCE if name not in (*ANY_NUMBER, "esbn"))
 
 
 class Table(NamedTuple):
@@ -124,7 +129,7 @@ TABLES = {
         rounds=100,
     ),
     "training": Table(_ESBN, ("filters", "batch", "patch", "rounds"), ("esbn_align", "esbn_fusion"), rounds=15),
-    "reconstruction": Table("three exposures of {width} x {height}", _RECONSTRUCTION, RADIANCE, RADIANCE[:1]),
+    "reconstruction": Table("three exposures of {width} x {height}", _RECONSTRUCTION, RADIANCE, ANY_NUMBER + ("esbn",)),
     "large": Table(f"{_PAIR}, 8 bit", ("shape",), FUSION, shape=(4000, 6000)),
     "folder": Table(f"{{scenes}} brackets of {_PAIR}, 8 bit", ("shape", "scenes"), FUSION, FUSION[:1], (2000, 3000)),
     "files": Table(f"{_PAIR}, JPEG to PNG, 8 bit", ("shape", "rounds"), _ENFUSE + FUSION, _ENFUSE + FUSION[:1], (2000, 3000)),
@@ -138,7 +143,7 @@ ALL = (
     {"what": "records"},
     {"what": "training", "patch": 128, "rounds": 5},
     {"what": "reconstruction", "align_filters": 16},
-    {"what": "reconstruction", "model": ",".join(RADIANCE[1:]), "height": 256, "width": 256},
+    {"what": "reconstruction", "model": ",".join(SELFHDR), "height": 256, "width": 256},
     {"what": "reconstruction", "model": "ahdrnet", "height": 1024, "width": 1024},
     {"what": "reconstruction", "model": "ahdrnet", "height": 1024, "width": 1024, "mixed_precision": True},
 )
@@ -179,9 +184,9 @@ def _measured(config):
 
 
 def _markdown(rows):
-    columns = {key: column for key, column in COLUMNS.items() if key in rows[0]}
+    columns = {key: column for key, column in COLUMNS.items() if any(key in row for row in rows)}
     lines = [[heading for heading, _ in columns.values()], ["---:" if form else "---" for _, form in columns.values()]]
-    lines += [["" if row[key] is None else format(row[key], form) for key, (_, form) in columns.items()] for row in rows]
+    lines += [["" if row.get(key) is None else format(row[key], form) for key, (_, form) in columns.items()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

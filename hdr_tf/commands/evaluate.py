@@ -1,6 +1,7 @@
 """Scores models of one task on the scenes of a folder and writes a report that compares them.
 
     hdr-tf evaluate --model=pyramid,mertens,enfuse,mean --scenes=brackets --output=scores
+    hdr-tf evaluate --model=merge,merge_classical,snr --scenes=scenes --output=scores
     hdr-tf evaluate --model=esbn,ahdrnet,debevec --align=flow --scenes=scenes --output=scores
     hdr-tf evaluate --model=ahdrnet --weights=ahdrnet.weights.h5 --scenes=scenes --output=scores_ahdrnet
     hdr-tf evaluate --model=syn_hdr --align=confident_flow --scenes=scenes --output=scores_label
@@ -13,9 +14,10 @@ two exposures as its halves (hdr_tf/io/brackets.py):
       cave_A.png  cave_B.png                cave/    pyramid.png  mertens.png  ...
                                             report.html  scores.json  scores.csv  scores.txt
 
-HDR merging: each sub-folder is a scene of three known exposures, in the layout that tools/make_scenes.py writes or that the
-data sets of Kalantari, Sen and Tursun have (hdr_tf/io/scenes.py). A scene without HDRImg.hdr is merged and not scored. syn_hdr
-after confident_flow is the colour label that SelfHDR trains with:
+HDR merging: each sub-folder is a scene of known exposures, in the layout that tools/make_scenes.py writes or that the data sets
+of Kalantari, Sen and Tursun have (hdr_tf/io/scenes.py). merge, merge_classical, medium, hat, snr and debevec take all exposures
+of a scene, the other models three of them. A scene without HDRImg.hdr is merged and not scored. syn_hdr after confident_flow is
+the colour label that SelfHDR trains with:
 
     scenes/                               scores/
       001/  1.tif  2.tif  3.tif             001/  esbn.exr  esbn.hdr  esbn.png  esbn_aligned_low.png  ...
@@ -46,7 +48,7 @@ class Config:
     output: str = ""
     """names the folder for results and scores"""
     model: str = simple_parsing.field(
-        default="esbn",
+        default=systems.names("radiance")[0],
         help=f"names models of one task, separated by commas. For fusion: {systems.help_text('fusion')}; mertens and "
         "mertens_111 (OpenCV's exposure fusion with default weights and with 1, 1, 1), enfuse (if installed), mean; or all, "
         f"for those that can run here. For radiance: {systems.help_text('radiance')}; esbn_fusion (ESBN's merging network "
@@ -63,6 +65,8 @@ class Config:
     """runs esbn as its published scripts do: 896 x 1344, 8 bit, the ground truth shown to the high network"""
     mixed_precision: bool = False
     """computes radiance in bfloat16 where a network does it"""
+    gain: bool = False
+    """scores PSNR-T after one global gain too, for images of unknown response or exposure (radiance)"""
 
 
 def main(config: Config) -> int:

@@ -58,14 +58,16 @@ def evaluate(
     align: Literal["none", "flow", "confident_flow"] = "none",
     original_protocol: bool = False,
     mixed_precision: bool = False,
+    gain: bool = False,
     command: str = "",
 ) -> dict:
     """Runs every model on every scene of a folder, scores the results and reports.
 
     Writes scores.json (what it returns), scores.csv and scores.txt into `output` after each scene, and report.html at the end
     or when it is interrupted. The results of a scene are in a folder of its name: <model>.png; for HDR merging also <model>.exr
-    and <model>.hdr (the PNG is a tone-mapped preview), <model>_aligned_low.png, _mid.png and _high.png if it was aligned, and
-    with the original protocol <model>_truth.hdr and _truth.png. What fails leaves a line in "errors"; the rest is done.
+    and <model>.hdr (the PNG is a tone-mapped preview), <model>_aligned_low.png, _mid.png and _high.png if it was aligned (or
+    _aligned_1.png and so on, if it merged another number than three), and with the original protocol <model>_truth.hdr and
+    _truth.png. What fails leaves a line in "errors"; the rest is done.
 
     Args:
         scenes: a folder; see `hdr_tf.io.brackets` for fusion and `hdr_tf.io.scenes` for HDR merging.
@@ -76,6 +78,7 @@ def evaluate(
         align: HDR merging: the function of `optical_flow` that aligns first, for models without an alignment of their own.
         original_protocol: HDR merging by esbn: see `hdr_tf.evaluation.radiance`.
         mixed_precision: HDR merging by systems: see `radiance.pipeline.load`.
+        gain: HDR merging: whether to score the PSNR after one global gain too, for unknown responses.
         command: the command line, for the report.
 
     Returns:
@@ -86,7 +89,7 @@ def evaluate(
     """
     scenes, output, models = pathlib.Path(scenes), pathlib.Path(output), list(dict.fromkeys(models))
     options = {"references": references, "align": align, "original_protocol": original_protocol}
-    options["mixed_precision"] = mixed_precision
+    options |= {"mixed_precision": mixed_precision, "gain": gain}
     options = {name: value for name, value in options.items() if value not in (None, False, "none")}
     task_name = _find_task(models, weights, options)
     if scenes.resolve() in (output.resolve(), *output.resolve().parents):

@@ -1,10 +1,13 @@
 """What the evaluation of HDR merging consists of: the models, how a scene is read, the scores.
 
-The models merge three exposures at the scene's full size and depth:
+The models merge the exposures at the scene's full size and depth:
 
     the radiance systems of `hdr_tf.systems`    aligned as the system does it, or else as `align` asks
     esbn_fusion                                 ESBN's merging network alone
     medium, hat, snr, debevec, syn_hdr          the classical merges of `hdr_tf.image.hdr_merge`
+
+All exposures of a scene go to the models that take any number, three of them to the others (`io.scenes.read_scene`). The result
+and the true radiance of either are in the scale of all exposures, so that a scene has one scale.
 
 The scores are those of ESBN's scripts and of SelfHDR's (cszhilu1998/SelfHDR 9e8af4a, test.py): their two PSNR are the same,
 their SSIM differ.
@@ -43,6 +46,7 @@ _TONE = "of log(1 + 5000 r) / log(5001), where r is the radiance in the scene's 
 _LINEAR = "of the radiance in the scene's own scale"
 _TRUE = "dB, 10 log10(1 / mean squared error) from the exposure (gamma 2.2, 0..1) of the true radiance"
 _UNALIGNED = "the medium image, brought to the {} exposure and clipped, for comparison"
+_GAIN = "after one gain, the median of truth / result where the truth is above 1e-4 and below 0.9"
 METRICS = {
     "psnr_t": Metric("PSNR-T", 2, "higher", f"{_PSNR}, {_TONE}; SelfHDR's PSNR-mu"),
     "psnr_l": Metric("PSNR-L", 2, "higher", f"{_PSNR}, {_LINEAR}"),
@@ -55,15 +59,35 @@ METRICS = {
     "psnr_high": Metric("high", 2, "higher", f"the aligned high image: {_TRUE}"),
     "psnr_high_medium": Metric("medium as high", 2, None, f"{_UNALIGNED.format('high')}: {_TRUE}"),
 }
+GAIN_METRICS = {"psnr_t_gain": Metric("PSNR-T, gain", 2, "higher", f"PSNR-T {_GAIN}")}
+
+
+class _Exposures:
+    """A scene, read for models of one kind, and its images as `align` asks, [N, H, W, 3] float32 in 0..1."""
+
+    def __init__(self, scene, align, warn):
+        self.scene, self._align, self._warn = scene, align, warn
+
+    @functools.cached_property
+    def images(self):
+        scene, images = self.scene, to_unit(self.scene.ldr)
+        if self._align == "flow":
+            return optical_flow.flow(images, scene.exposures, scene.reference)
+        if self._align == "confident_flow":
+            images, _, notes = optical_flow.confident_flow(images, scene.exposures, scene.reference)
+            for note in notes:
+                self._warn(f"{scene.name}: {note}")
+        return images
 
 
 class Radiance:
     """The task of HDR merging; see `hdr_tf.evaluation.evaluate` for the methods.
 
-    A model is a function from a `Scene` and its images as `align` asks, float32 in 0..1, to the radiance, the true radiance in
-    the same size or None, further files, and the scores of the alignment."""
+    A model is whether it takes every exposure, and a function from `_Exposures` to the radiance, the true radiance in the same
+    size or None, further files, and the scores of the alignment."""
 
-    METRICS, OPTIONS, BASELINES = METRICS, ("align", "original_protocol", "mixed_precision"), (MERGER, *hdr_merge.MERGES)
+    OPTIONS = ("align", "original_protocol", "mixed_precision", "gain")
+    BASELINES = (MERGER, *hdr_merge.MERGES)
 
     def __init__(
         self,
@@ -72,19 +96,25 @@ class Radiance:
         align: Literal["none", "flow", "confident_flow"] = "none",
         original_protocol: bool = False,
         mixed_precision: bool = False,
+        gain: bool = False,
     ):
         if align not in ALIGNMENTS:
             raise ValueError(f"align: expected one of {', '.join(ALIGNMENTS)}, found {align!r}")
         if original_protocol and list(models) != ["esbn"]:
             raise ValueError(f"original_protocol: belongs to esbn alone, not to {', '.join(models)}")
         self._warn, self._align, self._original, self._mixed_precision = warn, align, original_protocol, mixed_precision
+        self._kinds = {_takes_every(model) for model in models}
+        self.METRICS = METRICS | (GAIN_METRICS if gain else {})
 
     def find(self, folder: pathlib.Path) -> tuple[dict, list[str]]:
-        paths, incomplete = scenes.list_scenes(folder)
+        paths, incomplete = scenes.list_scenes(folder, every=True in self._kinds)
         return {path.name: path for path in paths}, incomplete
 
-    def load(self, model: str, weights: pathlib.Path | None) -> Callable:
-        mixed = self._mixed_precision and model in systems.SYSTEMS
+    def load(self, model: str, weights: pathlib.Path | None) -> tuple[bool, Callable]:
+        return _takes_every(model), self._load(model, weights)
+
+    def _load(self, model, weights):
+        mixed = self._mixed_precision and "mixed_precision" in getattr(systems.SYSTEMS.get(model), "options", ())
         if self._mixed_precision and not mixed:
             self._warn(f"{model}: has no mixed precision")
         if model in hdr_merge.MERGES:
@@ -98,51 +128,86 @@ class Radiance:
             return functools.partial(self._merge, runner.merge)
         if self._align != "none":
             self._warn(f"{model}: aligns by itself, align={self._align} does not apply to it")
-        return functools.partial(_reconstruct, runner)
+        return functools.partial(_merge_every if _takes_every(model) else _reconstruct, runner)
 
-    def read(self, source: pathlib.Path) -> tuple[dict, dict[str, np.ndarray], tuple[scenes.Scene, np.ndarray]]:
-        scene = scenes.read_scene(source)
+    def read(self, source: pathlib.Path) -> tuple[dict, dict[str, np.ndarray], dict[bool, _Exposures | Exception]]:
+        read = {}
+        for every in sorted(self._kinds, reverse=True):
+            try:
+                read[every] = _Exposures(scenes.read_scene(source, every), self._align, self._warn)
+            except (ValueError, OSError) as error:
+                read[every] = error
+                continue
+            if every and len(read[every].scene.stops) == 3:
+                read[False] = read[every]
+                break
+        readable = [each.scene for each in read.values() if isinstance(each, _Exposures)]
+        if not readable:
+            raise next(iter(read.values()))
+        scene, hdr = readable[0], _unshifted(readable[0], readable[0].hdr)
         if scene.stops[0] != 0:
             self._warn(f"{scene.name}: the shortest exposure is at {scene.stops[0]:g} stops, the networks expect 0")
-        ldr = to_unit(scene.ldr)
-        if self._align == "flow":
-            ldr = optical_flow.flow(ldr, scene.exposures)
-        if self._align == "confident_flow":
-            ldr, _, notes = optical_flow.confident_flow(ldr, scene.exposures)
-            for note in notes:
-                self._warn(f"{scene.name}: {note}")
         images = {f"exposure {number}": image for number, image in enumerate(scene.at_8_bit(), start=1)}
-        if scene.hdr is not None:
-            images["ground truth"] = _preview(scene.hdr)
-        height, width = ldr.shape[1:3]
-        return {"exposures": len(ldr), "size": [width, height], "stops": scene.stops.tolist()}, images, (scene, ldr)
+        if hdr is not None:
+            images["ground truth"] = _preview(hdr)
+        count, height, width = scene.ldr.shape[:3]
+        return {"exposures": count, "size": [width, height], "stops": scene.stops.tolist()}, images, read
 
-    def run(self, reconstruct: Callable, scene: tuple) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        radiance, truth, files, scores = reconstruct(*scene)
+    def run(self, model: tuple[bool, Callable], read: dict) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        every, reconstruct = model
+        if not isinstance(read[every], _Exposures):
+            raise read[every]
+        radiance, truth, files, scores = reconstruct(read[every])
+        radiance, truth = (_unshifted(read[every].scene, values) for values in (radiance, truth))
         files = {".exr": radiance, ".hdr": radiance, ".png": _preview(radiance)} | files
-        return files, scores if truth is None else _scores(radiance, truth) | scores
+        if truth is not None:
+            scores = _scores(radiance, truth) | scores
+            if "psnr_t_gain" in self.METRICS:
+                scores["psnr_t_gain"] = _psnr_after_gain(radiance, truth)
+        return files, scores
 
-    def _merge(self, merge, scene, ldr):
+    def _merge(self, merge, exposures):
+        scene, ldr = exposures.scene, exposures.images
         files_and_scores = ({}, {}) if self._align == "none" else _aligned(scene, ldr)
         return merge(ldr, scene.exposures), scene.hdr, *files_and_scores
 
 
-def _reconstruct(runner, scene, _):
+def _takes_every(model):
+    """Whether a model takes any number of exposures, not just three."""
+    if model in systems.SYSTEMS:
+        return systems.SYSTEMS[model].exposures != (3, 3)
+    return model != MERGER and model not in hdr_merge.THREE_EXPOSURES
+
+
+def _unshifted(scene, radiance):
+    """Radiance in the scale of all exposures of a scene."""
+    return radiance if radiance is None or scene.shift == 0 else radiance * np.float32(2.0**-scene.shift)
+
+
+def _merge_every(runner, exposures):
+    scene = exposures.scene
+    merged = runner.reconstruct(list(scene.ldr), scene.exposures, scene.reference)
+    return merged.radiance, scene.hdr, *_aligned(scene, to_unit(np.stack(merged.registered.images)))
+
+
+def _reconstruct(runner, exposures):
+    scene = exposures.scene
     aligned, radiance = pipeline.reconstruct(runner, scene.ldr, scene.exposures)
     return radiance, scene.hdr, *_aligned(scene, aligned)
 
 
 def _aligned(scene, aligned):
-    """The files of aligned images, float32 in 0..1, and their scores."""
+    """The files of aligned images, float32 in 0..1, and the scores of three."""
     files = _aligned_files(from_unit(aligned, scene.ldr.dtype))
-    if scene.hdr is None:
+    if scene.hdr is None or len(aligned) != 3:
         return files, {}
     truth = [tone.to_exposure(scene.hdr, exposure) for exposure in scene.exposures]
     return files, _alignment_scores(aligned, truth, to_unit(scene.ldr[1]), scene.exposures)
 
 
 def _aligned_files(images):
-    return {f"_aligned_{name}.png": image for name, image in zip(scenes.EXPOSURE_NAMES, images, strict=True)}
+    names = scenes.EXPOSURE_NAMES if len(images) == 3 else range(1, len(images) + 1)
+    return {f"_aligned_{name}.png": image for name, image in zip(names, images, strict=True)}
 
 
 def _alignment_scores(aligned, truth, medium, exposures):
@@ -153,8 +218,9 @@ def _alignment_scores(aligned, truth, medium, exposures):
     return scores
 
 
-def _original(esbn, scene, _):
+def _original(esbn, read):
     """ESBN as the published scripts run it; see the module's docstring."""
+    scene = read.scene
     if scene.hdr is None:
         raise ValueError("expected HDRImg.hdr, which the original protocol shows to the high network, found none")
     height, width = ORIGINAL_SIZE
@@ -199,6 +265,15 @@ def _scores(radiance, truth):
         scores[f"ssim_{key}"] = metrics.ssim(result, true, float(true.max() - true.min()))
         scores[f"gaussian_ssim_{key}"] = metrics.gaussian_ssim(np.clip(result, 0, 1), np.clip(true, 0, 1), 1)
     return scores
+
+
+def _psnr_after_gain(radiance, truth):
+    """PSNR-T after the gain that brings the result nearest to the truth; None if no truth is in the range."""
+    usual = (truth > 1e-4) & (truth < 0.9)
+    if not usual.any():
+        return None
+    gain = np.median(truth[usual] / np.maximum(radiance[usual], np.float32(1e-12)))
+    return metrics.psnr(tone.mu_law(radiance * gain), tone.mu_law(truth))
 
 
 def _preview(radiance):

@@ -1,9 +1,10 @@
-"""Classical merges of an aligned bracket of three exposures to radiance, to which ESBN's merging network is compared.
+"""Classical merges of an aligned bracket to radiance, to which the networks are compared.
 
-All take `ldr`, [3, H, W, 3] float32 in 0..1, RGB, gamma 2.2, short to long, and `exposures`, [3], the factors (2**stops) that
-multiplied the radiance. They return radiance, [H, W, 3] float32 from 0, in the scale of the exposures: they reproduce a still
-scene without noise. `MERGES` lists them. Where all weights of a value are 0, the merges use the shortest exposure that is
-clipped (the true radiance is at least that), or the longest one if all are dark. The weights of `syn_hdr` are never all 0.
+All take `ldr`, [N, H, W, 3] float32 in 0..1, RGB, gamma 2.2, short to long, and `exposures`, [N], the factors (2**stops) that
+multiplied the radiance. N is 2 or more, for `syn_hdr` 3. They return radiance, [H, W, 3] float32 from 0, in the scale of the
+exposures: they reproduce a still scene without noise. `MERGES` lists them. Where all weights of a value are 0, the merges use
+the shortest exposure that is clipped (the true radiance is at least that), or the longest one if all are dark. The weights of
+`syn_hdr` are never all 0.
 
 P. Debevec, J. Malik, "Recovering high dynamic range radiance maps from photographs", SIGGRAPH 1997.
 N. K. Kalantari, R. Ramamoorthi, "Deep high dynamic range imaging of dynamic scenes", ACM TOG 36(4), 2017: the triangles.
@@ -22,8 +23,9 @@ from hdr_tf.image.depth import from_unit
 
 
 def medium(ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
-    """Returns the radiance of the medium exposure; clipped values are lost."""
-    return tone.to_radiance(ldr[1], exposures[1])
+    """Returns the radiance of the medium exposure (of an even number the darker of the two); clipped values are lost."""
+    reference = (len(ldr) - 1) // 2
+    return tone.to_radiance(ldr[reference], exposures[reference])
 
 
 def hat(ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
@@ -84,6 +86,7 @@ def triangles(medium: np.ndarray) -> np.ndarray:
 
 
 MERGES = {"medium": medium, "hat": hat, "snr": snr, "debevec": debevec, "syn_hdr": syn_hdr}
+THREE_EXPOSURES = frozenset({"syn_hdr"})  # the names of those that take no other number
 
 
 def _mean(ldr, exposures, weights):

@@ -78,8 +78,8 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
     An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is.
 
     Args:
-        images: N of [H, W, 3] uint16 RGB, gamma 2.2. Each is released as soon as it is moved if the caller passes a list that it
-            does not use again, which bounds the memory of large brackets.
+        images: N of [H, W, 3] uint16 RGB, gamma 2.2. Each is released as soon as it is moved if the caller passes a list that
+            it does not use again, which bounds the memory of large brackets.
         exposures: [N], 2**stops.
         reference: index of the image that stays as it is.
         align: whether to look for motion at all; False for a tripod.
@@ -102,8 +102,8 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
 
 
 def brighten(image: np.ndarray, ratio: float, dtype: type[np.unsignedinteger] = np.uint16) -> np.ndarray:
-    """Returns an image of gamma 2.2, [..., 3] uint16, as it looks with `ratio` times the exposure, uint16 or uint8; values above
-    white are clipped. In this encoding a longer exposure is a constant factor."""
+    """Returns an image of gamma 2.2, [..., 3] uint16, as it looks with `ratio` times the exposure, uint16 or uint8; values
+    above white are clipped. In this encoding a longer exposure is a constant factor."""
     factor = ratio ** (1 / tone.DISPLAY_GAMMA)
     if dtype == np.uint8:
         return cv2.convertScaleAbs(image, alpha=factor / 257)

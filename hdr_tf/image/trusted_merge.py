@@ -1,8 +1,8 @@
-"""The classical merge of moving exposures, of any number: what agrees with the reference is weighted, the rest is the reference.
+"""The classical merge of moving exposures, of any number: weights what agrees with the reference, else takes the reference.
 
 It generalises the colour label with which SelfHDR trains (`hdr_merge.syn_hdr`): the reference counts most where it is well
-exposed, shorter exposures where it is bright, longer ones where it is dark. Within each of these groups exposures are weighted by
-inverse variance of their noise, times trust. Where the reference is clipped and no shorter exposure is trusted, a fill takes
+exposed, shorter exposures where it is bright, longer ones where it is dark. Within each of these groups exposures are weighted
+by inverse variance of their noise, times trust. Where the reference is clipped and no shorter exposure is trusted, a fill takes
 over: a smooth continuation of the highlights around, at least as bright as the clip.
 
 Images are uint16 of gamma 2.2, on top of each other (`optical_flow.register`); exposures are relative to the reference, whose
@@ -31,8 +31,8 @@ _WHITE = np.float32(65535)
 def trust(image: np.ndarray, target: np.ndarray, inside: np.ndarray, exposure: float) -> np.ndarray:
     """Returns how far an exposure agrees with the reference, [H, W] float32 in 0..1.
 
-    Both are compared at the brighter exposure of the two. Trust falls from 1 to 0 as the mean difference over 3x3 pixels, in the
-    channel that differs most, rises from 0.05 to 0.1 of the encoded range.
+    Both are compared at the brighter exposure of the two. Trust falls from 1 to 0 as the mean difference over 3x3 pixels, in
+    the channel that differs most, rises from 0.05 to 0.1 of the encoded range.
     """
     common = max(exposure, 1)
     pair = optical_flow.brighten(image, common / exposure), optical_flow.brighten(target, common)
@@ -57,7 +57,8 @@ def merge(
         fill: whether to continue highlights where nothing is known; otherwise the reference's clip stands there.
         denoise: factor on the variance of the noise that `noise.wiener` removes; 0 for none.
 
-    Returns radiance, [H, W, 3] float32, and the source of each pixel, [H, W] uint8: the exposure that counts most, N for the fill.
+    Returns radiance, [H, W, 3] float32, and the source of each pixel, [H, W] uint8: the exposure that counts most, N for the
+    fill.
     """
     height, width = registered.images[reference].shape[:2]
     radiance = np.empty((height, width, 3), np.float32)
@@ -78,7 +79,7 @@ def merge(
             whole[rows] = part[inner]
     if fill and need.any():
         continued = _fill(radiance, need, clipped)
-        for rows, with_halo, inner in bands(radiance, 0):
+        for rows, *_ in bands(radiance, 0):
             share = need[rows, :, None]
             radiance[rows] += share * np.maximum(continued(rows) - radiance[rows], 0)
         source[need > 0.5] = len(registered.images)

@@ -24,7 +24,7 @@ cszhilu1998/SelfHDR 9e8af4a, data/):
 Radiance r and exposure e = 2**stops satisfy r * e = v**2.2 for an encoded value v in 0..1 that is not clipped. Kalantari's
 numbers are used as they are: the exposures need not begin at 1, and radiance may exceed 1. Those of Sen and Tursun, and of
 three images around the one in reference.txt, are counted from the shortest that is read, as in those loaders, and their
-radiance is scaled to match.
+radiance is scaled to match. `Scene.shift` says by how much this differs from the scale of all images.
 """
 
 import dataclasses
@@ -55,6 +55,7 @@ class Scene:
     ldr: np.ndarray  # [N, H, W, 3], uint8 or uint16 RGB, gamma-encoded, short to long
     stops: np.ndarray  # [N] float64, log2 of the exposures, increasing
     hdr: np.ndarray | None = None  # [H, W, 3] float32, linear RGB, finite and >= 0, in register with the reference
+    shift: float = 0.0  # log2 of the factor on radiance, relative to a scene that was read with `every`
 
     @property
     def exposures(self) -> np.ndarray:
@@ -82,7 +83,7 @@ def read_scene(folder: str | os.PathLike, every: bool = False) -> Scene:
     folder = pathlib.Path(folder)
     images, text = _parts(folder, every)
     reference = _read_reference(folder / _REFERENCE, images)
-    indices, stops, relative, register = _choose(text, len(images), reference, every)
+    indices, stops, first, register = _choose(text, len(images), reference, every)
     chosen = [images[index] for index in indices]
     ldr = [_read_rgb(path) for path in chosen]
     for path, pixels in zip(chosen, ldr, strict=True):
@@ -99,9 +100,9 @@ def read_scene(folder: str | os.PathLike, every: bool = False) -> Scene:
             f"{folder}: expected {HDR_NAME} in register with {chosen[scene.reference].name}, the middle one of {len(ldr)} "
             f"exposures, found it with {images[register].name}; name the right image in {_REFERENCE}"
         )
-    if relative:
+    if first is not None:
         hdr = None if hdr is None else hdr * np.float32(2.0 ** stops[0])
-        scene = dataclasses.replace(scene, stops=stops - stops[0], hdr=hdr)
+        scene = dataclasses.replace(scene, stops=stops - stops[0], hdr=hdr, shift=float(stops[0] - first))
     return scene
 
 
@@ -188,30 +189,30 @@ def _parts(folder, every):
 
 
 def _choose(text, count, reference, every):
-    """Indices of the images to read among `count`, their stops, whether the stops are to be counted from the shortest, and the
-    index of the image that the radiance is in register with."""
+    """Indices of the images to read among `count`; their stops; None, or if these are to be counted from the shortest, the
+    stops that a reading of all images counts from; and the index of the image that the radiance is in register with."""
     numbers = _read_numbers(text, count)
     whole = list(range(count))
     if text.name == _SEN and len(numbers) == count:
         register = count // 2 if reference is None else reference
         indices = whole if every else _around(register, count, text)
-        return indices, numbers[indices], True, register
+        return indices, numbers[indices], numbers[0], register
     if text.name == _KALANTARI and reference is not None and len(numbers) == count:
         indices = whole if every or count == 3 else _around(reference, count, text)
         if indices != whole:
             logging.warning("%s: using the reference and its neighbours of %d .tif images", text.parent, count)
-        return indices, numbers[indices], indices != whole, reference
+        return indices, numbers[indices], None if indices == whole else 0.0, reference
     if text.name == _KALANTARI and reference is None and len(numbers) == count > max(_TURSUN):
         if not (numbers > 0).all():
             raise ValueError(f"{text}: expected {count} exposure times above 0, found {numbers.tolist()}")
         indices = whole if every else _TURSUN
-        return indices, np.log2(numbers[indices]), True, _TURSUN[1]
+        return indices, np.log2(numbers[indices]), np.log2(numbers[0]), _TURSUN[1]
     if text.name == _KALANTARI and every and reference is None and len(numbers) == count:
-        return whole, numbers, False, _middle(min(count, 3))
+        return whole, numbers, None, _middle(min(count, 3))
     if text.name == _KALANTARI and not every and reference is None and len(numbers) in (3, count):
         if count > 3:
             logging.warning("%s: using the first three of %d .tif images", text.parent, count)
-        return whole[:3], numbers[:3], False, 1
+        return whole[:3], numbers[:3], None, 1
     raise ValueError(f"{text}: expected {count} stops, one for each image, found {len(numbers)}")
 
 

@@ -204,8 +204,8 @@ class Weigh(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class Denoised(keras.layers.Layer):
-    """Removes noise of known variance from the finest detail, [B, H, W, 3] both: `hdr_tf.image.noise.wiener` with its numbers, for
-    training and for export."""
+    """Removes noise of known variance from the finest detail, [B, H, W, 3] both: `hdr_tf.image.noise.wiener` with its numbers,
+    for training and for export."""
 
     def call(self, radiance, variance):
         # Only the detail itself carries a gradient: those of Wiener's factor overflow where there is hardly any noise.

@@ -334,7 +334,7 @@ def darken(scene):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lose_an_image, ".tif 2"),
+        (lose_an_image, "exposure.txt 2 3"),
         (write_words, "exposure.txt 3 four"),
         (damage, "3.tif TIFF"),
         (darken, "hat 0"),
@@ -352,7 +352,7 @@ def test_a_broken_scene_is_named_and_the_others_are_done(spoil, message, folder,
 
 
 def test_nothing_is_left_half_written_on_a_full_disk(folder, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(image_files, "_encode", fail)
@@ -362,7 +362,70 @@ def test_nothing_is_left_half_written_on_a_full_disk(folder, tmp_path, monkeypat
     assert report["means"]["hat"]["psnr_t"] is None and report["means"]["hat"]["scenes"] == 0
 
 
-def test_the_command_takes_esbn_where_no_model_is_named(folder, networks, tmp_path):
+def test_the_command_takes_the_first_radiance_system_where_no_model_is_named(folder, tmp_path):
     output = tmp_path / "out"
-    assert command.main(command.Config(scenes=str(folder), output=str(output), weights=str(networks))) == 0
-    assert helpers.names(output / "c") == merged("esbn") | aligned_names("esbn")
+    assert command.main(command.Config(scenes=str(folder), output=str(output))) == 0
+    assert helpers.names(output / "c") == merged("merge") | aligned_names("merge")
+
+
+# Any number of exposures
+
+
+@pytest.fixture
+def bracketed(tmp_path):
+    """Still scenes of two, three and five exposures."""
+    folder = tmp_path / "bracketed"
+    for count in (2, 3, 5):
+        stops, truth = np.arange(count) * 1.5, radiance(count)
+        scenes.write_scene(folder / f"{count}", helpers.expose(truth, stops), stops, truth)
+    return folder
+
+
+def test_every_exposure_counts(bracketed, tmp_path):
+    models = ["merge_classical", "medium", "hat", "snr", "debevec", "syn_hdr"]
+    report = evaluate.evaluate(bracketed, tmp_path / "out", models, gain=True)
+    assert [row["exposures"] for row in report["scenes"].values()] == [2, 3, 5]
+    assert report["scenes"]["5"]["stops"] == [0, 1.5, 3, 4.5, 6]
+    assert len(report["errors"]) == 1 and helpers.mentioned("2 syn_hdr", report["errors"][0])  # it takes three
+    for name, row in report["scenes"].items():
+        truth = scenes.read_scene(bracketed / name, every=True).hdr
+        for model, scores in row["scores"].items():
+            result = image_files.read_radiance(tmp_path / "out" / name / f"{model}.exr")
+            assert scores["psnr_t"] == metrics.psnr(tone.mu_law(result), tone.mu_law(truth)), (name, model)
+            assert scores["psnr_t"] > (50 if model in ("merge_classical", "hat", "snr") else 20), (name, model)
+            assert (scores["psnr_low"] is not None) == (name == "3" and model == "merge_classical"), (name, model)
+    shown = {f"merge_classical_aligned_{number}.png" for number in range(1, 6)}
+    assert helpers.names(tmp_path / "out" / "5") == merged(*models) | shown
+    assert helpers.names(tmp_path / "out" / "3") == merged(*models) | aligned_names("merge_classical")
+
+
+def test_three_of_five_exposures_are_scored_in_the_scale_of_all(bracketed, networks, tmp_path):
+    reports = {
+        models: evaluate.evaluate(bracketed, tmp_path / models, models.split(","), weights=networks)
+        for models in ("esbn", "esbn,snr")
+    }
+    scores = [report["scenes"]["5"]["scores"]["esbn"] for report in reports.values()]
+    assert scores[0] == scores[1]
+    scene = scenes.read_scene(bracketed / "5")
+    assert scene.shift == 1.5
+    _, result = pipeline.reconstruct(pipeline.load("esbn", networks), scene.ldr, scene.exposures)
+    written = image_files.read_radiance(tmp_path / "esbn" / "5" / "esbn.exr")
+    np.testing.assert_array_equal(written, result * np.float32(2**-1.5))
+    truth = scenes.read_scene(bracketed / "5", every=True).hdr
+    np.testing.assert_allclose(scene.hdr * np.float32(2**-1.5), truth, rtol=1e-6)
+    assert scores[0]["psnr_t"] == pytest.approx(metrics.psnr(tone.mu_law(written), tone.mu_law(truth)), abs=1e-4)
+    assert scores[0]["psnr_low"] is not None  # of the three that it takes
+
+
+def test_a_gain_is_taken_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(task.hdr_merge.MERGES, "hat", lambda *inputs: 3 * task.hdr_merge.hat(*inputs))
+    scores = evaluate.evaluate(folder, tmp_path / "out", ["hat", "snr"], gain=True)["scenes"]["a"]["scores"]
+    assert scores["hat"]["psnr_t"] < 20 and scores["hat"]["psnr_t_gain"] > 50 and scores["snr"]["psnr_t_gain"] > 50
+    assert "psnr_t_gain" not in evaluate.evaluate(folder, tmp_path / "plain", ["hat"])["metrics"]
+    with pytest.raises(ValueError, match=helpers.mentions("gain fusion")):
+        evaluate.evaluate(folder, tmp_path / "fused", ["mean"], gain=True)
+
+
+def test_merge_has_no_mixed_precision(folder, tmp_path):
+    report = evaluate.evaluate(folder, tmp_path / "out", ["merge"], mixed_precision=True)
+    assert not report["errors"] and any(helpers.mentioned("merge mixed", line) for line in report["warnings"])

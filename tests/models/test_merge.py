@@ -1,0 +1,233 @@
+"""The merge network: what it can do without training, what holds whatever its weights are, and its runner in tiles."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hdr_tf import losses, systems, weights
+from hdr_tf.image import noise as noise_model
+from hdr_tf.image import tone
+from hdr_tf.models.merge import merge
+from hdr_tf.radiance import merge as runners
+from hdr_tf.radiance.merge_classical import MergeClassical, middle
+from tests import helpers
+
+NOISE = noise_model.Noise(1e-4, 5e-4, 1 / 65535)
+STOPS = {2: (0.0, 2.0), 3: (-2.0, 0.0, 3.0), 9: tuple(np.arange(9) - 4.0)}
+
+
+def truth_of(stops, height, width):
+    """Radiance relative to the reference's clip: from the dark to where the shortest exposure is nearly clipped."""
+    scene = helpers.smooth_scene(height, width)
+    return np.float32((0.01 + 0.75 * scene**3) / 2 ** min(stops))
+
+
+def still(count, height=24, width=40, noise=(0, 0, 0)):
+    """The inputs for a bracket where nothing moves, without noise, and its true radiance."""
+    stops = STOPS[count]
+    truth = truth_of(stops, height, width)
+    images = np.stack([tone.to_exposure(truth, 2.0**stop) for stop in stops])[None]
+    inputs = {"images": images, "inside": np.ones((*images.shape[:4], 1)), "exposures": [2.0 ** np.array(stops)]}
+    inputs |= {"reference": [np.equal(stops, 0)], "noise": [noise]}
+    return {name: np.float32(values) for name, values in inputs.items()}, truth
+
+
+def moving(count, height=24, width=40, seed=0, noise=(1e-4, 1e-3, 1 / 255)):
+    """Inputs that fit together in no way."""
+    rng = np.random.default_rng(seed)
+    inputs, _ = still(count, height, width, noise)
+    inputs["images"] = rng.random(inputs["images"].shape, np.float32)
+    inputs["inside"] = np.float32(rng.random(inputs["inside"].shape) < 0.8)
+    return inputs
+
+
+def run(network, inputs):
+    return {name: keras.ops.convert_to_numpy(values) for name, values in network(inputs, training=False).items()}
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return merge()
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A network of random weights, which correct the logits a lot."""
+    network = merge()
+    helpers.draw_kernels(network, np.random.default_rng(0))
+    return network
+
+
+# What holds without training
+
+
+@pytest.mark.parametrize("count", STOPS)
+def test_a_still_bracket_without_noise_gives_the_truth(count, untrained):
+    inputs, truth = still(count)
+    outputs = run(untrained, inputs)
+    for name in ("radiance", "denoised"):
+        np.testing.assert_allclose(outputs[name][0], truth, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_equal_noisy_exposures_are_averaged(untrained):
+    frames, rng = 4, np.random.default_rng(0)
+    truth = np.full((64, 64, 3), 0.2, np.float32)
+    seen = truth + np.sqrt(NOISE.variance(truth)) * rng.standard_normal((frames, *truth.shape))
+    inputs = {"images": seen[None] ** (1 / tone.DISPLAY_GAMMA), "inside": np.ones((1, frames, 64, 64, 1))}
+    inputs |= {"exposures": np.ones((1, frames)), "reference": [[1, 0, 0, 0]], "noise": [NOISE]}
+    outputs = run(untrained, {name: np.float32(values) for name, values in inputs.items()})
+    assert (outputs["radiance"][0] - truth).std() <= 1.15 / frames**0.5 * (seen[0] - truth).std()
+    expected = NOISE.variance(truth) / frames
+    np.testing.assert_allclose(outputs["variance"][0], expected, rtol=0.2)  # of the noise that is left
+
+
+# What holds whatever the weights are
+
+
+def test_the_order_of_the_exposures_does_not_matter(drawn):
+    for inputs in (still(3)[0], moving(3)):
+        shuffled = {name: x if name == "noise" else x[:, [2, 0, 1]] for name, x in inputs.items()}
+        one, other = run(drawn, inputs), run(drawn, shuffled)
+        for name in ("radiance", "variance", "denoised"):
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-5 * one[name].max(), err_msg=name)
+        np.testing.assert_allclose(other["weights"][:, [1, 2, 0, 3]], one["weights"], atol=1e-3)
+
+
+def test_a_changed_pixel_changes_nothing_beyond_the_halo(drawn):
+    halo = systems.SYSTEMS["merge"].stages[1].halo
+    inputs, _ = still(3, 16, 256)
+    inputs["fill"] = np.ones((1, 4, 64, 3), np.float32)
+    weigh = drawn.get_layer("weigh")
+    before = run(weigh, inputs)
+    for column in (0, 5, 7):
+        changed = inputs | {"images": inputs["images"].copy()}
+        changed["images"][0, 2, 8, column] = 0.3
+        after = run(weigh, changed)
+        for name, values in before.items():
+            difference = np.abs(after[name] - values).reshape(-1, 256, values.shape[-1]).max(axis=(0, 2))
+            assert difference[column] > 0 and not difference[column + halo + 1 :].any(), name
+
+
+@pytest.mark.parametrize("count", STOPS)
+def test_weights_are_shares(count, drawn, untrained):
+    for network in (drawn, untrained):
+        outputs = run(network, moving(count))
+        shares = outputs["weights"]
+        assert shares.shape == (1, count + 1, 24, 40, 1) and (shares >= 0).all()
+        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+        assert (outputs["radiance"] >= 0).all() and (outputs["variance"] >= 0).all()
+        assert all(np.isfinite(values).all() for values in outputs.values())
+
+
+@pytest.mark.parametrize("noise", [(0, 0, 0), (1e-4, 1e-3, 1 / 255)], ids=["none", "some"])
+@pytest.mark.parametrize("level", [0, 0.5, 1])
+def test_flat_black_and_white_images_are_merged(level, noise, drawn, untrained):
+    for network in (drawn, untrained):
+        inputs, _ = still(3, noise=noise)
+        outputs = run(network, inputs | {"images": np.full_like(inputs["images"], level)})
+        assert all(np.isfinite(values).all() for values in outputs.values())
+        assert (outputs["radiance"] >= 0).all()
+    if level == 1:
+        assert (outputs["radiance"] >= 0.999).all()  # of the untrained network: at least where the reference clips
+
+
+@pytest.mark.parametrize("noise", [(0, 0, 0), (1e-4, 1e-3, 1 / 255)], ids=["none", "some"])
+def test_gradients_are_finite(noise, drawn, untrained):
+    for network in (drawn, untrained):
+        for inputs, truth in (still(3, noise=noise), (moving(3, noise=noise), np.ones((24, 40, 3), np.float32))):
+            with tf.GradientTape() as tape:
+                loss = losses.merge(inputs | {"hdr": truth[None]}, network(inputs, training=True))["loss"]
+            gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+            assert np.isfinite(loss) and all(np.isfinite(gradient).all() for gradient in gradients)
+            assert any(np.any(gradient) for gradient in gradients)
+
+
+def test_noise_is_removed_as_by_wiener(untrained):
+    inputs, truth = still(3, 40, 56, (1e-3, 2e-3, 1 / 255))
+    rng = np.random.default_rng(0)
+    linear = inputs["images"] ** 2.2
+    seen = linear + np.sqrt(1e-3 * linear + 4e-6) * rng.standard_normal(linear.shape)
+    outputs = run(untrained, inputs | {"images": np.float32(np.clip(seen, 0, 1) ** (1 / 2.2))})
+    radiance, variance = outputs["radiance"][0], outputs["variance"][0]
+    expected = noise_model.wiener(radiance, variance)
+    assert np.abs(expected - radiance).max() > 1e-3
+    np.testing.assert_allclose(outputs["denoised"][0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_come_back(drawn, tmp_path):
+    weights.save_weights(drawn, tmp_path / "merge.weights.h5")
+    loaded = systems.load_network("merge", tmp_path / "merge.weights.h5")
+    inputs = moving(2)
+    np.testing.assert_array_equal(run(loaded, inputs)["radiance"], run(drawn, inputs)["radiance"])
+
+
+def test_the_bundled_weights_have_the_shapes_of_the_network(untrained):
+    loaded = systems.load_runner("merge").network
+    assert [w.shape for w in loaded.weights] == [w.shape for w in untrained.weights]
+
+
+# The runner
+
+
+@pytest.fixture(scope="module")
+def both(untrained):
+    """The runners of the untrained network and of the classical merge."""
+    return runners.Merge(untrained), MergeClassical()
+
+
+def photographs(count, height, width):
+    truth = truth_of(STOPS[count], height, width)
+    return list(helpers.expose(truth, STOPS[count])), 2.0 ** np.array(STOPS[count]), truth
+
+
+@pytest.mark.parametrize("count", STOPS)
+@pytest.mark.parametrize("size", [(8, 8), (13, 17), (61, 67)], ids=str)
+def test_any_size_and_number(size, count, both):
+    images, exposures, truth = photographs(count, *size)
+    for runner in both:
+        merged = runner.reconstruct(images, exposures, denoise=0)
+        assert merged.radiance.dtype == np.float32 and merged.source.dtype == np.uint8
+        assert merged.radiance.shape == (*size, 3) and merged.source.shape == size and merged.source.max() <= count
+        np.testing.assert_allclose(merged.radiance, truth, rtol=0.02, atol=0.002, err_msg=type(runner).__name__)
+
+
+def test_the_middle_exposure_is_the_reference_by_default():
+    assert [middle(exposures) for exposures in ((1, 4), (4, 1), (1, 4, 16), (16, 1, 4, 64), (1, 1))] == [0, 1, 1, 2, 0]
+
+
+@pytest.fixture(scope="module")
+def runner_of_drawn(drawn):
+    return runners.Merge(drawn)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_tiles_give_the_whole(count, runner_of_drawn, monkeypatch):
+    images, exposures, _ = photographs(count, 45, 421)
+    images = [np.uint16(np.clip(image + np.random.default_rng(0).normal(0, 300, image.shape), 0, 65535)) for image in images]
+    runner, sizes = runner_of_drawn, []
+    weigh = runner._weigh
+    monkeypatch.setattr(runner, "_weigh", lambda images, *rest: sizes.append(images.shape[2:4]) or weigh(images, *rest))
+    whole = runner.reconstruct(images, exposures)
+    assert sizes == [(48, 424)]
+    monkeypatch.setattr(runners, "TILE_VALUES", 2**10)
+    tiled = runner.reconstruct(images, exposures)
+    assert len(sizes) == 1 + 3
+    np.testing.assert_allclose(tiled.radiance, whole.radiance, atol=1e-5 * whole.radiance.max())
+    assert (tiled.source == whole.source).mean() > 0.999
+
+
+def test_without_fill_the_clip_stands_there(both):
+    """The reference shows a white square, the short exposure something else there."""
+    truth = np.full((128, 128, 3), 0.3, np.float32)
+    truth[16:112, 16:112] = 3
+    short, reference = helpers.expose([truth, truth], [-2, 0])
+    short[44:84, 44:84] = 8000
+    for runner in both:
+        filled, plain = (
+            runner.reconstruct([short, reference], [0.25, 1], 1, align=False, denoise=0, fill=fill) for fill in (True, False)
+        )
+        place = np.s_[50:78, 50:78]
+        assert (filled.radiance[place] >= plain.radiance[place] - 1e-6).all() and (plain.radiance[place] > 0.99).all()
+        assert filled.radiance[place].mean() > 1.5  # continues what the short exposure shows around
+        assert (filled.source[place] == 2).all()
