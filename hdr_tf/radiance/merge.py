@@ -109,7 +109,7 @@ def compiled(stage) -> tf.types.experimental.PolymorphicFunction:
         result = dict(stage(dict(zip(names, inputs, strict=True)), training=False))
         return result | {"source": _source(result.pop("weights"))} if "weights" in result else result
 
-    return tf.function(run, input_signature=signature)
+    return tf.function(run, signature, autograph=False)
 
 
 def _source(weights):

@@ -25,6 +25,7 @@ from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, IMAGES, INSIDE, NOI
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
+_SHOWN = 9  # numbers that a message lists
 _COMPRESSION = 1  # the default of 6 takes seven times as long, longer than fusing does, for files a sixth smaller
 
 
@@ -56,16 +57,19 @@ def checked_bracket(inputs: dict, counts: tuple[int, int]) -> dict:
     images, found = inputs[IMAGES], {name: tf.shape(x) for name, x in inputs.items()}
     size, files = found[IMAGES], images.dtype == tf.string
     # An input may arrive with other axes than the graph was traced with, so the shapes that are expected have a known length.
-    expected = {EXPOSURES: [[size[:2]]], REFERENCE: [[size[:1]]], NOISE: [[size[:1], [3]]]}
     if files:
-        expected[IMAGES] = [[size[:1], tf.size(images)[None] // tf.maximum(size[:1], 1)]]
+        expected = {IMAGES: [[size[:1], tf.size(images)[None] // tf.maximum(size[:1], 1)]]}
     else:
-        expected |= {IMAGES: [[size[:4], [3]]], INSIDE: [[size[:4], [1]], [size[:2], [1, 1, 1]]]}
-    checks = [] if files else [_require_side(IMAGES, size[2:4])]
+        expected = {IMAGES: [[size[:4], [3]]], INSIDE: [[size[:4], [1]], [size[:2], [1, 1, 1]]]}
+    expected |= {EXPOSURES: [[size[:2]]], REFERENCE: [[size[:1]]], NOISE: [[size[:1], [3]]]}
+    checks = []
     for name, choices in expected.items():
         shapes = [tf.concat(parts, axis=0) for parts in choices]
         same = tf.reduce_any([_text(found[name]) == _text(shape) for shape in shapes])
-        checks.append(_require(same, f"{name}: expected the shape", shapes[0], "found", found[name]))
+        with tf.control_dependencies(checks):  # those of the images, to begin with
+            checks.append(_require(same, f"{name}: expected the shape", shapes[0], "found", found[name]))
+    if not files:
+        checks.append(_require_side(IMAGES, size[2:4]))
     inputs = _after(checks, inputs)
     least, most = counts
     enough = tf.reduce_all((size[1:2] >= least) & (size[1:2] <= most))
@@ -106,7 +110,7 @@ def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_p
 
     signature = [tf.TensorSpec([None, None, x.shape[-1]]) for x in names.values()]
     # Traced once, here: otherwise each of up to six callers would trace it again.
-    run = _function(run, [signature]).get_concrete_function()
+    run = compiled_apart(run, [signature])
 
     def fuse(row):
         headers = _headers(row, max_pixels)
@@ -121,9 +125,13 @@ def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_p
     return lambda inputs: {FUSED: _map(fuse, inputs, tf.string)}
 
 
-def _function(function, signature=None):
-    """Compiles a function that is not inlined where it is called. A server optimises whatever is inlined before its first
+def compiled_apart(function: Callable, signature: list) -> Callable:
+    """Traces a function, once, that is not inlined where it is called. A server optimises whatever is inlined before its first
     answer: the networks for other sizes too, six times each."""
+    return _function(function, signature).get_concrete_function()
+
+
+def _function(function, signature=None):
     return tf.function(function, signature, autograph=False, experimental_attributes={"_noinline": True})
 
 
@@ -149,28 +157,28 @@ def reconstruction(runner, max_pixels: int) -> Callable[[dict], dict]:
     return reconstruct_batch
 
 
-def merging(runner, counts: tuple[int, int], max_pixels: int) -> Callable[[dict], dict]:
+def merging(merge_batch: Callable[[dict], dict], counts: tuple[int, int], max_pixels: int) -> Callable[[dict], dict]:
     """Returns the function from {"images": [B, N] strings, aligned, of gamma 2.2, "exposures": [B, N], "reference": [B],
     "noise": [B, 3]} to {"hdr_bytes": [B] serialised tensors [H, W, 3] float32, linear value / exposure, without noise,
-    "preview_bytes": [B] PNG files, "source_bytes": [B] gray PNG files}, see `Merge.reconstruct_batch`.
+    "preview_bytes": [B] PNG files, "source_bytes": [B] gray PNG files}.
 
-    `runner` is that of `merge`, N is within `counts`, and an image of more than `max_pixels` is refused."""
+    `merge_batch` is `Merge.reconstruct_batch`, N is within `counts`, and an image of more than `max_pixels` is refused."""
 
     def merge(row):
         exposures, images = row[EXPOSURES], tf.cast(_decode_all(row[IMAGES], max_pixels), tf.float32) / 65535
         inside = tf.ones([1, tf.size(exposures), 1, 1, 1])
-        merged = runner.reconstruct_batch({name: x[None] for name, x in (row | {IMAGES: images}).items()} | {INSIDE: inside})
+        merged = merge_batch({name: x[None] for name, x in (row | {IMAGES: images}).items()} | {INSIDE: inside})
         radiance = merged["denoised"][0]
         # 1 is where the shortest exposure clips; the fill may be above.
         preview = tf.round(255 * losses.mu_law(tf.clip_by_value(radiance * tf.reduce_min(exposures), 0, 1)))
         pixels = tf.cast(preview, tf.uint8), merged["source"][0][..., None]
         return tf.io.serialize_tensor(radiance), *(tf.io.encode_png(x, _COMPRESSION) for x in pixels)
 
-    def merge_batch(inputs):
+    def merge_files(inputs):
         rows = _map(merge, checked_bracket(inputs, counts), (tf.string,) * 3)
         return dict(zip((HDR, PREVIEW, SOURCE), rows, strict=True))
 
-    return merge_batch
+    return merge_files
 
 
 def _decode_all(files, max_pixels):
@@ -306,4 +314,4 @@ def _text(shape):
 
 
 def _require(condition, message, *found):
-    return tf.debugging.Assert(condition, [message, *found])
+    return tf.debugging.Assert(condition, [message, *found], summarize=_SHOWN)

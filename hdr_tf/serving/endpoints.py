@@ -88,35 +88,32 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     if exposures is not None:
         system.check_exposures(exposures)
     runner = systems.resolve(system.runner)(system, path)
-    images = tf.TensorSpec([None, None, None, None, 3], tf.float32, IMAGES)
-    inside = tf.TensorSpec([None, None, None, None, 1], tf.float32, INSIDE)
+    images, inside = (tf.TensorSpec([None] * 4 + [size], tf.float32, name) for name, size in ((IMAGES, 3), (INSIDE, 1)))
     strings = tf.TensorSpec([None, None], tf.string, IMAGES)
     numbers = [
         tf.TensorSpec([None, None], tf.float32, EXPOSURES),
         tf.TensorSpec([None], tf.int32, REFERENCE),
         tf.TensorSpec([None, 3], tf.float32, NOISE),
     ]
-    bracket = {name: (1, 2, 64, 64, channels) for name, channels in ((IMAGES, 3), (INSIDE, 1))}
-    counts = {EXPOSURES: (1, 2), "fill": (1, 16, 16, 3)}
+    # Of two exposures, 64 x 64; the fill is a quarter of that.
+    files = {IMAGES: (1, 2), EXPOSURES: (1, 2)}
+    pixels = files | {IMAGES: (1, 2, 64, 64, 3), INSIDE: (1, 2, 64, 64, 1)}
+    parts = pixels | {REFERENCE: (1, 2), "fill": (1, 16, 16, 3)}
+    # Traced once, for both signatures.
+    merge_batch = encoded.compiled_apart(runner.reconstruct_batch, [{x.name: x for x in (images, inside, *numbers)}])
 
     def reconstruct(inputs):
         inputs = encoded.checked_bracket(inputs, system.exposures)
         light = tf.clip_by_value(inputs[IMAGES], 0, 1)
-        return runner.reconstruct_batch(inputs | {IMAGES: light ** (1 / tone.DISPLAY_GAMMA)})
+        return merge_batch(inputs | {IMAGES: light ** (1 / tone.DISPLAY_GAMMA)})
 
     def stage(name):
         run = merging.compiled(runner.network.get_layer(name))
-        return Endpoint(
-            lambda inputs: run(*(inputs[spec.name] for spec in run.input_signature)),
-            run.input_signature,
-            bracket | counts | {REFERENCE: (1, 2)},
-        )
+        return Endpoint(lambda inputs: run(*(inputs[x.name] for x in run.input_signature)), run.input_signature, parts)
 
     return runner.networks, {
-        TENSORS: Endpoint(reconstruct, [images, inside, *numbers], bracket | counts),
-        ENCODED: Endpoint(
-            encoded.merging(runner, system.exposures, max_pixels), [strings, *numbers], counts | {IMAGES: (1, 2)}
-        ),
+        TENSORS: Endpoint(reconstruct, [images, inside, *numbers], pixels),
+        ENCODED: Endpoint(encoded.merging(merge_batch, system.exposures, max_pixels), [strings, *numbers], files),
         **{name: stage(name) for name in merging.STAGES},
     }
 
