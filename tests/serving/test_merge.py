@@ -1,5 +1,6 @@
 """`merge`, exported once: its signatures against the runner for several numbers and sizes of exposures, client, bad input."""
 
+import re
 import struct
 
 import cv2
@@ -182,6 +183,15 @@ def test_client(count, height, width, tile_values, arguments, server, runner, mo
     np.testing.assert_allclose(found.radiance, expected.radiance, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.source, expected.source)
     assert found.noise == expected.noise
+
+
+def test_documented_program(folder, monkeypatch, capsys):
+    """That of docs/serving.md: a still scene without noise comes back."""
+    page = (helpers.ROOT / "docs" / "serving.md").read_text()
+    (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "saved_model" in block]
+    monkeypatch.chdir(folder)
+    exec(program.replace("exported/", ""), {})
+    assert float(capsys.readouterr().out) < 0.01
 
 
 def test_client_refuses(server, monkeypatch):
