@@ -332,7 +332,7 @@ def measure_files(model: str, size: tuple[int, int], rounds: int) -> list[dict]:
                 "fuse_files": functools.partial(pipeline.fuse_files, paths, output, model=model, weights=path),
             }
         figures = {way: _time_alone(call, 1 + rounds) for way, call in calls.items()}
-        if model != ENFUSE and systems.find(model).remote:
+        if model != ENFUSE and systems.find(model).client:
             exported = _alone(export.export, model, folder / "exported" / model, path)
             figures["encoded"] = _alone(_time_encoded, exported, paths, output, rounds)
     row = {"model": None if model == ENFUSE else model, "size": list(size)}

@@ -65,10 +65,10 @@ class System:
     """names of the further arguments that the runner takes, which are flags of tools/fuse.py"""
     stages: tuple[Stage, ...] = ()
     """how a large image passes through the network; none: as a whole"""
-    endpoints: str
-    """module:function that makes the signatures of the exported model, see `serving.endpoints`"""
-    remote: bool = True
-    """whether a server can run it on encoded images"""
+    endpoints: str | None
+    """module:function that makes the signatures of the exported model, see `serving.endpoints`; None: there is no network"""
+    client: str | None = "hdr_tf.serving.client:Client"
+    """module:class of the runner that lets a server run it; None: no server can"""
 
     @property
     def bundled(self) -> bool:
@@ -156,7 +156,7 @@ class RadianceSystem(System):
     moving: bool = True
     """whether things may move between the exposures"""
     options: tuple[str, ...] = ("mixed_precision",)
-    endpoints: str = "hdr_tf.serving.endpoints:radiance"
+    endpoints: str | None = "hdr_tf.serving.endpoints:radiance"
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """arguments of the network's builder when it is used, not trained"""
     aligned: bool = False
@@ -252,7 +252,7 @@ SYSTEMS: dict[str, System] = {
             options=("vgg_weights",),
             steps=True,
             endpoints="hdr_tf.serving.endpoints:policy",
-            remote=False,  # OpenCV edits the images, outside the network
+            client=None,  # OpenCV edits the images, outside the network
         ),
         RadianceSystem(
             name="merge",
@@ -265,7 +265,8 @@ SYSTEMS: dict[str, System] = {
             options=(),
             # Six convolutions at an eighth of the size, four at a quarter, six at half: 48 + 16 + 12 pixels, and the resizing.
             stages=(Stage("fill"), Stage("weigh", halo=88)),
-            remote=False,  # OpenCV aligns the images, outside the network
+            endpoints="hdr_tf.serving.endpoints:merge",
+            client="hdr_tf.serving.client:MergeClient",
         ),
         RadianceSystem(
             name="merge_classical",
@@ -276,7 +277,8 @@ SYSTEMS: dict[str, System] = {
             runner="hdr_tf.radiance.merge_classical:load",
             exposures=(2, 9),
             options=(),
-            remote=False,
+            endpoints=None,
+            client=None,
         ),
         RadianceSystem(
             name="esbn",
@@ -309,7 +311,7 @@ SYSTEMS: dict[str, System] = {
             weight_files=("fshdr",),
             stages=(Stage(halo=11),),
             aligned=True,
-            remote=False,  # OpenCV aligns the images, outside the network
+            client=None,  # OpenCV aligns the images, outside the network
         ),
         RadianceSystem(
             name="hdr_transformer",

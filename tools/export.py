@@ -3,6 +3,7 @@
     python tools/export.py --output=exported/pyramid
     python tools/export.py --model=densefuse_gray --weights=densefuse_gray.weights.h5 --exposures=3 --output=exported/gray
     python tools/export.py --model=esbn --weights=FOLDER --output=exported/esbn
+    python tools/export.py --model=merge --output=exported/merge
 
     exported/
       models.config              the server's list of models; the exported one is added
@@ -10,9 +11,9 @@
         1/                       a SavedModel; the next export becomes 2/
 
 The signature `serving_default` takes and returns float32 tensors [B, H, W, C] of any size: for fusion in the network's own
-range (its file in hdr_tf/models), for radiance in 0..1 (for fshdr, already aligned). The signature `encoded`, which dqn_editor
-lacks, takes the bytes of JPEG and PNG files and returns those of PNG files, equal to what `hdr-tf fuse` writes. docs/serving.md
-lists the names of all inputs and outputs.
+range (its file in hdr_tf/models), for radiance in 0..1 (for fshdr and merge, already aligned; for merge, linear). The signature
+`encoded`, which dqn_editor lacks, takes the bytes of JPEG and PNG files and returns those of PNG files, equal to what `hdr-tf
+fuse` writes. docs/serving.md lists the names of all inputs and outputs.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ class Config:
     weights: str | None = None
     """a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
     exposures: int | None = None
-    """number of inputs, for models that take any number; default: 2"""
+    """number of inputs, for models that take any number; default: 2. An exported merge takes every number from 2 to 9"""
     max_pixels: int = 50_000_000
     """the largest image that the signature `encoded` decodes"""
 

@@ -116,9 +116,9 @@ def main(config: Config) -> int:
 def _server(config):
     if not config.server:
         return None
-    from hdr_tf.serving.client import Client  # needs TensorFlow and the extra `serve`
+    from hdr_tf.serving.client import connect  # needs TensorFlow and the extra `serve`
 
-    return Client(config.server, systems.find(config.model))
+    return connect(config.server, systems.find(config.model))
 
 
 def _fuse(config, arguments):

@@ -14,6 +14,7 @@ from hdr_tf.radiance.merge_classical import MergeClassical
 TILE_VALUES = 2**22  # pixels of all exposures in a tile
 QUARTER = 4
 MULTIPLE = 8  # of height and width
+STAGES = "fill", "weigh"
 INPUTS = "images", "inside", "exposures", "reference", "noise", "fill"
 HALO = systems.SYSTEMS["merge"].stages[1].halo
 
@@ -23,12 +24,40 @@ class Merge(MergeClassical):
 
     def __init__(self, network):
         self.network = network
-        self._fill, self._weigh = (_compiled(network.get_layer(name)) for name in ("fill", "weigh"))
+        self._fill, self._weigh = (compiled(network.get_layer(name)) for name in STAGES)
 
     @property
     def networks(self) -> tuple:
         """The network."""
         return (self.network,)
+
+    def reconstruct_batch(self, inputs: dict) -> dict:
+        """Merges aligned exposures, as a whole, on tensors, for export.
+
+        Args:
+            inputs: {"images": [B, N, H, W, 3] float32 of gamma 2.2 in 0..1, H and W at least 8, "inside": [B, N, H, W, 1] or
+                [B, N, 1, 1, 1], 1 where an image shows something, "exposures": [B, N], 2**stops, "reference": [B] int32, an
+                index, "noise": [B, 3], see `hdr_tf.models.merge`}.
+
+        Returns:
+            {"radiance", "denoised": [B, H, W, 3] linear value / exposure, "source": [B, H, W] uint8, as in `Merged`}.
+        """
+        images, exposures = inputs["images"], inputs["exposures"]
+        size = tf.shape(images)
+        inside = tf.broadcast_to(inputs["inside"], tf.concat([size[:4], [1]], axis=0))
+        padding = [[0, 0], [0, 0], [0, -size[2] % MULTIPLE], [0, -size[3] % MULTIPLE], [0, 0]]
+        images, inside = (tf.pad(layer, padding, "SYMMETRIC") for layer in (images, inside))
+        chosen = tf.one_hot(inputs["reference"], size[1])
+        own = tf.reduce_sum(exposures * chosen, axis=1, keepdims=True)
+        values = images, inside, exposures / own, chosen, inputs["noise"]
+        merged = self.network(dict(zip(INPUTS, values, strict=False)), training=False)
+        weights, radiance, variance = (
+            merged[name][..., : size[2], : size[3], :] for name in ("weights", "radiance", "variance")
+        )
+        # Its own `denoised` would look at the padding.
+        denoised = self.network.get_layer("denoised")(radiance, variance)
+        own = own[:, None, None]
+        return {"radiance": radiance / own, "denoised": denoised / own, "source": _source(weights)[..., 0]}
 
     def _merge(self, registered, exposures, reference, noise, fill, denoise):
         images, inside = registered.images, registered.inside
@@ -38,27 +67,27 @@ class Merge(MergeClassical):
             np.float32([np.arange(len(images)) == reference]),
             np.float32([[noise.gain, noise.read, noise.step]]),
         )
-        padding = ((0, -height % MULTIPLE), (0, -width % MULTIPLE))
-        layers = [_padded(layer, padding) for layer in (*images, *inside)]
-        small = (layers[0].shape[1] // QUARTER, layers[0].shape[0] // QUARTER)
-        small = [cv2.resize(layer, small, interpolation=cv2.INTER_AREA) for layer in layers]
-        count = len(images)
-        continued = self._fill(*_stacked(small), *facts)["fill"][0].numpy()
+        layers, count = [*images, *inside], len(images)
+        small = (-(-width // MULTIPLE) * MULTIPLE // QUARTER, -(-height // MULTIPLE) * MULTIPLE // QUARTER)
+        small = [cv2.resize(_padded(layer), small, interpolation=cv2.INTER_AREA) for layer in layers]
+        continued = np.asarray(self._fill(*_stacked(small), *facts)["fill"])[0]
         if not fill:
             continued = np.zeros_like(continued)  # nowhere is it below the reference, whose clip stands there then
 
         def run(tiles):
             *tile, continuation = tiles
-            result = {name: value[0] for name, value in self._weigh(*_stacked(tile), *facts, continuation[None]).items()}
-            radiance = result["radiance"].numpy()
+            result = self._weigh(*_stacked([_padded(layer) for layer in tile]), *facts, continuation[None])
+            rows, columns = (slice(length) for length in tile[0].shape[:2])
+            radiance, variance, source = (
+                np.asarray(result[name])[0, rows, columns] for name in ("radiance", "variance", "source")
+            )
             if denoise:
-                radiance = noise_model.wiener(radiance, result["variance"].numpy(), denoise)
-            source = tf.argmax(tf.reduce_sum(result["weights"], axis=-1, keepdims=True), axis=0)
-            return np.concatenate([radiance, source.numpy()], axis=-1, dtype=np.float32)
+                radiance = noise_model.wiener(radiance, variance, denoise)
+            return np.concatenate([radiance, source], axis=-1, dtype=np.float32)
 
         side = int((TILE_VALUES / count) ** 0.5) // MULTIPLE * MULTIPLE
-        side = max(side - 2 * HALO, 2 * HALO) if max(layers[0].shape[:2]) > side else side
-        merged = tiling.in_tiles(run, [*layers, continued], side, HALO)[:height, :width]
+        side = max(side - 2 * HALO, 2 * HALO) if max(height, width) > side else side
+        merged = tiling.in_tiles(run, [*layers, continued], side, HALO)
         return np.ascontiguousarray(merged[..., :3]), np.uint8(merged[..., 3])
 
 
@@ -68,27 +97,35 @@ def load(system: systems.RadianceSystem, path: pathlib.Path, mixed_precision: bo
         return Merge(systems.load_network("merge", path))
 
 
-def _padded(layer, padding):
-    if not np.any(padding):
-        return layer
-    return np.pad(layer, (*padding, *[(0, 0)] * (layer.ndim - 2)), mode="symmetric")
+def compiled(stage) -> tf.types.experimental.PolymorphicFunction:
+    """Compiles a stage of the network for a batch of one: a function of its `INPUTS` by position, of which "images" are uint16
+    and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
+    pixels, numbers = [1, None, None, None], [1, None]
+    shapes = dict(zip(INPUTS, ([*pixels, 3], [*pixels, 1], numbers, numbers, [1, 3], [1, None, None, 3]), strict=True))
+    types = {"images": tf.uint16, "inside": tf.uint8}
+    names = [name for name in INPUTS if name in stage.input]
+    signature = [tf.TensorSpec(shapes[name], types.get(name, tf.float32), name) for name in names]
+
+    def run(images, inside, *others):
+        inputs = (tf.cast(images, tf.float32) / 65535, tf.cast(inside, tf.float32), *others)
+        result = dict(stage(dict(zip(names, inputs, strict=True)), training=False))
+        return result | {"source": _source(result.pop("weights"))} if "weights" in result else result
+
+    return tf.function(run, signature, autograph=False)
+
+
+def _source(weights):
+    """The exposure that counts most, N for the fill, [B, H, W, 1] uint8."""
+    return tf.cast(tf.argmax(tf.reduce_sum(weights, axis=-1, keepdims=True), axis=1), tf.uint8)
+
+
+def _padded(layer):
+    """The layer, whose last rows and columns are mirrored up to a multiple of 8."""
+    rows, columns = (-length % MULTIPLE for length in layer.shape[:2])
+    return np.pad(layer, ((0, rows), (0, columns), *[(0, 0)] * (layer.ndim - 2)), mode="symmetric") if rows or columns else layer
 
 
 def _stacked(layers):
     """The first half of the layers as images [1, N, H, W, 3], the second as [1, N, H, W, 1]."""
     count = len(layers) // 2
     return np.stack(layers[:count])[None], np.stack(layers[count:])[None, ..., None]
-
-
-def _compiled(stage):
-    """A stage of the network as a function of uint16 images and its other inputs."""
-    image, numbers = tf.TensorSpec([1, None, None, None, 3], tf.uint16), tf.TensorSpec([1, None])
-    signature = [image, tf.TensorSpec([1, None, None, None, 1], tf.uint8), numbers, numbers, tf.TensorSpec([1, 3])]
-    if "fill" in stage.input:
-        signature.append(tf.TensorSpec([1, None, None, 3]))
-
-    def run(images, inside, *others):
-        inputs = (tf.cast(images, tf.float32) / 65535, tf.cast(inside, tf.float32), *others)
-        return stage(dict(zip(INPUTS, inputs, strict=False)), training=False)
-
-    return tf.function(run, input_signature=signature)

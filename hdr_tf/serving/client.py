@@ -1,9 +1,10 @@
 """Fuses and merges on a server: the client of an exported model (`hdr_tf.serving.export`), over gRPC. Needs the extra `serve`.
 
->>> client = Client("localhost:8500", systems.find("pyramid"))  # doctest: +SKIP
+>>> client = connect("localhost:8500", systems.find("pyramid"))  # doctest: +SKIP
 >>> fused = pipeline.fuse_files(["dark.jpg", "bright.jpg"], "fused.png", runner=client)  # doctest: +SKIP
 
-Images are read, sorted and aligned on this machine; what is sent is PNG, upright, dark to bright.
+Images are read, sorted and aligned on this machine. What is sent is PNG, upright, dark to bright; for `merge` it is pixels, in
+tiles.
 """
 
 import functools
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from hdr_tf import systems
 from hdr_tf.image.depth import from_unit
+from hdr_tf.radiance import merge
 from hdr_tf.serving.signatures import ENCODED, EXPOSURES, FUSED, HDR, LDR, exposure_input
 
 try:
@@ -28,22 +30,47 @@ WAIT = 10  # seconds for a server to answer at all
 MAX_MESSAGE = 2**31 - 1
 
 
-class Client:
-    """A model on a server: a runner of fusion (see `hdr_tf.fusion.pipeline`) and of radiance (see `hdr_tf.radiance.pipeline`).
+def connect(server: str, system: systems.System):
+    """Returns the runner of a system that lets a server run it, a `Client` or a `MergeClient`.
 
-    `server` is host:port, or host:port/name if the server knows the model by another name; OSError if nobody answers there."""
+    Args:
+        server: host:port, or host:port/name if the server knows the model by another name; OSError if nobody answers there.
+        system: which one; ValueError if no server can run it.
+    """
+    if not system.client:
+        raise ValueError(f"--server: {system.name} works on images outside a network and cannot run on a server")
+    return systems.resolve(system.client)(server, system)
 
-    aligns = False
+
+class _Model:
+    """A model on a server; arguments as for `connect`."""
 
     def __init__(self, server: str, system: systems.System):
-        if not system.remote:
-            raise ValueError(f"--server: {system.name} works on images outside its network and cannot run on a server")
         address, _, name = server.partition("/")
         self._name, self._server = name or system.name, address
         self._predict = _stub(address).Predict
 
     def __str__(self):
         return f"{self._server}/{self._name}"
+
+    def _request(self, signature, inputs):
+        """Sends a batch of one; returns {name: TensorProto}."""
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self._name, signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        try:
+            return self._predict(request).outputs
+        except grpc.RpcError as error:
+            message = f"{self._server}: {self._name}: {(error.details() or error.code().name).splitlines()[0]}"
+            refused = error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+            raise (ValueError if refused else ConnectionError)(message) from error
+
+
+class Client(_Model):
+    """A runner of fusion (see `hdr_tf.fusion.pipeline`) and of three exposures to radiance (see `hdr_tf.radiance.pipeline`)."""
+
+    aligns = False
 
     def prepare(self, exposures: int, height: int, width: int, eight_bit: bool) -> None:
         """Does nothing: the server has the network."""
@@ -66,18 +93,26 @@ class Client:
         return tf.io.parse_tensor(self._ask(inputs | {EXPOSURES: np.float32([exposures])})[HDR], tf.float32).numpy()
 
     def _ask(self, inputs):
-        """Sends a batch of one to the signature `encoded`; returns {name: bytes}."""
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = self._name, ENCODED
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        try:
-            outputs = self._predict(request).outputs
-        except grpc.RpcError as error:
-            message = f"{self._server}: {self._name}: {(error.details() or error.code().name).splitlines()[0]}"
-            refused = error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
-            raise (ValueError if refused else ConnectionError)(message) from error
-        return {name: tensor.string_val[0] for name, tensor in outputs.items()}
+        """Asks the signature `encoded`; returns {name: bytes}."""
+        return {name: tensor.string_val[0] for name, tensor in self._request(ENCODED, inputs).items()}
+
+
+class MergeClient(_Model, merge.Merge):
+    """The runner of `merge` (see `hdr_tf.radiance.merge`), whose network is on the server.
+
+    Alignment, the estimate of the noise and its removal stay on this machine. The server gets the images at a quarter of their
+    size, then tile after tile, so that its memory and the messages are bounded."""
+
+    networks = ()
+
+    def __init__(self, server: str, system: systems.System):
+        super().__init__(server, system)
+        self._fill, self._weigh = (functools.partial(self._run, stage) for stage in merge.STAGES)
+
+    def _run(self, stage, *values):
+        """Asks for a stage of the network, with its inputs by position; returns {name: array}."""
+        outputs = self._request(stage, dict(zip(merge.INPUTS, values, strict=False)))
+        return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
 
 
 @functools.cache

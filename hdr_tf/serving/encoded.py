@@ -21,10 +21,11 @@ from hdr_tf.fusion import compiled
 from hdr_tf.image import color
 from hdr_tf.image.depth import GRAY_TOLERANCE
 from hdr_tf.serving import color_ops
-from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, PREVIEW
+from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, IMAGES, INSIDE, NOISE, PREVIEW, REFERENCE, SOURCE
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
+_SHOWN = 9  # numbers that a message lists
 _COMPRESSION = 1  # the default of 6 takes seven times as long, longer than fusing does, for files a sixth smaller
 
 
@@ -36,8 +37,7 @@ def checked(images: dict) -> dict:
     for name, image in images.items():
         found = tf.shape(image)
         # An image may arrive with more axes than the graph was traced with, which breaks a comparison of tensors, not of texts.
-        same = tf.strings.format("{}", found) == tf.strings.format("{}", expected)
-        same = _require(same, f"{name}: expected images of the shape", expected, "found", found)
+        same = _require(_text(found) == _text(expected), f"{name}: expected images of the shape", expected, "found", found)
         with tf.control_dependencies([same, _require_side(name, found[1:3])]):
             asserted[name] = tf.debugging.check_numerics(image, f"{name}: expected finite values")
     return asserted
@@ -49,6 +49,49 @@ def checked_exposures(exposures: tf.Tensor) -> tf.Tensor:
     right = tf.reduce_all(tf.math.is_finite(exposures) & (exposures > above))
     with tf.control_dependencies([_require(right, "exposures: expected them above 0 and increasing, found", exposures)]):
         return tf.identity(exposures)
+
+
+def checked_bracket(inputs: dict, counts: tuple[int, int]) -> dict:
+    """Returns the inputs of `merge` (see `endpoints.merge`; the images are tensors [B, N, H, W, 3], or files, [B, N] strings)
+    after assertions that their shapes and values go together. N is within `counts`."""
+    images, found = inputs[IMAGES], {name: tf.shape(x) for name, x in inputs.items()}
+    size, files = found[IMAGES], images.dtype == tf.string
+    # An input may arrive with other axes than the graph was traced with, so the shapes that are expected have a known length.
+    if files:
+        expected = {IMAGES: [[size[:1], tf.size(images)[None] // tf.maximum(size[:1], 1)]]}
+    else:
+        expected = {IMAGES: [[size[:4], [3]]], INSIDE: [[size[:4], [1]], [size[:2], [1, 1, 1]]]}
+    expected |= {EXPOSURES: [[size[:2]]], REFERENCE: [[size[:1]]], NOISE: [[size[:1], [3]]]}
+    checks = []
+    for name, choices in expected.items():
+        shapes = [tf.concat(parts, axis=0) for parts in choices]
+        same = tf.reduce_any([_text(found[name]) == _text(shape) for shape in shapes])
+        with tf.control_dependencies(checks):  # those of the images, to begin with
+            checks.append(_require(same, f"{name}: expected the shape", shapes[0], "found", found[name]))
+    if not files:
+        checks.append(_require_side(IMAGES, size[2:4]))
+    inputs = _after(checks, inputs)
+    least, most = counts
+    enough = tf.reduce_all((size[1:2] >= least) & (size[1:2] <= most))
+    exposures, reference, noise = (inputs[name] for name in (EXPOSURES, REFERENCE, NOISE))
+    lit, chosen, known = exposures > 0, (reference >= 0) & (reference < size[1:2]), noise >= 0
+    lit, known = (x & tf.math.is_finite(values) for x, values in ((lit, exposures), (known, noise)))
+    checks = [
+        _require(enough, f"images: expected {least} to {most} exposures, found the shape", size),
+        _require(tf.reduce_all(lit), "exposures: expected them above 0, found", exposures),
+        _require(tf.reduce_all(chosen), "reference: expected the index of an exposure, from 0, found", reference),
+        _require(tf.reduce_all(known), "noise: expected finite values from 0, found", noise),
+    ]
+    if not files:
+        inputs |= {
+            name: tf.debugging.check_numerics(inputs[name], f"{name}: expected finite values") for name in (IMAGES, INSIDE)
+        }
+    return _after(checks, inputs)
+
+
+def _after(checks, inputs):
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(x) for name, x in inputs.items()}
 
 
 def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_pixels: int) -> Callable[[dict], dict]:
@@ -67,7 +110,7 @@ def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_p
 
     signature = [tf.TensorSpec([None, None, x.shape[-1]]) for x in names.values()]
     # Traced once, here: otherwise each of up to six callers would trace it again.
-    run = _function(run, [signature]).get_concrete_function()
+    run = compiled_apart(run, [signature])
 
     def fuse(row):
         headers = _headers(row, max_pixels)
@@ -82,9 +125,13 @@ def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_p
     return lambda inputs: {FUSED: _map(fuse, inputs, tf.string)}
 
 
-def _function(function, signature=None):
-    """Compiles a function that is not inlined where it is called. A server optimises whatever is inlined before its first
+def compiled_apart(function: Callable, signature: list) -> Callable:
+    """Traces a function, once, that is not inlined where it is called. A server optimises whatever is inlined before its first
     answer: the networks for other sizes too, six times each."""
+    return _function(function, signature).get_concrete_function()
+
+
+def _function(function, signature=None):
     return tf.function(function, signature, autograph=False, experimental_attributes={"_noinline": True})
 
 
@@ -110,40 +157,83 @@ def reconstruction(runner, max_pixels: int) -> Callable[[dict], dict]:
     return reconstruct_batch
 
 
+def merging(merge_batch: Callable[[dict], dict], counts: tuple[int, int], max_pixels: int) -> Callable[[dict], dict]:
+    """Returns the function from {"images": [B, N] strings, aligned, of gamma 2.2, "exposures": [B, N], "reference": [B],
+    "noise": [B, 3]} to {"hdr_bytes": [B] serialised tensors [H, W, 3] float32, linear value / exposure, without noise,
+    "preview_bytes": [B] PNG files, "source_bytes": [B] gray PNG files}.
+
+    `merge_batch` is `Merge.reconstruct_batch`, N is within `counts`, and an image of more than `max_pixels` is refused."""
+
+    def merge(row):
+        exposures, images = row[EXPOSURES], tf.cast(_decode_all(row[IMAGES], max_pixels), tf.float32) / 65535
+        inside = tf.ones([1, tf.size(exposures), 1, 1, 1])
+        merged = merge_batch({name: x[None] for name, x in (row | {IMAGES: images}).items()} | {INSIDE: inside})
+        radiance = merged["denoised"][0]
+        # 1 is where the shortest exposure clips; the fill may be above.
+        preview = tf.round(255 * losses.mu_law(tf.clip_by_value(radiance * tf.reduce_min(exposures), 0, 1)))
+        pixels = tf.cast(preview, tf.uint8), merged["source"][0][..., None]
+        return tf.io.serialize_tensor(radiance), *(tf.io.encode_png(x, _COMPRESSION) for x in pixels)
+
+    def merge_files(inputs):
+        rows = _map(merge, checked_bracket(inputs, counts), (tf.string,) * 3)
+        return dict(zip((HDR, PREVIEW, SOURCE), rows, strict=True))
+
+    return merge_files
+
+
+def _decode_all(files, max_pixels):
+    """Decodes files, [N] strings, of one size, [N, H, W, 3] uint16; none before the headers of all are checked."""
+
+    def header(contents):
+        contents, png, sixteen_bit, size, checks = _header(IMAGES, contents, max_pixels)
+        with tf.control_dependencies(checks):
+            return tf.identity(png), tf.identity(sixteen_bit), tf.identity(size)
+
+    def decode(row):
+        return _decode(*row, False, IMAGES)
+
+    png, sixteen_bit, sizes = tf.map_fn(header, files, fn_output_signature=(tf.bool, tf.bool, tf.int32))
+    with tf.control_dependencies([_require_one_size(IMAGES, sizes, sizes[0])]):
+        rows = tf.identity(files), png, sixteen_bit
+    return tf.map_fn(decode, rows, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint16))
+
+
 def _map(function, inputs, dtypes):
     """Runs a function of one row of the batch on all rows, one after the other, because each may need much memory."""
     rows = [tf.shape(x)[0] for x in inputs.values()]
     same = _require(tf.reduce_all(tf.stack(rows) == rows[0]), f"{', '.join(inputs)}: expected one batch size, found", *rows)
-    with tf.control_dependencies([same]):
-        inputs = {name: tf.identity(x) for name, x in inputs.items()}
-    return tf.map_fn(function, inputs, fn_output_signature=dtypes, parallel_iterations=1)
+    return tf.map_fn(function, _after([same], inputs), fn_output_signature=dtypes, parallel_iterations=1)
 
 
 def _headers(row, max_pixels):
     """Returns {name: (is it a PNG, has it 16 bit)} of the files in `row`, and puts assertions before them there."""
     headers, checks, first = {}, [], None
     for name, contents in row.items():
-        length, begins = tf.strings.length(contents), tf.strings.substr(contents, 0, 8)
-        png = (begins == _PNG) & (length >= _PNG_HEADER)
-        jpeg = tf.strings.substr(contents, 0, 3) == _JPEG
-        known = _require(png | jpeg, f"{name}: expected a JPEG or PNG file, found other bytes:", length)
-        with tf.control_dependencies([known]):
-            contents = tf.identity(contents)
-        header = tf.cond(png, functools.partial(_png_header, contents), functools.partial(_jpeg_header, contents, name))
-        size, depth, channels = header[:2], header[2], header[3]
+        row[name], *headers[name], size, its_checks = _header(name, contents, max_pixels)
         first = size if first is None else first
-        fits = tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.float32)) <= max_pixels)
-        checks += [
-            _require(channels <= 3, f"{name}: expected gray or RGB, found channels:", channels),
-            _require(fits, f"{name}: expected 1 to {max_pixels} pixels, its header says (height, width)", size),
-            _require_side(name, size),
-            _require(tf.reduce_all(size == first), f"{name}: expected images of one size, found (height, width)", size, first),
-        ]
-        headers[name] = png, depth == 16
-        row[name] = contents
-    with tf.control_dependencies(checks):
-        row |= {name: tf.identity(contents) for name, contents in row.items()}
+        checks += [*its_checks, _require_one_size(name, size, first)]
+    row |= _after(checks, row)
     return headers
+
+
+def _header(name, contents, max_pixels):
+    """Returns a file, whether it is a PNG, whether it has 16 bit, its size (height, width), and the assertions that belong
+    before its pixels are decoded."""
+    length, begins = tf.strings.length(contents), tf.strings.substr(contents, 0, 8)
+    png = (begins == _PNG) & (length >= _PNG_HEADER)
+    jpeg = tf.strings.substr(contents, 0, 3) == _JPEG
+    known = _require(png | jpeg, f"{name}: expected a JPEG or PNG file, found other bytes:", length)
+    with tf.control_dependencies([known]):
+        contents = tf.identity(contents)
+    header = tf.cond(png, functools.partial(_png_header, contents), functools.partial(_jpeg_header, contents, name))
+    size, depth, channels = header[:2], header[2], header[3]
+    fits = tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.float32)) <= max_pixels)
+    checks = [
+        _require(channels <= 3, f"{name}: expected gray or RGB, found channels:", channels),
+        _require(fits, f"{name}: expected 1 to {max_pixels} pixels, its header says (height, width)", size),
+        _require_side(name, size),
+    ]
+    return contents, png, depth == 16, size, checks
 
 
 def _png_header(contents):
@@ -214,5 +304,14 @@ def _require_side(name, size):
     return _require(fits, f"{name}: expected at least {side} x {side} pixels, found (height, width)", size)
 
 
+def _require_one_size(name, sizes, first):
+    same = tf.reduce_all(sizes == first)
+    return _require(same, f"{name}: expected images of one size, found (height, width)", sizes, first)
+
+
+def _text(shape):
+    return tf.strings.format("{}", shape)
+
+
 def _require(condition, message, *found):
-    return tf.debugging.Assert(condition, [message, *found])
+    return tf.debugging.Assert(condition, [message, *found], summarize=_SHOWN)

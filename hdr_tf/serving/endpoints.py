@@ -1,22 +1,36 @@
 """What an exported model computes: a function for each signature (`hdr_tf.serving.signatures`).
 
-The registry names one of `fusion`, `radiance` and `policy` for each system. Each returns the networks, which the exported model
-keeps alive, and {signature: (function from named tensors to named tensors, specs of its inputs)}.
+The registry names one of `fusion`, `radiance`, `merge` and `policy` for each system. Each returns the networks, which the
+exported model keeps alive, and {signature: Endpoint}.
 """
 
 import functools
 import math
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from hdr_tf import systems
 from hdr_tf.editor.policy import load_network
 from hdr_tf.fusion import compiled
+from hdr_tf.image import tone
+from hdr_tf.radiance import merge as merging
 from hdr_tf.serving import encoded
-from hdr_tf.serving.signatures import ENCODED, EXPOSURES, LDR, TENSORS, exposure_input
+from hdr_tf.serving.signatures import ENCODED, EXPOSURES, IMAGES, INSIDE, LDR, NOISE, REFERENCE, TENSORS, exposure_input
 
 TYPICAL_SIDE = 1024  # pixels: some networks depend on the size, though each takes any size
+
+
+class Endpoint(NamedTuple):
+    """What a signature computes."""
+
+    function: Callable[[dict], dict]
+    """from named tensors to named tensors"""
+    inputs: Sequence[tf.TensorSpec]
+    examples: Mapping[str, Sequence[int]] = {}
+    """shapes of small inputs, where an unknown size cannot be any number"""
 
 
 def fusion(system: systems.FusionSystem, path: pathlib.Path | None, exposures: int | None, max_pixels: int) -> tuple:
@@ -42,8 +56,8 @@ def fusion(system: systems.FusionSystem, path: pathlib.Path | None, exposures: i
     tensors = [tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32, name) for name, x in network.input.items()]
     strings = [tf.TensorSpec([None], tf.string, exposure_input(number)) for number in range(1, count + 1)]
     return {network, *networks.values()}, {
-        TENSORS: (lambda inputs: network(encoded.checked(inputs), training=False), tensors),
-        ENCODED: (encoded.fusion(system, networks, max_pixels), strings),
+        TENSORS: Endpoint(lambda inputs: network(encoded.checked(inputs), training=False), tensors),
+        ENCODED: Endpoint(encoded.fusion(system, networks, max_pixels), strings),
     }
 
 
@@ -60,8 +74,47 @@ def radiance(system: systems.RadianceSystem, path: pathlib.Path, exposures: int 
         return runner.reconstruct_batch(images | {EXPOSURES: encoded.checked_exposures(inputs[EXPOSURES])})
 
     return runner.networks, {
-        TENSORS: (reconstruct, [*floats, numbers]),
-        ENCODED: (encoded.reconstruction(runner, max_pixels), [*strings, numbers]),
+        TENSORS: Endpoint(reconstruct, [*floats, numbers]),
+        ENCODED: Endpoint(encoded.reconstruction(runner, max_pixels), [*strings, numbers]),
+    }
+
+
+def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | None, max_pixels: int) -> tuple:
+    """The signatures of `merge`, for any number of exposures that are aligned. Arguments as in `fusion`.
+
+    `serving_default` takes linear images and returns what `Merge.reconstruct_batch` does; `encoded` is that of
+    `encoded.merging`; `fill` and `weigh` are the stages of the network (`hdr_tf.radiance.merge.compiled`), for a client that
+    merges in tiles."""
+    if exposures is not None:
+        system.check_exposures(exposures)
+    runner = systems.resolve(system.runner)(system, path)
+    images, inside = (tf.TensorSpec([None] * 4 + [size], tf.float32, name) for name, size in ((IMAGES, 3), (INSIDE, 1)))
+    strings = tf.TensorSpec([None, None], tf.string, IMAGES)
+    numbers = [
+        tf.TensorSpec([None, None], tf.float32, EXPOSURES),
+        tf.TensorSpec([None], tf.int32, REFERENCE),
+        tf.TensorSpec([None, 3], tf.float32, NOISE),
+    ]
+    # Of two exposures, 64 x 64; the fill is a quarter of that.
+    files = {IMAGES: (1, 2), EXPOSURES: (1, 2)}
+    pixels = files | {IMAGES: (1, 2, 64, 64, 3), INSIDE: (1, 2, 64, 64, 1)}
+    parts = pixels | {REFERENCE: (1, 2), "fill": (1, 16, 16, 3)}
+    # Traced once, for both signatures.
+    merge_batch = encoded.compiled_apart(runner.reconstruct_batch, [{x.name: x for x in (images, inside, *numbers)}])
+
+    def reconstruct(inputs):
+        inputs = encoded.checked_bracket(inputs, system.exposures)
+        light = tf.clip_by_value(inputs[IMAGES], 0, 1)
+        return merge_batch(inputs | {IMAGES: light ** (1 / tone.DISPLAY_GAMMA)})
+
+    def stage(name):
+        run = merging.compiled(runner.network.get_layer(name))
+        return Endpoint(lambda inputs: run(*(inputs[x.name] for x in run.input_signature)), run.input_signature, parts)
+
+    return runner.networks, {
+        TENSORS: Endpoint(reconstruct, [images, inside, *numbers], pixels),
+        ENCODED: Endpoint(encoded.merging(merge_batch, system.exposures, max_pixels), [strings, *numbers], files),
+        **{name: stage(name) for name in merging.STAGES},
     }
 
 
@@ -78,4 +131,4 @@ def policy(system: systems.FusionSystem, path: pathlib.Path, exposures: int | No
         best = tf.where(tf.reduce_max(q_values, axis=1) > 0, tf.argmax(q_values, axis=1), -1)
         return {"q": q_values, "edit": best}
 
-    return [network], {TENSORS: (act, [tf.TensorSpec([None, network.input_shape[1]], tf.float32, "features")])}
+    return [network], {TENSORS: Endpoint(act, [tf.TensorSpec([None, network.input_shape[1]], tf.float32, "features")])}

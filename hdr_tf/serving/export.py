@@ -43,30 +43,32 @@ def export(
         model: name of a system.
         output: the model's folder, whose name is the model's name on the server; it is created, or holds versions already.
         weights: a .weights.h5 file, or the folder of several; None for the bundled weights.
-        exposures: number of inputs; None: 2, and 3 for radiance.
+        exposures: number of inputs; None: 2, and 3 for radiance. An exported `merge` takes every number.
         max_pixels: the signature `encoded` refuses a larger image before it is decoded; at least 64.
     """
+    system = systems.find(model)
+    if not system.endpoints:
+        raise ValueError(f"{model} has no network to export: --model=merge has one and takes the same images")
     output = pathlib.Path(output).absolute()
     version = output / str(_last_version(output) + 1)
     if prediction_log_pb2:
         server_list = _server_list(output.parent / CONFIG, output.name)
     else:
         logging.warning("%s: no warm-up requests and no %s: they need pip install 'hdr_tf[serve]'", version, CONFIG)
-    system = systems.find(model)
     networks, endpoints = systems.resolve(system.endpoints)(system, system.weights_path(weights), exposures, max_pixels)
     # The archive finds the variables in the graphs, which do not keep them alive: that `networks` does. `track` would look for
     # tables in every layer, which takes longer than all the rest.
     archive = keras.export.ExportArchive()
-    for name, (function, signature) in endpoints.items():
-        signature = [{spec.name: spec for spec in signature}]
+    for name, endpoint in endpoints.items():
+        signature = [{spec.name: spec for spec in endpoint.inputs}]
         # Traced here, once: both the archive and the SavedModel trace what they are given again.
-        traced = tf.function(function, signature, autograph=False).get_concrete_function()
+        traced = tf.function(endpoint.function, signature, autograph=False).get_concrete_function()
         archive.add_endpoint(name, traced.__call__, signature)
     output.mkdir(parents=True, exist_ok=True)
     with outputs.atomic(version) as temporary:
         archive.write_out(temporary, verbose=False)
         if prediction_log_pb2:
-            _write_requests(temporary, output.name, {name: signature for name, (_, signature) in endpoints.items()})
+            _write_requests(temporary, output.name, endpoints)
     if prediction_log_pb2:
         with outputs.atomic(output.parent / CONFIG) as path:
             path.write_text(server_list)
@@ -83,29 +85,30 @@ def _last_version(output):
     return max(map(int, names), default=0)
 
 
-def _write_requests(folder, model, signatures):
+def _write_requests(folder, model, endpoints):
     """Writes what the server is to run before it answers: each signature once, `encoded` with images of 8 and of 16 bit."""
     extra = folder / "assets.extra"
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for name, signature in signatures.items():
+        for name, endpoint in endpoints.items():
             for depth in (8, 16) if name == ENCODED else (8,):
                 log = prediction_log_pb2.PredictionLog()
                 request = log.predict_log.request
                 request.model_spec.name, request.model_spec.signature_name = model, name
-                for spec in signature:
-                    request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(_example(spec, depth)))
+                for spec in endpoint.inputs:
+                    example = _example(spec, depth, endpoint.examples.get(spec.name))
+                    request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(example))
                 writer.write(log.SerializeToString())
 
 
-def _example(spec, depth):
+def _example(spec, depth, shape=None):
     """A small input of a signature: values that rise from 0.1 to 1, or an image of them in a JPEG (8 bit) or PNG file."""
+    shape = shape or [1 if axis == 0 else size or _WARM_UP_SIDE for axis, size in enumerate(spec.shape)]
     if spec.dtype == tf.string:
         image = np.linspace(0.1, 1, _WARM_UP_SIDE**2).reshape(_WARM_UP_SIDE, _WARM_UP_SIDE, 1) * [1, 0.8, 0.5]
         suffix, pixels = (".jpg", np.uint8(255 * image)) if depth == 8 else (".png", np.uint16(65535 * image))
-        return [cv2.imencode(suffix, pixels)[1].tobytes()]
-    shape = [1 if axis == 0 else size or _WARM_UP_SIDE for axis, size in enumerate(spec.shape)]
-    return np.linspace(0.1, 1, math.prod(shape), dtype=np.float32).reshape(shape)
+        return np.full(shape, cv2.imencode(suffix, pixels)[1].tobytes(), object)
+    return np.linspace(0.1, 1, math.prod(shape)).reshape(shape).astype(spec.dtype.as_numpy_dtype)
 
 
 def _server_list(path, model):

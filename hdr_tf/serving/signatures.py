@@ -2,6 +2,7 @@
 
 serving_default    float32 tensors in and out (`hdr_tf.serving.endpoints`)
 encoded            bytes of JPEG and PNG files in and out (`hdr_tf.serving.encoded`)
+fill, weigh        of `merge`: the two stages of its network, with which the client merges tile by tile
 """
 
 from hdr_tf.io.scenes import EXPOSURE_NAMES
@@ -9,7 +10,8 @@ from hdr_tf.io.scenes import EXPOSURE_NAMES
 TENSORS, ENCODED = "serving_default", "encoded"
 LDR = tuple(f"ldr_{name}" for name in EXPOSURE_NAMES)  # the images that radiance takes
 EXPOSURES = "exposures"  # of these images: 2**stops, [B, 3]
-FUSED, HDR, PREVIEW = "fused_bytes", "hdr_bytes", "preview_bytes"  # outputs of `encoded`
+IMAGES, INSIDE, REFERENCE, NOISE = "images", "inside", "reference", "noise"  # the other inputs of `merge`
+FUSED, HDR, PREVIEW, SOURCE = "fused_bytes", "hdr_bytes", "preview_bytes", "source_bytes"  # outputs of `encoded`
 
 
 def exposure_input(number: int) -> str:
