@@ -24,6 +24,7 @@ from hdr_tf.image.tiling import bands
 from hdr_tf.progress import track
 
 _SQUARE = np.ones((3, 3))
+_WHITER = 0.6  # share of the way to white that a channel may go where another one clips
 _BINS = 64  # values of a light
 _LEAST, _POINTS = 100, 300_000  # values in a bin; pixels that are measured
 _MISFIT = 0.08  # of the response
@@ -179,10 +180,14 @@ def _trust(light, target, ratio, camera):
     usual, tolerance = (np.float32(np.interp(np.arange(65536), values, row)) for row in (usual, tolerance))
     for rows, with_halo, inner in bands(trust, 2):
         near, far = (optical_flow.brighten(x[with_halo], f) for x, f in zip((light, target), factors, strict=True))
-        expected, near, allowed = _unit(far) + usual[far], _unit(near), tolerance[far]
-        # Half a pixel to any side is no movement.
-        above = (_unit(cv2.dilate(far, _SQUARE)) - _unit(far)) / 2
-        below = (_unit(far) - _unit(cv2.erode(far, _SQUARE))) / 2
+        extremes = cv2.dilate(far, _SQUARE), cv2.erode(far, _SQUARE)
+        expected, allowed = _unit(far) + usual[far], tolerance[far]
+        near, far = _unit(near), _unit(far)
+        above, below = (_STILL * np.abs(_unit(extreme) - far) for extreme in extremes)
+        # Where a channel clips, cameras make the others whiter.
+        clipped = np.minimum(near.max(axis=2), far.max(axis=2)) > _UNCLIPPED / 255
+        whiter = clipped[..., None] * _WHITER * (1 - np.minimum(near, far))
+        above, below = (above + whiter, below) if ratio > 1 else (above, below + whiter)
         excess = np.maximum(near - expected - above, expected - near - below) - allowed
         trust[rows] = optical_flow.agreement(cv2.blur(np.maximum(excess, 0), (3, 3)).max(axis=2))[inner]
     return trust
@@ -207,8 +212,7 @@ def _usual(near, far, ratio, camera):
             continue
         part = difference[order[first:last]]
         usual[i] = np.clip(np.median(part), -_MISFIT - limit[i], _MISFIT + limit[i])
-        # Of a normal distribution a quarter lies within 0.32 standard deviations.
-        tolerance[i] = min(_DEVIATIONS * np.quantile(np.abs(part - usual[i]), 0.25) / 0.32, limit[i])
+        tolerance[i] = min(_DEVIATIONS * 1.5 * np.median(np.abs(part - usual[i])), limit[i])
     return usual, tolerance
 
 
