@@ -24,7 +24,7 @@ from hdr_tf.image.tiling import bands
 from hdr_tf.progress import track
 
 _SQUARE = np.ones((3, 3))
-_WHITER = 0.6  # share of the way to white that a channel may go where another one clips
+_WHITER = 0.75  # share of the way to white that a channel may go where another one clips
 _BINS = 64  # values of a light
 _LEAST, _POINTS = 100, 300_000  # values in a bin; pixels that are measured
 _MISFIT = 0.08  # of the response
@@ -85,10 +85,10 @@ def deghost(images: Sequence[np.ndarray], exposures: Sequence[float] | None = No
     lights = [camera.light(image) for image in moved]
     radiance = merger.reconstruct(lights, exposures, reference, align=False).radiance
     masks = [_softened(trust) for trust in trusts]
-    mended = [
-        _mixed(image, camera.rendered(radiance, exposure, image.ndim == 2), mask) if mask.min() < 1 else image
-        for image, exposure, mask in zip(moved, exposures, masks, strict=True)
-    ]
+    mended = []
+    for image, exposure, mask in zip(moved, exposures, masks, strict=True):
+        shown = _matched(camera.rendered(radiance, exposure, image.ndim == 2), image, mask) if mask.min() < 1 else image
+        mended.append(_mixed(image, shown, mask))
     return Mended(mended, [1 - float(mask.mean()) for mask in masks], reference, tuple(notes))
 
 
@@ -202,18 +202,35 @@ def _usual(near, far, ratio, camera):
     factor = max(ratio, 1 / ratio) ** (1 / tone.DISPLAY_GAMMA)
     values = np.linspace(0, 1, _BINS)
     limit = _LARGEST + factor * np.interp(values / factor, values, camera.wrong)
-    difference = (_unit(near) - _unit(far)).ravel()
-    index = np.rint(_unit(far).ravel() * (_BINS - 1)).astype(int)
+    usual, scatter = _medians(_unit(far).ravel(), (_unit(near) - _unit(far)).ravel())
+    return np.clip(usual, -_MISFIT - limit, _MISFIT + limit), np.minimum(_DEVIATIONS * 1.5 * scatter, limit)
+
+
+def _medians(values, differences):
+    """The median of the differences at each of `_BINS` values from 0 to 1, and that of their distance to it; 0 without any."""
+    index = np.rint(values * (_BINS - 1)).astype(int)
     order = np.argsort(index, kind="stable")
     bounds = np.searchsorted(index[order], np.arange(_BINS + 1))
-    usual, tolerance = np.zeros(_BINS), np.zeros(_BINS)
+    measured = []
     for i, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        if last - first < _LEAST:
-            continue
-        part = difference[order[first:last]]
-        usual[i] = np.clip(np.median(part), -_MISFIT - limit[i], _MISFIT + limit[i])
-        tolerance[i] = min(_DEVIATIONS * 1.5 * np.median(np.abs(part - usual[i])), limit[i])
-    return usual, tolerance
+        if last - first >= _LEAST:
+            part = differences[order[first:last]]
+            median = np.median(part)
+            measured.append((i, median, np.median(np.abs(part - median))))
+    if not measured:
+        return np.zeros(_BINS), np.zeros(_BINS)
+    at, medians, scatter = np.transpose(measured)
+    return np.interp(np.arange(_BINS), at, medians), np.interp(np.arange(_BINS), at, scatter)
+
+
+def _matched(rendered, image, mask):
+    """A rendered image in the tones of the image where the mask is 1, which leaves no seams where the response is not exact."""
+    top = np.iinfo(image.dtype).max
+    here, there, known = _sampled(rendered, image, mask)
+    here, there = here[known == 1].ravel() / top, there[known == 1].ravel() / top
+    usual = np.clip(_medians(here, there - here)[0], -_MISFIT, _MISFIT)
+    levels = np.arange(top + 1) / top
+    return from_unit(levels + np.interp(levels, np.linspace(0, 1, _BINS), usual), image.dtype)[rendered]
 
 
 def _unit(values):
