@@ -2,6 +2,7 @@
 
     hdr-tf fuse --sample -o output/sample.png
     hdr-tf fuse dark.jpg middle.jpg bright.jpg -o fused.png
+    hdr-tf fuse *.jpg --deghost -o fused.jpg
     hdr-tf fuse --brackets brackets --output fused
     hdr-tf fuse --model=dqn_editor under.jpg over.jpg -o fused.png --trace=steps.png
     hdr-tf fuse --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
@@ -75,10 +76,13 @@ class Config:
     align: Literal["none", "auto", "homography", "mtb"] = "none"
     """aligns the images with the middle one (of two, the brighter one): by matched features, by a shift found with threshold
     bitmaps, or (auto) by whichever helps, if any"""
+    deghost: bool = False
+    """fuses images of a hand-held camera or a moving scene without ghosting: everything appears as in the middle image (of two
+    middle ones, the darker one)"""
     crop: bool = False
     """cuts the borders that not every aligned image covers"""
     save_aligned: str | None = None
-    """names a folder to write the aligned images to"""
+    """names a folder to write the aligned or deghosted images to"""
     keep_order: bool = False
     """keeps the images in the order given, from dark to bright, instead of sorting them by EXIF or luminance"""
     depth: Literal[8, 16] | None = simple_parsing.field(default=None, metavar="8|16")
@@ -128,6 +132,8 @@ def _fuse(config, arguments):
         )
     names = ("align", "crop", "keep_order", "depth", "quality", "max_pixels")
     arguments = {name: getattr(config, name) for name in names} | arguments
+    if config.deghost:  # otherwise left out, so that results of earlier versions are kept
+        arguments["deghost"] = True
     if config.brackets:
         if config.trace:
             raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
@@ -152,7 +158,7 @@ def _fuse(config, arguments):
 
 
 def _merge(config, arguments):
-    for name in ("sample", "align", "crop", "keep_order", "depth", "quality", "trace", "beam"):
+    for name in ("sample", "align", "deghost", "crop", "keep_order", "depth", "quality", "trace", "beam"):
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name} does not go with --model={config.model}, which takes photographs of known exposure")
     try:

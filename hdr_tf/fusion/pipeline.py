@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
+from hdr_tf.fusion.deghost import deghost as deghost_images
 from hdr_tf.image.align import align as align_images
 from hdr_tf.image.depth import is_gray, to_depth
 from hdr_tf.io import brackets, image_files
@@ -53,9 +54,10 @@ def fuse(
     keep_order: bool = False,
     max_pixels: int = image_files.MAX_PIXELS,
     runner: Any = None,
+    deghost: bool = False,
     **options,
 ) -> np.ndarray:
-    """Fuses differently exposed images of a still scene into one for display.
+    """Fuses differently exposed images of a scene into one for display. The scene is still, unless `deghost` is set.
 
     The images are sorted from dark to bright: by EXIF exposure, or by mean luminance if EXIF does not give a different exposure
     for each image, which is logged. One gray and one colour image without EXIF (infrared and visible) are not sorted; their
@@ -73,6 +75,8 @@ def fuse(
         keep_order: the images are already sorted from dark to bright.
         max_pixels: a larger file is refused before it is decoded.
         runner: a runner that replaces the one of the system, with its weights and options, such as a `serving.client.Client`.
+        deghost: whether the camera or things in the scene moved: everything then appears as in the middle image (of two middle
+            ones, the darker one), see `hdr_tf.fusion.deghost`. For 2 to 9 images, without `align`.
         **options: options of the system: strategy, vgg_weights.
 
     Returns:
@@ -81,7 +85,7 @@ def fuse(
     Raises:
         ValueError: images, model and weights do not go together. OSError: a file cannot be read.
     """
-    loaded, runner = _prepare(_as_list(images), model, weights, align, crop, keep_order, max_pixels, runner, **options)
+    loaded, runner = _prepare(_as_list(images), model, weights, align, crop, keep_order, max_pixels, runner, deghost, **options)
     return _fuse(loaded, runner)
 
 
@@ -117,14 +121,14 @@ def fuse_to_outputs(
             profile of the middle image (of two, the brighter one), see `hdr_tf.io.exif`.
         depth: bits of the output; None keeps the depth of the images, except for JPEG, which has 8.
         quality: of a JPEG, 1 to 100.
-        save_aligned: folder for the sorted and aligned images, named 1_<name>.png, 2_<name>.png, ...
+        save_aligned: folder for the sorted and aligned (or deghosted) images, named 1_<name>.png, 2_<name>.png, ...
         trace: for a system that works in steps, a file for an image of every step.
         model: see `fuse`.
         **arguments: the others of `fuse`.
     """
     output, images = pathlib.Path(output), _as_list(images)
-    if save_aligned is not None and arguments.get("align", "none") == "none":
-        raise ValueError("save_aligned: there is nothing to save without align (auto, homography or mtb)")
+    if save_aligned is not None and arguments.get("align", "none") == "none" and not arguments.get("deghost"):
+        raise ValueError("save_aligned: there is nothing to save without align (auto, homography or mtb) or deghost")
     if not 1 <= quality <= 100:
         raise ValueError(f"{output}: expected a JPEG quality of 1 to 100, found {quality}")
     check_output(output, depth, images)
@@ -201,21 +205,28 @@ def _prepare(
     keep_order=False,
     max_pixels=image_files.MAX_PIXELS,
     runner=None,
+    deghost=False,
     **options,
 ):
-    """Reads, sorts and aligns the images; returns them, of one depth, and the runner. Whatever can be wrong raises before the
-    first line is logged."""
+    """Reads, sorts and aligns or deghosts the images; returns them, of one depth, and the runner. Whatever can be wrong raises
+    before the first line is logged."""
     if crop and align == "none":
         raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb)")
+    if deghost and align != "none":
+        raise ValueError(f"deghost does not go with align={align}: it aligns the images itself")
     system = systems.find(model, "fusion")
     two_halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
     system.check_exposures(2 if two_halves else len(images))
+    if deghost:
+        systems.find("merge").check_exposures(2 if two_halves else len(images))
     if runner is None:
         system.weights_path(weights)
     with stage("reading"):
         loaded, names = _read(images, two_halves, max_pixels)
     height, width = loaded[0].pixels.shape[:2]
     brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
+    if deghost and _is_gray_and_color(loaded):
+        raise ValueError("deghost: expected exposures of one scene, found a gray and a colour image without EXIF exposures")
     eight_bit = all(image.pixels.dtype == np.uint8 for image in loaded)
     with stage(f"loading {model}"):
         runner = runner or systems.load_runner(model, weights, **options)
@@ -240,7 +251,21 @@ def _prepare(
             least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
             raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
         loaded = [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, aligned, strict=True)]
+    if deghost:
+        loaded = _deghosted(loaded)
     return loaded, runner
+
+
+def _deghosted(loaded):
+    exposures = [image.exposure for image in loaded]
+    known = None not in exposures and len(set(exposures)) > 1
+    with stage("deghosting"):
+        mended = deghost_images([image.pixels for image in loaded], exposures if known else None)
+    for note in mended.notes:
+        logging.info("%s", note)
+    shares = ", ".join(f"{share:.1%}" for share in mended.replaced)
+    logging.info("deghosted with image %d of %d; mended share of each: %s", mended.reference + 1, len(loaded), shares)
+    return [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, mended.images, strict=True)]
 
 
 def _read(images, two_halves, max_pixels):

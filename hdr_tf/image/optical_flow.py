@@ -97,7 +97,7 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
             notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
         if motion is not None and motion.any():
             images[index] = follow(image, motion)
-            inside[index] = np.uint8(_within(motion, 1))
+            inside[index] = np.uint8(within(motion, 1))
     return Registered(images, inside, tuple(notes))
 
 
@@ -139,7 +139,7 @@ def confident_flow(ldr: np.ndarray, exposures: Sequence[float], reference: int =
         if motion is None:
             motion = np.zeros((*image.shape[:2], 2), np.float32)
         moved = np.clip(follow(image, motion), 0, 1)
-        trust = _agreement(moved, target, *pair) * _within(motion)
+        trust = _agreement(moved, target, *pair) * within(motion)
         shown = tone.to_exposure(tone.to_radiance(target, pair[1]), pair[0])
         images[index] = trust[..., None] * moved + (1 - trust[..., None]) * shown
         confidence[index] = trust
@@ -203,7 +203,7 @@ def agreement(difference: np.ndarray) -> np.ndarray:
     return np.clip((_REFUSED - difference) / (_REFUSED - _TRUSTED), 0, 1)
 
 
-def _within(flow, margin=0):
+def within(flow, margin=0):
     """Whether the flow stays within the image, or leaves it by at most `margin` pixels, [H, W] bool."""
     height, width = flow.shape[:2]
     columns, rows = _there(flow)
