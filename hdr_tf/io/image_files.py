@@ -204,6 +204,15 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
         return readers[kind](path, max_pixels)
 
 
+def is_float_tiff(path: str | os.PathLike) -> bool:
+    """Returns whether a file is a floating-point TIFF, which `read_radiance` reads. Raises the errors of `read_image`."""
+    path = pathlib.Path(path)
+    if _kind(path) != "TIFF":
+        return False
+    with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+
+
 def write_radiance(
     path: str | os.PathLike, radiance: np.ndarray, header: RadianceHeader | None = None, half: bool = False
 ) -> None:
@@ -313,10 +322,10 @@ def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
     return pixels
 
 
-def middle_metadata(images: Sequence[LoadedImage]) -> exif.Metadata:
-    """Returns the metadata for a fused image: that of the middle of the sorted images (of two, the brighter one). Logs a
-    warning if their colour profiles differ."""
-    middle = images[len(images) // 2]
+def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None) -> exif.Metadata:
+    """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
+    brighter one). Logs a warning if their colour profiles differ."""
+    middle = images[len(images) // 2 if reference is None else reference]
     if any(image.metadata.icc != middle.metadata.icc for image in images):
         absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
     return middle.metadata
