@@ -45,7 +45,8 @@ LIBRARIES = {
         *("hdr_tf.benchmarks", "train", "tools"),
     },
     "tensorflow": {
-        *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.selfhdr", "hdr_tf.checkpoints", "hdr_tf.training"),
+        *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
+        *("hdr_tf.checkpoints", "hdr_tf.training"),
         *("hdr_tf.rl", "hdr_tf.serving", "hdr_tf.benchmarks", "tfrecords", "train"),
     },
     "tf_keras": set(),
@@ -53,7 +54,7 @@ LIBRARIES = {
     "torch": set(),
     "cv2": {
         *("hdr_tf.image", "hdr_tf.io", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.serving", "hdr_tf.evaluation"),
-        *("hdr_tf.parallel", "hdr_tf.benchmarks", "tfrecords"),
+        *("hdr_tf.parallel", "hdr_tf.benchmarks", "hdr_tf.radiance.merge", "tfrecords"),
     },
     "skimage": {"hdr_tf.metrics", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.evaluation"},
     "grpc": {"hdr_tf.serving.client"},

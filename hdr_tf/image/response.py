@@ -269,7 +269,7 @@ def estimate_exposures(images: np.ndarray, response: Response) -> np.ndarray:
 
 def _log_ratio(pair, response):
     """The logarithm of the ratio of two exposures that their values show, nan if there are none."""
-    short, long, _, count = pair[pair[:, 0] > 4 * _DARK].T
+    short, long, _, count = pair[(pair[:, 0] > 4 * _DARK) & (pair[:, 1] > 0)].T
     if not len(short):
         return math.nan
     measured = np.log(response.decode(long) / response.decode(short))

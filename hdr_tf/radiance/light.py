@@ -41,7 +41,8 @@ NAMED = ("gamma", "srgb", "linear", "pq", "hlg")
 _CLIPPED, _DARK = 0.98, 2 / 255  # of the brightest encoded channel: above the first it is clipped, up to the second black
 _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
-_REFINED = 1.01  # a ratio of exposures that changes by less is not worth a line
+_ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
+_WORTH_A_LINE = 1.01  # of an exposure to the stated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,13 +287,19 @@ def _decoded(pixels, response):
 
 
 def _refined(small, exposures, frames):
+    """Exposures as the images show them. Where that changes a ratio of neighbours more than cameras' rounding would, something
+    else did, such as the light on a part of the scene: there the ratio stays."""
     middle = (len(frames) - 1) // 2
     refined = responses.refine_exposures(tone.to_radiance(to_unit(small), 1), exposures, middle)
-    changes = refined / exposures
-    if max(changes.max(), 1 / changes.min()) > _REFINED:
-        listed = ", ".join(f"{frame.name} {change - 1:+.0%}" for frame, change in zip(frames, changes, strict=True))
+    steps = np.diff(np.log(refined / exposures))
+    changes = np.exp(np.cumsum([0, *np.where(np.abs(steps) < math.log(_ROUNDED), steps, 0)]))
+    changes /= changes[middle]
+    if max(changes.max(), 1 / changes.min()) > _WORTH_A_LINE:
+        listed = ", ".join(
+            f"{pathlib.Path(frame.name).name} {change - 1:+.0%}" for frame, change in zip(frames, changes, strict=True)
+        )
         logging.info("exposures, as the images show them: %s", listed)
-    return refined
+    return exposures * changes
 
 
 def check_range(images: np.ndarray, exposures: Sequence[float], names: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ and both have
     networks                        its networks
 
 The published networks return no radiance above 1, and they are trained on scenes in which 1 is where the shortest exposure
-clips. So photographs' exposures are counted from the shortest one and the radiance is scaled back; `reconstruct` takes exposures
-as they are.
+clips. So photographs' exposures are counted from the shortest one and the radiance is scaled back; `reconstruct` takes
+exposures as they are.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ FILLED, CLIPPED = (255, 0, 160), (255, 255, 255)
 
 CLIPPED_LEVEL = round(trusted_merge.CLIPPED * 65535)
 
-_SHOWN, _BRIGHT = 0.05, 0.92  # of the brightest channel: pixels in which two exposures can be compared
-_COMPARED = 0.01  # share of such pixels without which nothing is said
+_SHOWN, _BRIGHT = 0.15, 0.92  # of the brightest channel: pixels in which two exposures can be compared
+_COMPARED = 0.05  # share of such pixels without which nothing is said
 _AGREES = 0.5  # mean trust below which an exposure is reported
 _SHARED = 6  # brackets from which a camera's response is estimated, at most
 
@@ -547,10 +547,8 @@ def _report(light, reference, merged, clipped):
                     "its exposure is not %.3g times the reference's; elsewhere the reference stands alone",
                     *(frame.name, 100 * agrees, relative[i]),
                 )
-    filled = np.mean(merged.source == len(light.frames))
-    logging.info(
-        "%.1f %% of the pixels are filled, %.1f %% are clipped in every exposure", 100 * filled, 100 * clipped.any(2).mean()
-    )
+    shares = 100 * np.mean(merged.source == len(light.frames)), 100 * np.mean(clipped.any(axis=2))
+    logging.info("%.1f %% of the pixels are filled, %.1f %% are clipped in every exposure", *shares)
 
 
 def _check_output(output, paths, half):
