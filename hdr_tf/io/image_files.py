@@ -146,9 +146,10 @@ def read_capture(path: str | os.PathLike) -> Capture:
         found = "a RAW file: put those of each bracket into a folder of their own" if kind == "RAW" else f"radiance ({kind})"
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found {found}")
     with path.open("rb") as file, _decoding(path, kind):
-        image = _PILLOW[kind](file)
+        image, kind = _PILLOW[kind](file), (None, None)
         try:
             tags = image.getexif()
+            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
             details = tags.get_ifd(ExifTags.IFD.Exif)
             date = f"{details[ExifTags.Base.DateTimeOriginal]}".strip("\0 ")
             fraction = f"{details.get(ExifTags.Base.SubsecTimeOriginal, 0)}".strip("\0 ")
@@ -156,9 +157,8 @@ def read_capture(path: str | os.PathLike) -> Capture:
             time = datetime.datetime.strptime(f"{date}+0000", "%Y:%m:%d %H:%M:%S%z").timestamp() + float(f"0.{fraction or 0}")
             exposure = exif.exposure(details)
             seconds = 0.0 if exposure is None else float(details[ExifTags.Base.ExposureTime])
-            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
         except Exception:  # damaged EXIF raises anything
-            time, seconds, exposure, kind = None, 0.0, None, (None, None)
+            time, seconds, exposure = None, 0.0, None
         return Capture(path, time, seconds, exposure, (*kind, image.size))
 
 

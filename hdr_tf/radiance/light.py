@@ -34,6 +34,7 @@ from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, raw, transfer
 from hdr_tf.io import responses as response_files
 from hdr_tf.io.exif import NO_METADATA, Metadata
+from hdr_tf.radiance.merge_classical import middle
 
 ESTIMATED = ("auto", "estimate")
 NAMED = ("gamma", "srgb", "linear", "pq", "hlg")
@@ -70,6 +71,7 @@ class Light:
     step: float  # between encoded values
     noise: Noise | None  # of RAW, where it is known
     order: list[int]  # index of each frame among the given ones
+    useful: list[bool]  # whether it is neither clipped nor black everywhere
 
     @property
     def sensor(self) -> raw.RawImage | None:
@@ -80,6 +82,12 @@ class Light:
     def response_name(self) -> str:
         """For a header."""
         return "linear (RAW)" if self.sensor else self.response.name
+
+    @property
+    def middle(self) -> int:
+        """Index of the middle exposure of those that show something, the darker one of two."""
+        shown = np.flatnonzero(self.useful)
+        return int(shown[middle(self.exposures[shown])])
 
     @property
     def scale(self) -> float:
@@ -234,12 +242,17 @@ def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], se
     if found.response is None:
         logging.warning("the response cannot be estimated (%s): gamma 2.2 is assumed", found.reason)
         return Response.gamma()
+    if found.after > max(responses.DISAGREEMENT, min(found.before / 2, 2 * responses.DISAGREEMENT)):
+        logging.warning(
+            "the exposures disagree by %.0f %% whatever the response: gamma 2.2 is assumed; are they those of the images "
+            "(EXIF, --exposures), and do the images show one scene?",
+            100 * math.expm1(found.after),
+        )
+        return Response.gamma()
     logging.info(
         "response estimated: the exposures disagree by %.0f %% with gamma 2.2 and by %.0f %% with it",
         *(100 * math.expm1(value) for value in (found.before, found.after)),
     )
-    if found.after > responses.DISAGREEMENT:
-        logging.warning("the exposures still disagree: are they those of the images (EXIF, --exposures)?")
     return found.response
 
 
@@ -269,13 +282,13 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]
     small = responses.reduced(images)
-    check_range(small, exposures, [frame.name for frame in frames])
+    useful = check_range(small, exposures, [frame.name for frame in frames])
     if response.name != "gamma":
         exposures = _refined(small, exposures, frames)
     noise = next((frame.sensor.noise for frame in frames if frame.sensor and frame.sensor.noise), None)
     noise = noise and Noise(noise.gain, noise.read, step)
     frames = [dataclasses.replace(frame, pixels=frame.pixels[:0]) for frame in frames]
-    return Light(frames, images, exposures, response, step, noise, order)
+    return Light(frames, images, exposures, response, step, noise, order, useful)
 
 
 def _decoded(pixels, response):
@@ -289,11 +302,11 @@ def _decoded(pixels, response):
 def _refined(small, exposures, frames):
     """Exposures as the images show them. Where that changes a ratio of neighbours more than cameras' rounding would, something
     else did, such as the light on a part of the scene: there the ratio stays."""
-    middle = (len(frames) - 1) // 2
-    refined = responses.refine_exposures(tone.to_radiance(to_unit(small), 1), exposures, middle)
+    fixed = middle(exposures)
+    refined = responses.refine_exposures(tone.to_radiance(to_unit(small), 1), exposures, fixed)
     steps = np.diff(np.log(refined / exposures))
     changes = np.exp(np.cumsum([0, *np.where(np.abs(steps) < math.log(_ROUNDED), steps, 0)]))
-    changes /= changes[middle]
+    changes /= changes[fixed]
     if max(changes.max(), 1 / changes.min()) > _WORTH_A_LINE:
         listed = ", ".join(
             f"{pathlib.Path(frame.name).name} {change - 1:+.0%}" for frame, change in zip(frames, changes, strict=True)
@@ -302,13 +315,16 @@ def _refined(small, exposures, frames):
     return exposures * changes
 
 
-def check_range(images: np.ndarray, exposures: Sequence[float], names: Sequence[str]) -> None:
-    """Raises ValueError, with the names, unless exposures show something and neighbours share some of it.
+def check_range(images: np.ndarray, exposures: Sequence[float], names: Sequence[str]) -> list[bool]:
+    """Returns for each exposure whether it shows anything; which ones do not is logged.
 
     Args:
         images: [N, H, W, 3] uint8 or uint16, gamma 2.2, short to long.
         exposures: of them.
         names: of them.
+
+    Raises:
+        ValueError: no exposure shows anything, or two neighbours of those that do share nothing.
     """
     values = [np.sort(to_unit(image.max(axis=2)), axis=None) for image in images]
     clipped, black = ([mean(value) for value in values] for mean in (_share_clipped, _share_black))
@@ -322,14 +338,20 @@ def check_range(images: np.ndarray, exposures: Sequence[float], names: Sequence[
             f"{names[-1]}: is the longest exposure and is black in {black[-1]:.1%} of its pixels, like all others: "
             "there is nothing to merge; expose longer"
         )
-    for i in range(len(values) - 1):
+    useful = [max(pair) <= _USELESS for pair in zip(clipped, black, strict=True)]
+    pairs = np.flatnonzero(useful) if any(useful) else np.arange(len(values))
+    for short, long in zip(pairs[:-1], pairs[1:], strict=True):
         # Equal ranks show about the same light, wherever it is in the images.
-        shared = np.mean((values[i] > _DARK) & (values[i + 1] < _CLIPPED))
-        if shared < _OVERLAP and exposures[i] < exposures[i + 1]:
+        shared = np.mean((values[short] > _DARK) & (values[long] < _CLIPPED))
+        if shared < _OVERLAP and exposures[short] < exposures[long]:
             raise ValueError(
-                f"{names[i + 1]}: is clipped wherever {names[i]} is not black: the two exposures share no usable range, so "
+                f"{names[long]}: is clipped wherever {names[short]} is not black: the two exposures share no usable range, so "
                 "they cannot be compared; leave one of them out, or add an exposure between them"
             )
+    for name, shows, share in zip(names, useful, clipped, strict=True):
+        if not shows:
+            logging.warning("%s is %s everywhere and adds nothing", name, "clipped" if share > _USELESS else "black")
+    return useful
 
 
 def _share_clipped(values):

@@ -44,7 +44,6 @@ from hdr_tf.io import responses as response_files
 from hdr_tf.io.image_files import RadianceHeader
 from hdr_tf.progress import stage
 from hdr_tf.radiance import light as lights
-from hdr_tf.radiance.merge_classical import middle
 
 USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the published networks were trained on
 SUFFIXES = (*image_files.RADIANCE_SUFFIXES, *image_files.TIFF_SUFFIXES, ".dng")
@@ -476,10 +475,12 @@ def _merge(
         light = lights.to_light(frames, exposures, response, assume_gamma=not own)
     del frames
     check(light.frames)
-    if reference == "auto":
+    if not own:
+        reference = 1
+    elif reference == "auto":
         reference = lights.best_reference(light.images)
     else:
-        reference = middle(light.exposures) if reference is None else light.order.index(reference)
+        reference = light.middle if reference is None else light.order.index(reference)
     factor = _factor(light, reference, scale or ("reference" if own else "ev0"), absolute)
     with stage(f"loading {model}"):
         runner = runner or load(model, weights, **options)
