@@ -150,7 +150,7 @@ def _fuse(config, arguments):
 
 
 def _merge(config, arguments):
-    for name in ("sample", "align", "crop", "keep_order", "depth", "quality", "trace", "beam"):
+    for name in ("sample", "align", "crop", "keep_order", "depth", "quality", "trace"):
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name} does not go with --model={config.model}, which takes photographs of known exposure")
     return merge.run(config, arguments | {"max_pixels": config.max_pixels, "response": config.response})

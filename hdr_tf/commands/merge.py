@@ -81,6 +81,8 @@ class Config:
     """names a .png to write, in which the colour of each pixel says which exposure it comes from; with --brackets a folder"""
     max_pixels: int = image_files.MAX_PIXELS
     """refuses a larger image before it is decoded"""
+    beam: str | None = None
+    """merges --brackets on many machines, with these options of Apache Beam (hdr_tf/batch_beam.py)"""
 
 
 def main(config: Config) -> int:
@@ -100,13 +102,22 @@ def run(config, arguments: dict) -> int:
     """Merges the images or the brackets of a configuration and prints a line for each result; returns the exit code.
 
     Args:
-        config: has images, output, brackets and exposures, see `Config`.
+        config: has images, output, brackets, exposures and beam, see `Config`.
         arguments: of `pipeline.fuse_radiance`.
     """
     arguments |= {"exposures": _exposures(config.exposures)}
     if config.brackets:
         brackets = bracket_files.list_brackets(config.brackets)
-        return report(brackets, pipeline.fuse_radiance_brackets(brackets, config.output, **arguments), config.output, "merged")
+        if config.beam:
+            from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
+
+            cluster = Cluster(config.beam, pathlib.Path(config.output))
+            results = pipeline.fuse_radiance_brackets_on(cluster, brackets, config.output, **arguments)
+        else:
+            results = pipeline.fuse_radiance_brackets(brackets, config.output, **arguments)
+        return report(brackets, results, config.output, "merged")
+    if config.beam:
+        raise ValueError("--beam goes with --brackets: a single bracket is merged on this machine")
     if arguments["response"] == "per_bracket":
         arguments["response"] = "auto"
     print(line(config.output, pipeline.fuse_radiance(config.images, config.output, **arguments), "merged"))

@@ -205,23 +205,27 @@ def fuse_radiance(
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
     frames, shown = merged.light.frames, merged.output()
     metadata = image_files.middle_metadata(frames, merged.reference)
+    if output.suffix.lower() == ".hdr" and shown.min() < 0:
+        logging.info("%s: negative values, colours outside sRGB, are cut at 0; .exr keeps them", output)
+        shown = np.maximum(shown, 0)
     with stage("writing"):
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
-                image_files.write_image(target, pixels, metadata=frame.metadata)
-        for target in (output, *extras):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        if save_exposure_map is not None:
-            image_files.write_image(save_exposure_map, exposure_map(merged.source, merged.clipped.any(axis=2), len(frames)))
-        if save_response is not None:
-            response_files.write_response(save_response, merged.light.response)
+        output.parent.mkdir(parents=True, exist_ok=True)
         if output.suffix.lower() == ".dng":
             sensor = merged.sensor
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
             image_files.write_radiance(output, shown, merged.header(), half)
         image_files.write_image(preview, merged.preview(), metadata=metadata)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
+                image_files.write_image(target, pixels, metadata=frame.metadata)
+        for target in extras:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if save_exposure_map is not None:
+            image_files.write_image(save_exposure_map, exposure_map(merged.source, merged.clipped.any(axis=2), len(frames)))
+        if save_response is not None:
+            response_files.write_response(save_response, merged.light.response)
     return shown
 
 
@@ -297,25 +301,79 @@ def fuse_radiance_brackets(
     output, system = pathlib.Path(output), systems.find(model, "radiance")
     jobs = batch.bracket_jobs(folders, output, suffix, system.exposures[0])
     loaded = runner or load(model, weights, mixed_precision=mixed_precision)
-    setting = response if response == "per_bracket" else lights.check_response(response)
-    shares = setting == "estimate" or setting == "auto" and _takes_any_number(system)
-    shared = _Shared(jobs, setting, arguments) if shares else None
+    response_of = _responses(jobs, system, response, arguments)
+    folders_of = save_aligned, save_exposure_map, save_response
 
     def fuse(job, paths):
-        one = "auto" if setting == "per_bracket" else shared.response(paths) if shared else setting
-        places = {
-            "save_aligned": save_aligned and pathlib.Path(save_aligned) / job.name,
-            "save_exposure_map": save_exposure_map and pathlib.Path(save_exposure_map) / f"{job.name}.png",
-            "save_response": save_response and pathlib.Path(save_response) / f"{job.name}.txt",
-        }
-        return fuse_radiance(paths, job.output, model=model, runner=loaded, response=one, **places, **arguments)
+        places = _places(job, *folders_of)
+        return fuse_radiance(paths, job.output, model=model, runner=loaded, response=response_of(paths), **places, **arguments)
 
-    # What is at its default is left out, as earlier versions did, whose results are kept.
     weights = [weights, batch.state(systems.PRETRAINED if weights is None else weights)]
     named = {"model": runner or model, "weights": weights, "mixed_precision": mixed_precision, "save_aligned": save_aligned}
     named |= {"save_exposure_map": save_exposure_map, "save_response": save_response}
     named |= {"response": [str(response), batch.state(response) if isinstance(response, str) else None]}
     return batch.run(jobs, lambda job, paths: paths, fuse, lambda job, radiance: radiance, output, arguments | named)
+
+
+def fuse_radiance_brackets_on(
+    cluster,
+    folders: Sequence[pathlib.Path | brackets.Bracket],
+    output: str | os.PathLike,
+    model: str = "merge",
+    response: str | Response = "auto",
+    save_aligned: str | os.PathLike | None = None,
+    save_exposure_map: str | os.PathLike | None = None,
+    save_response: str | os.PathLike | None = None,
+    suffix: str = ".exr",
+    **arguments,
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
+    """Does what `fuse_radiance_brackets` does on a `batch_beam.Cluster`, in any order and without summary.json. Responses that
+    brackets share are estimated on this machine. Radiance stays in the files: zeros that take no memory stand for it."""
+    jobs = batch.bracket_jobs(folders, pathlib.Path(output), suffix, systems.find(model, "radiance").exposures[0])
+    response_of = _responses(jobs, systems.find(model), response, arguments)
+    work = []
+    for folder, job in zip(folders, jobs, strict=True):
+        try:
+            shared = response_of(job.inputs())
+        except (ValueError, OSError):  # the bracket reports it when its turn comes
+            shared = "auto"
+        places = _places(job, save_aligned, save_exposure_map, save_response)
+        work.append((folder, job.output, arguments | places | {"model": model, "response": shared}))
+    for target, result in cluster(_fuse_one, work):
+        yield target, result if isinstance(result, Exception) else np.broadcast_to(np.zeros((), np.float32), result)
+
+
+def _fuse_one(bracket, target, arguments):
+    """Returns the file with the shape of what is in it, or the error that took its place."""
+    try:
+        (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
+        loading = {name: arguments.pop(name, None) for name in ("weights", "mixed_precision")}
+        runner = _loaded(arguments["model"], **loading)
+        return target, fuse_radiance(job.inputs(), target, runner=runner, **arguments).shape
+    except (ValueError, OSError) as error:  # some do not survive the way between processes
+        return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
+
+
+@functools.cache
+def _loaded(model, weights, mixed_precision):
+    return load(model, weights, mixed_precision=mixed_precision)
+
+
+def _places(job, save_aligned, save_exposure_map, save_response):
+    """Where the further outputs of a bracket go, in the folders of all."""
+    return {
+        "save_aligned": save_aligned and pathlib.Path(save_aligned) / job.name,
+        "save_exposure_map": save_exposure_map and pathlib.Path(save_exposure_map) / f"{job.name}.png",
+        "save_response": save_response and pathlib.Path(save_response) / f"{job.name}.txt",
+    }
+
+
+def _responses(jobs, system, response, arguments):
+    """A function from the files of a bracket to its response, as `merge` takes it."""
+    setting = "auto" if response == "per_bracket" else lights.check_response(response)
+    if setting == "estimate" or response == "auto" and _takes_any_number(system):
+        return _Shared(jobs, setting, arguments).response
+    return lambda paths: setting
 
 
 class _Shared:

@@ -260,6 +260,7 @@ def test_a_result_of_raw_files_can_be_dng(raw_bracket, tmp_path):
     assert expected.shape == (96, 128, 3)
     with rawpy.imread(str(tmp_path / "out.dng")) as opened:
         assert (opened.sizes.raw_width, opened.sizes.raw_height) == (128, 96)
+    assert pipeline.fuse_radiance(paths, tmp_path / "out.hdr", **CLASSICAL).min() >= 0
     with pytest.raises(ValueError, match=helpers.mentions("x.dng RAW .exr")):
         pipeline.fuse_radiance([tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / "x.dng", (0, 2), **CLASSICAL)
 
@@ -353,6 +354,22 @@ def test_brackets_of_a_camera_share_a_response(scene, tmp_path, capsys, monkeypa
     other = command.Config(response="per_bracket", brackets=flags["brackets"], output=str(tmp_path / "each"), **CLASSICAL)
     assert command.main(other) == 0
     assert calls == [1, 1, 1]
+
+
+def test_a_cluster_does_the_same(scene, tmp_path):
+    stops = (-2, 0, 2)
+    for name, gain in (("a", 1), ("b", 0.7)):
+        _write_photographs(tmp_path / "in" / name, _camera_bracket(scene * gain, stops), [2.0**stop for stop in stops])
+    folders = sorted((tmp_path / "in").iterdir())
+
+    def cluster(function, jobs):
+        return [function(*job) for job in jobs]
+
+    found = dict(pipeline.fuse_radiance_brackets_on(cluster, folders, tmp_path / "there", model="merge_classical"))
+    assert {path.name: array.shape for path, array in found.items()} == {"a.exr": (96, 128, 3), "b.exr": (96, 128, 3)}
+    list(pipeline.fuse_radiance_brackets(folders, tmp_path / "here", model="merge_classical"))
+    for path in found:
+        np.testing.assert_array_equal(image_files.read_radiance(path), image_files.read_radiance(tmp_path / "here" / path.name))
 
 
 # === What is refused ===
