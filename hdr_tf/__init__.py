@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "fuse": "hdr_tf.fusion.pipeline",
     "fuse_files": "hdr_tf.fusion.pipeline",
+    "merge": "hdr_tf.radiance.pipeline",
     "load": "hdr_tf.radiance.pipeline",
     "evaluate": "hdr_tf.evaluation.evaluate",
 }

@@ -172,3 +172,21 @@ def test_no_failure_of_a_bracket_stops_the_others(module, function, error, brack
     (_, church), (_, night) = results
     assert church is error
     assert night.shape == (16, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a.png missing.png -o out.exr --exposures=0,2", "missing.png"),
+        ("a.png b.png -o out.exr", "a.png EXIF --exposures=STOPS"),
+        ("a.png b.png -o out.exr --exposures=estimate", "--exposures=estimate --response"),
+        ("a.png b.png -o out.exr --exposures=0,2 --model=pyramid", "pyramid merge merge_classical"),
+        ("-o out.exr", "--brackets"),
+    ],
+)
+def test_merge_refuses_in_one_line(folder, line, words):
+    before = helpers.contents(folder)
+    result = helpers.run_tool("merge", *line.split(), cwd=folder)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith("error: ") and helpers.mentioned(words, result.stderr)
+    assert helpers.contents(folder) == before

@@ -426,6 +426,11 @@ def test_10_any_bracket_gives_a_finite_image(model, weights):
 @pytest.mark.parametrize("model", systems.names("radiance"))
 @pytest.mark.filterwarnings("error:invalid value", "error:divide by zero")
 def test_10_any_bracket_gives_finite_radiance(model):
+    if systems.find(model).exposures != (3, 3):
+        for kind in LEVELS:
+            radiance = radiance_pipeline.load(model).reconstruct(list(bracket(kind)), (1, 4, 16)).radiance
+            assert radiance.shape == SHAPE and radiance.min() >= 0 and np.isfinite(radiance).all(), kind
+        return
     if model == "esbn":
         system = radiance_pipeline.load(model)
     else:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import hdr_tf
 from hdr_tf import systems
-from hdr_tf.commands import evaluate, fuse
+from hdr_tf.commands import evaluate, fuse, merge
 from hdr_tf.io import image_files
 from hdr_tf.models import blocks
 from hdr_tf.serving import export
@@ -83,6 +83,10 @@ def test_each_tool_offers_the_systems_of_the_registry(throw_away, capsys):
         assert error.value.code == 0
         text = re.sub(r"\s+", " ", capsys.readouterr().out)
         assert all(name in text for name in systems.names() if name != throw_away), command
+    with pytest.raises(SystemExit):
+        cli.parse(merge.Config, ["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in systems.names("radiance"))
     assert set(convert_checkpoint.CONVERTED) == {
         *("deepfuse_official", "deepfuse_sunnerli", "densefuse_gray", "densefuse_rgb", "hyperp_mb", "dqn_editor", "esbn_align"),
         *("esbn_fusion", "ahdrnet", "fshdr", "hdr_transformer", "sctnet"),
@@ -112,6 +116,7 @@ def test_bundled_weights_are_those_in_the_folder():
     assert bundled - known == {"dqn_editor_reference"}  # a second policy
     assert {name for name in systems.names() if systems.SYSTEMS[name].bundled} == {
         *("pyramid", "deepfuse_official", "densefuse_gray", "densefuse_rgb", "hyperp_mb", "dqn_editor", "esbn", "ahdrnet"),
+        *("merge", "merge_classical"),
     }
 
 
@@ -130,7 +135,8 @@ def test_the_readme_has_a_row_for_each_system():
 @pytest.mark.parametrize(
     "module",
     [
-        *("hdr_tf", "hdr_tf.systems", "hdr_tf.cli", "hdr_tf.commands", "hdr_tf.commands.fuse", "hdr_tf.fusion.pipeline"),
+        *("hdr_tf", "hdr_tf.systems", "hdr_tf.cli", "hdr_tf.commands", "hdr_tf.commands.fuse", "hdr_tf.commands.merge"),
+        *("hdr_tf.fusion.pipeline", "hdr_tf.radiance.light", "hdr_tf.radiance.merge_classical"),
         *("hdr_tf.radiance.pipeline", "hdr_tf.io.image_files", "hdr_tf.io.scenes", "hdr_tf.io.brackets", "hdr_tf.io.outputs"),
         *("hdr_tf.radiance.merge_classical", "hdr_tf.image.trusted_merge"),
         *("hdr_tf.image.color", "hdr_tf.image.align", "hdr_tf.image.optical_flow", "hdr_tf.image.exposure_fusion"),

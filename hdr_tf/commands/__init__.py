@@ -5,7 +5,7 @@ import sys
 
 from hdr_tf import cli
 
-COMMANDS = ("fuse", "evaluate")
+COMMANDS = ("fuse", "merge", "evaluate")
 
 
 def run() -> None:

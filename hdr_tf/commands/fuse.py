@@ -21,29 +21,24 @@ one above the other or side by side.
 Photographs in the folder itself are grouped by the times and exposures that EXIF gives. summary.json reports the result
 of each bracket; a later run skips those that were fused from the same files with the same flags.
 
-A radiance model merges three exposures to radiance (.exr or .hdr) and writes a tone-mapped preview next to it,
-radiance_preview.png. Moving things appear as in the reference, the middle exposure. It needs the exposures, from --exposures or
-EXIF. Of more than three images it uses the reference (the darker of the two middle ones if the count is even) and the darker
-and the brighter image closest to 2 to 3 stops away from it.
+A radiance model merges exposures to radiance (.exr, .hdr, .tif) and writes a tone-mapped preview next to it,
+radiance_preview.png; `hdr-tf merge` does the same and has more flags for it. It needs the exposures, from --exposures or EXIF.
 
 --server=host:port lets a TensorFlow Serving server run the model, over gRPC (docs/serving.md); host:port/name if the server
 knows the model by another name. Images are read, sorted and aligned on this machine.
 """
 
-import contextlib
 import dataclasses
 import pathlib
-import sys
 from typing import Literal
 
 import simple_parsing
 
-from hdr_tf import cli, systems
+from hdr_tf import systems
+from hdr_tf.commands import merge
 from hdr_tf.fusion import batch, pipeline
 from hdr_tf.io import brackets as bracket_files
 from hdr_tf.io import image_files
-from hdr_tf.progress import track
-from hdr_tf.radiance import pipeline as radiance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +61,8 @@ class Config:
     exposures: str | None = None
     """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2 (radiance);
     default: EXIF"""
+    response: str = "auto"
+    """says how the images are encoded (radiance), see hdr-tf merge --help"""
     weights: str | None = None
     """names a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
     strategy: Literal["mean", "attention"] | None = simple_parsing.field(default=None, metavar="mean|attention")
@@ -126,9 +123,10 @@ def _server(config):
 
 
 def _fuse(config, arguments):
-    if config.exposures:
+    if config.exposures or config.response != "auto":
+        name = "exposures" if config.exposures else "response"
         raise ValueError(
-            f"--exposures belongs to radiance ({', '.join(systems.names('radiance'))}), not to --model={config.model}"
+            f"--{name} belongs to radiance ({', '.join(systems.names('radiance'))}), not to --model={config.model}"
         )
     names = ("align", "crop", "keep_order", "depth", "quality", "max_pixels")
     arguments = {name: getattr(config, name) for name in names} | arguments
@@ -145,7 +143,7 @@ def _fuse(config, arguments):
             results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, **arguments)
         else:
             results = batch.fuse_brackets(brackets, config.output, **arguments)
-        return _report(brackets, results, config.output)
+        return merge.report(brackets, results, config.output)
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is fused on this machine")
     if config.sample:
@@ -153,45 +151,12 @@ def _fuse(config, arguments):
         print(f"exposures: {' '.join(map(str, exposures))}")
     else:
         fused = pipeline.fuse_files(config.images, config.output, trace=config.trace, **arguments)
-    print(_line(config.output, fused))
+    print(merge.line(config.output, fused))
     return 0
 
 
 def _merge(config, arguments):
-    for name in ("sample", "align", "deghost", "crop", "keep_order", "depth", "quality", "trace", "beam"):
+    for name in ("sample", "align", "deghost", "crop", "keep_order", "depth", "quality", "trace"):
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name} does not go with --model={config.model}, which takes photographs of known exposure")
-    try:
-        stops = [float(word) for word in config.exposures.split(",")] if config.exposures else None
-    except ValueError as error:
-        raise ValueError(f"expected numbers (stops) such as --exposures=-2,0,2, found {config.exposures!r}") from error
-    arguments |= {"max_pixels": config.max_pixels, "stops": stops}
-    if config.brackets:
-        brackets = bracket_files.list_brackets(config.brackets)
-        return _report(brackets, radiance.fuse_radiance_brackets(brackets, config.output, **arguments), config.output)
-    print(_line(config.output, radiance.fuse_radiance(config.images, config.output, **arguments)))
-    return 0
-
-
-def _report(brackets, results, output):
-    done = before = failed = 0
-    interrupted = ""
-    try:
-        with contextlib.closing(results):
-            for path, fused in track(results, "fusing", len(brackets)):
-                if isinstance(fused, Exception):
-                    failed += 1
-                    print(f"error: {path.stem}: {cli.one_line(fused)}", file=sys.stderr)
-                    continue
-                done += 1
-                before += fused is None
-                print(f"skipped: {path} is kept from an earlier run" if fused is None else _line(path, fused))
-    except KeyboardInterrupt:
-        interrupted = "interrupted: "
-    earlier = f", {before} of them by an earlier run" if before else ""
-    print(f"{interrupted}{done} of {len(brackets)} brackets fused into {output}{earlier}")
-    return 130 if interrupted else 1 if failed else 0
-
-
-def _line(path, fused):
-    return f"fused: {path} ({fused.shape[1]} x {fused.shape[0]}, {8 * fused.itemsize} bit)"
+    return merge.run(config, arguments | {"max_pixels": config.max_pixels, "response": config.response})

@@ -187,7 +187,7 @@ def disagreement(images: np.ndarray, exposures: Sequence[float], response: Respo
         exposures: [N].
         response: how `images` are encoded.
     """
-    return _disagreement(_binned(_reduced(images), exposures, response), response)
+    return _disagreement(_binned(reduced(images), exposures, response), response)
 
 
 def estimate(brackets: Sequence[tuple[np.ndarray, Sequence[float]]], start: Response) -> Estimate:
@@ -197,7 +197,7 @@ def estimate(brackets: Sequence[tuple[np.ndarray, Sequence[float]]], start: Resp
         brackets: of one camera, each ([N, H, W, 3] encoded, exposures [N]).
         start: the response under which the images are aligned at first.
     """
-    brackets = [(_reduced(images), exposures) for images, exposures in brackets]
+    brackets = [(reduced(images), exposures) for images, exposures in brackets]
     response, before = start, math.nan
     for step in range(_ROUNDS):
         pairs = [rows for images, exposures in brackets for rows in _binned(images, exposures, response)]
@@ -230,7 +230,7 @@ def refine_exposures(linear: np.ndarray, exposures: Sequence[float], reference: 
         exposures: [N], nominal.
         reference: index.
     """
-    images, response = [tone.to_exposure(image, 1) for image in _reduced(linear)], Response.gamma()
+    images, response = [tone.to_exposure(image, 1) for image in reduced(linear)], Response.gamma()
     stops = np.log(np.float64(exposures))
     for _ in range(2):  # the second time with better aligned images
         order = np.argsort(stops, kind="stable")
@@ -251,7 +251,7 @@ def estimate_exposures(images: np.ndarray, response: Response) -> np.ndarray:
     Raises:
         ValueError: two neighbours in brightness share no well exposed values.
     """
-    linear = np.stack([response.decode(image) for image in _reduced(images)])
+    linear = np.stack([response.decode(image) for image in reduced(images)])
     order = np.argsort([image.mean() for image in linear], kind="stable")
     stops = np.zeros(len(linear))
     for short, long in zip(order[:-1], order[1:], strict=True):
@@ -269,7 +269,7 @@ def estimate_exposures(images: np.ndarray, response: Response) -> np.ndarray:
 
 def _log_ratio(pair, response):
     """The logarithm of the ratio of two exposures that their values show, nan if there are none."""
-    short, long, _, count = pair[pair[:, 0] > 4 * _DARK].T
+    short, long, _, count = pair[(pair[:, 0] > 4 * _DARK) & (pair[:, 1] > 0)].T
     if not len(short):
         return math.nan
     measured = np.log(response.decode(long) / response.decode(short))
@@ -288,11 +288,13 @@ def _disagreement(pairs, response):
     return math.sqrt(np.average(difference**2, weights=count))
 
 
-def _reduced(images):
-    scale = _SIDE / max(images.shape[1:3])
+def reduced(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns images, N of [H, W, 3], at the size at which they are measured here: one array, at most 1000 pixels a side."""
+    height, width = images[0].shape[:2]
+    scale = _SIDE / max(height, width)
     if scale >= 1:
-        return images
-    size = [max(1, round(side * scale)) for side in images.shape[2:0:-1]]
+        return np.asarray(images)
+    size = [max(1, round(side * scale)) for side in (width, height)]
     return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
 
 

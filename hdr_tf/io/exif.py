@@ -13,11 +13,14 @@ import pathlib
 import struct
 from typing import NamedTuple
 
+import numpy as np
 import tifffile
 import tifftools
 from PIL import ExifTags, Image, ImageCms
 
 _EXIF = ExifTags.IFD.Exif
+# Of XYZ, by Bradford's cone responses.
+_D65_TO_D50 = np.array([[1.0478, 0.0229, -0.0501], [0.0296, 0.9905, -0.0171], [-0.0092, 0.0150, 0.7521]])
 _HEAD = b"Exif\0\0"
 _ICC_PROFILE = 34675
 # The tags of a TIFF that describe the photograph, not how its pixels are stored.
@@ -147,6 +150,24 @@ def _fitted(exif, height, width):
         stream.seek(first.offset + 2 + 12 * count)
         stream.write(bytes(4))  # the offset of the next table, which is the thumbnail's
     return stream.getvalue()
+
+
+def primaries(icc: bytes) -> tuple[float, ...] | None:
+    """Returns x and y in CIE 1931 of red, green, blue and white of a matrix profile; None if it is damaged or of another kind.
+
+    A profile states its colours as they look under D50. Those of a profile that does not say how it adapted them are taken for
+    adapted from D65, as sRGB's and Adobe RGB's are.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
+        columns = [profile.red_colorant, profile.green_colorant, profile.blue_colorant]
+        colours = np.array([column[0] for column in columns]).T
+        adaptation = np.array(profile.chromatic_adaptation[0]) if profile.chromatic_adaptation else _D65_TO_D50
+        colours = np.linalg.solve(adaptation, np.column_stack([colours, colours.sum(axis=1)]))
+        chromaticities = colours[:2] / colours.sum(axis=0)
+        return tuple(chromaticities.T.round(4).ravel().tolist()) if np.isfinite(chromaticities).all() else None
+    except Exception:
+        return None
 
 
 def _channels(icc):

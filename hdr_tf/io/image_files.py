@@ -146,9 +146,10 @@ def read_capture(path: str | os.PathLike) -> Capture:
         found = "a RAW file: put those of each bracket into a folder of their own" if kind == "RAW" else f"radiance ({kind})"
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found {found}")
     with path.open("rb") as file, _decoding(path, kind):
-        image = _PILLOW[kind](file)
+        image, kind = _PILLOW[kind](file), (None, None)
         try:
             tags = image.getexif()
+            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
             details = tags.get_ifd(ExifTags.IFD.Exif)
             date = f"{details[ExifTags.Base.DateTimeOriginal]}".strip("\0 ")
             fraction = f"{details.get(ExifTags.Base.SubsecTimeOriginal, 0)}".strip("\0 ")
@@ -156,9 +157,8 @@ def read_capture(path: str | os.PathLike) -> Capture:
             time = datetime.datetime.strptime(f"{date}+0000", "%Y:%m:%d %H:%M:%S%z").timestamp() + float(f"0.{fraction or 0}")
             exposure = exif.exposure(details)
             seconds = 0.0 if exposure is None else float(details[ExifTags.Base.ExposureTime])
-            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
         except Exception:  # damaged EXIF raises anything
-            time, seconds, exposure, kind = None, 0.0, None, (None, None)
+            time, seconds, exposure = None, 0.0, None
         return Capture(path, time, seconds, exposure, (*kind, image.size))
 
 
@@ -202,6 +202,15 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
         raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}: read_image reads it")
     with _decoding(path, kind):
         return readers[kind](path, max_pixels)
+
+
+def is_float_tiff(path: str | os.PathLike) -> bool:
+    """Returns whether a file is a floating-point TIFF, which `read_radiance` reads. Raises the errors of `read_image`."""
+    path = pathlib.Path(path)
+    if _kind(path) != "TIFF":
+        return False
+    with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
 
 
 def write_radiance(
@@ -313,10 +322,10 @@ def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
     return pixels
 
 
-def middle_metadata(images: Sequence[LoadedImage]) -> exif.Metadata:
-    """Returns the metadata for a fused image: that of the middle of the sorted images (of two, the brighter one). Logs a
-    warning if their colour profiles differ."""
-    middle = images[len(images) // 2]
+def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None) -> exif.Metadata:
+    """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
+    brighter one). Logs a warning if their colour profiles differ."""
+    middle = images[len(images) // 2 if reference is None else reference]
     if any(image.metadata.icc != middle.metadata.icc for image in images):
         absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
     return middle.metadata

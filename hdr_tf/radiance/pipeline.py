@@ -1,37 +1,68 @@
-"""HDR merging by a network, from photographs to a radiance file.
+"""HDR merging, from photographs to radiance, in an array or a file.
 
->>> esbn = load("esbn", "weights")  # doctest: +SKIP
->>> aligned, radiance = reconstruct(esbn, images, exposures=(1, 4, 16))  # doctest: +SKIP
+>>> radiance = merge(["a.jpg", "b.jpg", "c.jpg"])  # doctest: +SKIP
+>>> radiance = fuse_radiance(["a.jpg", "b.jpg", "c.jpg"], "scene.exr", model="esbn")  # doctest: +SKIP
 
-The registry (`hdr_tf.systems`) names a runner for each system. A runner has
+The registry (`hdr_tf.systems`) names a runner for each system. A runner of a system that merges 2 to 9 exposures has
+
+    reconstruct(images, exposures, reference, ...)    aligns and merges, see `radiance.merge_classical`
+
+and one of a published system, which merges three exposures,
 
     aligns                          whether `align_both` changes the images
     align_both(ldr, exposures)      aligns the low and the high exposure with the middle one, the reference
     merge(ldr, exposures)           merges the three to radiance
     reconstruct_batch(inputs)       both, on tensors, for export
+
+and both have
+
     networks                        its networks
 
-The networks return no radiance above 1, and they are trained on scenes in which 1 is where the shortest exposure clips. So
-`fuse_radiance`, which takes anybody's photographs, counts exposures from the shortest one and scales the radiance back;
-everything else takes exposures as they are.
+The published networks return no radiance above 1, and they are trained on scenes in which 1 is where the shortest exposure
+clips. So photographs' exposures are counted from the shortest one and the radiance is scaled back; `reconstruct` takes
+exposures as they are.
 """
 
+import dataclasses
+import functools
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
 
 from hdr_tf import batch, systems
-from hdr_tf.image import tone
-from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
-from hdr_tf.io import brackets, image_files
-from hdr_tf.io.outputs import check_target
+from hdr_tf.image import response as responses
+from hdr_tf.image import tone, trusted_merge
+from hdr_tf.image.depth import from_unit, to_depth, to_unit
+from hdr_tf.image.response import Response
+from hdr_tf.io import brackets, exif, image_files, outputs, raw
+from hdr_tf.io import responses as response_files
+from hdr_tf.io.image_files import RadianceHeader
 from hdr_tf.progress import stage
+from hdr_tf.radiance import light as lights
 
-USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the networks were trained on
+USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the published networks were trained on
+SUFFIXES = (*image_files.RADIANCE_SUFFIXES, *image_files.TIFF_SUFFIXES, ".dng")
+
+# Of `save_exposure_map`: an exposure, from the shortest to the longest of 2 to 9, dark blue to yellow; and what none shows.
+_SHORT_TO_LONG = np.uint8(
+    [
+        *([38, 24, 94], [46, 72, 160], [30, 118, 186], [24, 150, 170], [40, 166, 120], [104, 182, 72], [166, 196, 52]),
+        *([222, 204, 50], [255, 228, 80]),
+    ]
+)
+FILLED, CLIPPED = (255, 0, 160), (255, 255, 255)
+
+CLIPPED_LEVEL = round(trusted_merge.CLIPPED * 65535)
+
+_SHOWN, _BRIGHT = 0.15, 0.92  # of the brightest channel: pixels in which two exposures can be compared
+_COMPARED = 0.05  # share of such pixels without which nothing is said
+_AGREES = 0.5  # mean trust below which an exposure is reported
+_SHARED = 6  # brackets from which a camera's response is estimated, at most
 
 
 def load(model: str, weights: str | os.PathLike | None = None, **options):
@@ -40,8 +71,8 @@ def load(model: str, weights: str | os.PathLike | None = None, **options):
     Args:
         model: its name.
         weights: a weights file, or a folder that holds the files; None for the bundled weights.
-        **options: mixed_precision, whether it computes in bfloat16, which has 8 bits of precision; weights and radiance stay
-            float32.
+        **options: mixed_precision (published systems), whether it computes in bfloat16, which has 8 bits of precision; weights
+            and radiance stay float32.
 
     Returns:
         A runner, see above.
@@ -50,7 +81,7 @@ def load(model: str, weights: str | os.PathLike | None = None, **options):
 
 
 def reconstruct(runner, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Aligns and merges three exposures at their full depth and size.
+    """Aligns and merges three exposures at their full depth and size, by a published system.
 
     Args:
         runner: see `load`.
@@ -73,83 +104,155 @@ def reconstruct(runner, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np
         return aligned, runner.merge(aligned, exposures)
 
 
+def merge(
+    images: Sequence[str | os.PathLike | np.ndarray],
+    exposures: Sequence[float] | Literal["estimate"] | None = None,
+    model: str = "merge",
+    response: str | Response = "auto",
+    **arguments,
+) -> np.ndarray:
+    """Merges exposures of one scene, still or moving, to linear radiance.
+
+    Whatever moves appears as in the reference. The result has the primaries of the images (of RAW files those of linear sRGB,
+    in which colours outside sRGB have negative values).
+
+    >>> radiance = merge([short, middle, long], exposures=(-2, 0, 2))  # doctest: +SKIP
+
+    Args:
+        images: two to nine, in any order: paths (see `radiance.light.read`), or arrays [H, W, 3] (RGB) or [H, W], uint8 or
+            uint16, of one size. With more than three, a published system uses three of them, see `choose_exposures`.
+        exposures: stops, one for each image; None for those in EXIF; "estimate" measures them, which needs a known response.
+        model: name of a radiance system, see `hdr_tf.systems`.
+        response: how the images are encoded: "auto", "estimate", "gamma", "srgb", "linear", "pq", "hlg", a file that
+            `io.responses` wrote, or a `Response`; see `radiance.light`. "auto" stays with gamma 2.2 for published systems
+            unless the files state another curve.
+        **arguments: the following.
+        weights: see `load`.
+        reference: the image that geometry follows: its index in `images`; None for the middle exposure, of two the darker one;
+            "auto" for the one with the fewest clipped and dark pixels. Published systems take the middle one of their three.
+        align: "flow", or "none" if nothing moved.
+        fill: "smooth" continues highlights where the reference is clipped and no other exposure can be trusted, "none" leaves
+            the reference's clip there.
+        denoise: factor on the variance of the noise to remove; 0 for none.
+        scale: what a value of 1 is: "reference" for the light at which the reference clips, "ev0" for the light at which an
+            exposure of 0 stops clips (time * ISO/100 / f-number**2 = 1 where EXIF gives the exposures), so the same light has
+            the same value in every bracket. None: "ev0" for published systems, as in earlier versions, otherwise "reference".
+        absolute: RAW only: values are in cd/m², good to ± 1 stop.
+        max_pixels: a larger file is refused before it is decoded.
+        runner: a runner that takes the place of the system's own.
+        options of the system: mixed_precision.
+
+    Returns:
+        [H, W, 3] float32.
+
+    Raises:
+        ValueError: images, exposures, response and model do not go together. OSError: a file cannot be read.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        raise ValueError(f"expected a list of images, found the single path {os.fspath(images)!r}")
+    return _merge(list(images), exposures, model, response, **arguments).output()
+
+
 def fuse_radiance(
     images: Sequence[str | os.PathLike],
     output: str | os.PathLike,
-    stops: Sequence[float] | None = None,
-    model: str = "esbn",
-    weights: str | os.PathLike | None = None,
+    exposures: Sequence[float] | Literal["estimate"] | None = None,
+    model: str = "merge",
+    response: str | Response = "auto",
     save_aligned: str | os.PathLike | None = None,
-    max_pixels: int = image_files.MAX_PIXELS,
-    runner: Any = None,
-    **options,
+    save_exposure_map: str | os.PathLike | None = None,
+    save_response: str | os.PathLike | None = None,
+    half: bool = False,
+    **arguments,
 ) -> np.ndarray:
-    """Reconstructs the radiance of a scene from photographs and writes it, with a preview next to it.
-
-    With more than three photographs, the middle exposure is the reference (the darker of the two middle ones if the count is
-    even). Its partners are the darker and the brighter photograph whose distance to it is closest to 2 to 3 stops, which the
-    networks know; of several within that range, the farthest. Whatever moves appears as in the reference.
+    """Merges photographs as `merge` does and writes the radiance, with a preview next to it.
 
     Args:
-        images: three files or more, of one size, 8 or 16 bit, gamma-encoded, in any order.
-        output: .exr or .hdr; its folder is created. <stem>_preview.png next to it is the radiance, tone-mapped by the mu-law.
-        stops: log2 of the exposures, in the order of `images`; None takes the exposures from EXIF.
-        model: name of a radiance system.
-        weights: see `load`.
-        save_aligned: folder for the aligned images, if the system aligns, named 1_<name>.png, 2_<name>.png, 3_<name>.png.
-        max_pixels: a larger file is refused before it is decoded.
-        runner: a runner that takes the place of the system's own, such as a `serving.client.Client`, or what `load` returned.
-        **options: see `load`.
+        images: files of one size, in any order.
+        output: .exr, .hdr, .tif (float32), or of RAW files .dng, which keeps the camera's primaries; its folder is created.
+            <stem>_preview.png next to it is the radiance, tone-mapped by the mu-law.
+        exposures, model, response: see `merge`.
+        save_aligned: folder for the aligned images, if the system aligns, named 1_<name>.png, 2_<name>.png, ...
+        save_exposure_map: .png that shows which exposure each pixel comes from (`exposure_map`).
+        save_response: text file of the response, see `io.responses`.
+        half: writes 16-bit floating point (.exr and .dng).
+        **arguments: the others of `merge`.
 
     Returns:
-        The radiance, [H, W, 3] float32: v**2.2 / 2**stops for an encoded value v in 0..1.
+        The radiance, [H, W, 3] float32.
 
     Raises:
         ValueError: images, exposures, output and weights do not go together. OSError: a file cannot be read or written.
     """
     paths, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
     preview = output.with_name(f"{output.stem}_preview.png")
-    if output.suffix.lower() not in image_files.RADIANCE_SUFFIXES:
-        raise ValueError(f"{output}: expected an output ending in .exr or .hdr, which hold radiance, found {output.suffix!r}")
-    if len(paths) < 3:
-        raise ValueError(f"{model}: expected at least 3 exposures to merge, found {len(paths)}")
-    if stops is not None and (len(stops) != len(paths) or not np.isfinite(stops).all()):
-        raise ValueError(f"expected {len(paths)} exposures (stops), one for each image, found {', '.join(map(str, stops))}")
-    for target in (output, preview):
-        check_target(target, paths)
-    with stage("reading"):
-        loaded = [image_files.read_image(path, max_pixels) for path in paths]
-    stops = _exif_stops(loaded) if stops is None else np.asarray(stops, np.float64)
-    chosen = choose_exposures(stops)
-    loaded, stops = [loaded[i] for i in chosen], stops[list(chosen)]
-    ldr = _stack(loaded)
-    if len(paths) > 3:
-        listed = ", ".join(f"{image.path.name} ({stop:+.1f})" for image, stop in zip(loaded, stops - stops[1], strict=True))
-        logging.info("three of %d exposures: %s", len(paths), listed)
-    targets = []
-    if save_aligned is not None:
-        targets = [pathlib.Path(save_aligned) / f"{number}_{image.path.stem}.png" for number, image in enumerate(loaded, 1)]
-    for target in targets:
-        check_target(target, [*paths, preview])
-
-    with stage(f"loading {model}"):
-        runner = runner or load(model, weights, **options)
-    if targets and not runner.aligns:
+    extras = [pathlib.Path(path) for path in (save_exposure_map, save_response) if path is not None]
+    system = systems.find(model, "radiance")
+    _check_output(output, paths, half)
+    if save_exposure_map is not None:
+        if extras[0].suffix.lower() != ".png":
+            raise ValueError(f"save_exposure_map: expected a name ending in .png, found {save_exposure_map}")
+        if not _takes_any_number(system):
+            raise ValueError(f"save_exposure_map: {model} does not say which exposure a pixel comes from")
+    for target in (output, preview, *extras):
+        outputs.check_target(target, paths)
+    if len({target.resolve() for target in (output, preview, *extras)}) < 2 + len(extras):
+        raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
+    folder = None if save_aligned is None else pathlib.Path(save_aligned)
+    check = functools.partial(_aligned_targets, folder, [*paths, preview, output])
+    merged = _merge(paths, exposures, model, response, check=check, **arguments)
+    if folder is not None and merged.aligned is None:
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
-    aligned, radiance = reconstruct(runner, ldr, 2 ** (stops - stops[0]))
-    for target, pixels, image in zip(targets, aligned, loaded, strict=False):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        image_files.write_image(target, from_unit(pixels, ldr.dtype), metadata=image.metadata)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scaled = radiance * np.float32(2 ** -stops[0])
-    image_files.write_radiance(output, scaled)
-    tone_mapped = np.rint(255 * tone.mu_law(radiance)).astype(np.uint8)
-    image_files.write_image(preview, tone_mapped, metadata=image_files.middle_metadata(loaded))
-    return scaled
+    frames, shown = merged.light.frames, merged.output()
+    metadata = image_files.middle_metadata(frames, merged.reference)
+    if output.suffix.lower() == ".hdr" and shown.min() < 0:
+        logging.info("%s: negative values, colours outside sRGB, are cut at 0; .exr keeps them", output)
+        shown = np.maximum(shown, 0)
+    with stage("writing"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix.lower() == ".dng":
+            sensor = merged.sensor
+            raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
+        else:
+            image_files.write_radiance(output, shown, merged.header(), half)
+        image_files.write_image(preview, merged.preview(), metadata=metadata)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
+                image_files.write_image(target, pixels, metadata=frame.metadata)
+        for target in extras:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if save_exposure_map is not None:
+            image_files.write_image(save_exposure_map, exposure_map(merged.source, merged.clipped.any(axis=2), len(frames)))
+        if save_response is not None:
+            response_files.write_response(save_response, merged.light.response)
+    return shown
+
+
+def exposure_map(source: np.ndarray, clipped: np.ndarray, count: int) -> np.ndarray:
+    """Returns an image, [H, W, 3] uint8, of which exposure each pixel comes from.
+
+    Exposures are dark blue (the shortest) to yellow (the longest), filled pixels magenta, pixels that are clipped in every
+    exposure white.
+
+    Args:
+        source: [H, W] uint8, the index of the exposure that counts most, `count` where the fill does.
+        clipped: [H, W] bool, whether a channel is clipped in all exposures.
+        count: number of exposures.
+    """
+    steps = np.rint(np.linspace(0, len(_SHORT_TO_LONG) - 1, count)).astype(int)
+    colours = np.vstack([_SHORT_TO_LONG[steps], np.uint8([FILLED])])[source]
+    colours[clipped & (source < count)] = CLIPPED
+    return colours
 
 
 def choose_exposures(stops: np.ndarray) -> tuple[int, int, int]:
-    """Returns the indices of the three exposures that `fuse_radiance` uses, low to high; ValueError if there are not three."""
+    """Returns the indices of the three exposures that a published system uses, low to high; ValueError if there are not three.
+
+    The middle exposure is the reference (the darker of the two middle ones if the count is even). Its partners are the darker
+    and the brighter image whose distance to it is closest to 2 to 3 stops, which the networks know; of several within that
+    range, the farthest.
+    """
     order = np.argsort(stops, kind="stable")
     reference = order[(len(stops) - 1) // 2]
 
@@ -168,11 +271,15 @@ def choose_exposures(stops: np.ndarray) -> tuple[int, int, int]:
 def fuse_radiance_brackets(
     folders: Sequence[pathlib.Path | brackets.Bracket],
     output: str | os.PathLike,
-    model: str = "esbn",
+    model: str = "merge",
     weights: str | os.PathLike | None = None,
     save_aligned: str | os.PathLike | None = None,
-    mixed_precision: bool = False,
+    save_exposure_map: str | os.PathLike | None = None,
+    save_response: str | os.PathLike | None = None,
+    response: str | Response = "auto",
+    suffix: str = ".exr",
     runner: Any = None,
+    mixed_precision: bool = False,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
     """Merges each bracket into `output`/<its name>.exr with `batch.run`: one that fails does not stop the others.
@@ -180,38 +287,344 @@ def fuse_radiance_brackets(
     Args:
         folders: of images, or brackets, as `io.brackets.list_brackets` returns them.
         output: folder of the results and of summary.json, outside the brackets.
-        model, weights, mixed_precision, runner: see `fuse_radiance`.
-        save_aligned: folder in which each bracket gets a folder of aligned images.
-        **arguments: the others of `fuse_radiance`; stops are those of each bracket's images in the order of their names.
+        model, weights, runner, mixed_precision: see `merge`.
+        save_aligned, save_exposure_map, save_response: folders, in which each bracket gets a folder of aligned images,
+            <its name>.png and <its name>.txt.
+        response: see `merge`. Where it has to be estimated, brackets of the same camera share one, from at most six of them;
+            "per_bracket" is "auto" for each bracket by itself.
+        suffix: of the results.
+        **arguments: the others of `fuse_radiance`; exposures are those of each bracket's images in the order of their names.
 
     Returns:
         For each bracket the file and the radiance, or the error in its place, or None if an earlier run made the file.
     """
-    output = pathlib.Path(output)
-    jobs = batch.bracket_jobs(folders, output, ".exr", 3)
+    output, system = pathlib.Path(output), systems.find(model, "radiance")
+    jobs = batch.bracket_jobs(folders, output, suffix, system.exposures[0])
     loaded = runner or load(model, weights, mixed_precision=mixed_precision)
+    response_of = _responses(jobs, system, response, arguments)
+    folders_of = save_aligned, save_exposure_map, save_response
 
     def fuse(job, paths):
-        aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
-        return fuse_radiance(paths, job.output, model=model, runner=loaded, save_aligned=aligned, **arguments)
+        places = _places(job, *folders_of)
+        return fuse_radiance(paths, job.output, model=model, runner=loaded, response=response_of(paths), **places, **arguments)
 
     weights = [weights, batch.state(systems.PRETRAINED if weights is None else weights)]
     named = {"model": runner or model, "weights": weights, "mixed_precision": mixed_precision, "save_aligned": save_aligned}
+    named |= {"save_exposure_map": save_exposure_map, "save_response": save_response}
+    named |= {"response": [str(response), batch.state(response) if isinstance(response, str) else None]}
     return batch.run(jobs, lambda job, paths: paths, fuse, lambda job, radiance: radiance, output, arguments | named)
 
 
-def _exif_stops(loaded):
-    for image in loaded:
-        if image.exposure is None:
-            raise ValueError(
-                f"{image.path}: radiance needs the exposures, and EXIF gives none: pass --exposures=STOPS, log2, one for each "
-                "image, such as --exposures=-2,0,2"
-            )
-    return np.log2([image.exposure for image in loaded])
+def fuse_radiance_brackets_on(
+    cluster,
+    folders: Sequence[pathlib.Path | brackets.Bracket],
+    output: str | os.PathLike,
+    model: str = "merge",
+    response: str | Response = "auto",
+    save_aligned: str | os.PathLike | None = None,
+    save_exposure_map: str | os.PathLike | None = None,
+    save_response: str | os.PathLike | None = None,
+    suffix: str = ".exr",
+    **arguments,
+) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
+    """Does what `fuse_radiance_brackets` does on a `batch_beam.Cluster`, in any order and without summary.json. Responses that
+    brackets share are estimated on this machine. Radiance stays in the files: zeros that take no memory stand for it."""
+    jobs = batch.bracket_jobs(folders, pathlib.Path(output), suffix, systems.find(model, "radiance").exposures[0])
+    response_of = _responses(jobs, systems.find(model), response, arguments)
+    work = []
+    for folder, job in zip(folders, jobs, strict=True):
+        try:
+            shared = response_of(job.inputs())
+        except (ValueError, OSError):  # the bracket reports it when its turn comes
+            shared = "auto"
+        places = _places(job, save_aligned, save_exposure_map, save_response)
+        work.append((folder, job.output, arguments | places | {"model": model, "response": shared}))
+    for target, result in cluster(_fuse_one, work):
+        yield target, result if isinstance(result, Exception) else np.broadcast_to(np.zeros((), np.float32), result)
 
 
-def _stack(loaded):
-    """The images as one array, [3, H, W, 3] of the deepest type."""
-    brackets.check_sizes([image.pixels for image in loaded], [image.path for image in loaded], systems.MIN_SIDE)
-    depth = 8 * max(image.pixels.itemsize for image in loaded)
-    return np.stack([to_rgb(to_depth(image.pixels, depth)) for image in loaded])
+def _fuse_one(bracket, target, arguments):
+    """Returns the file with the shape of what is in it, or the error that took its place."""
+    try:
+        (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
+        loading = {name: arguments.pop(name, None) for name in ("weights", "mixed_precision")}
+        runner = _loaded(arguments["model"], **loading)
+        return target, fuse_radiance(job.inputs(), target, runner=runner, **arguments).shape
+    except (ValueError, OSError) as error:  # some do not survive the way between processes
+        return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
+
+
+@functools.cache
+def _loaded(model, weights, mixed_precision):
+    return load(model, weights, mixed_precision=mixed_precision)
+
+
+def _places(job, save_aligned, save_exposure_map, save_response):
+    """Where the further outputs of a bracket go, in the folders of all."""
+    return {
+        "save_aligned": save_aligned and pathlib.Path(save_aligned) / job.name,
+        "save_exposure_map": save_exposure_map and pathlib.Path(save_exposure_map) / f"{job.name}.png",
+        "save_response": save_response and pathlib.Path(save_response) / f"{job.name}.txt",
+    }
+
+
+def _responses(jobs, system, response, arguments):
+    """A function from the files of a bracket to its response, as `merge` takes it."""
+    setting = "auto" if response == "per_bracket" else lights.check_response(response)
+    if setting == "estimate" or response == "auto" and _takes_any_number(system):
+        return _Shared(jobs, setting, arguments).response
+    return lambda paths: setting
+
+
+class _Shared:
+    """The response of each camera in a folder of brackets, estimated when it is first needed."""
+
+    def __init__(self, jobs, setting, arguments):
+        self._jobs, self._setting, self._found = jobs, setting, {}
+        self._exposures, self._max_pixels = arguments.get("exposures"), arguments.get("max_pixels", image_files.MAX_PIXELS)
+
+    def response(self, paths):
+        """What `merge` takes for the bracket of these files."""
+        camera = _camera(paths[0])
+        if camera is None:
+            return self._setting
+        if camera not in self._found:
+            self._found[camera] = self._estimate(camera)
+        return self._found[camera]
+
+    def _estimate(self, camera):
+        measured = []
+        for job in self._jobs:
+            try:
+                paths = job.inputs()
+                if _camera(paths[0]) != camera:
+                    continue
+                frames = lights.read(paths, self._max_pixels)
+                if lights.known_response(frames, self._setting) is not None:
+                    continue
+                exposures = lights.find_exposures(frames, self._exposures, self._setting)
+                images = responses.reduced([frame.pixels for frame in frames])
+                lights.check_range(images[np.argsort(exposures)], np.sort(exposures), [frame.name for frame in frames])
+                measured.append((images, exposures))
+            except (ValueError, OSError):  # the bracket reports it when its turn comes
+                continue
+            if len(measured) == _SHARED:
+                break
+        if not measured:
+            return self._setting
+        logging.info("%s: one response from %d brackets", camera, len(measured))
+        return lights.find_response(measured, self._setting)
+
+
+def _camera(path):
+    """The model in EXIF, None if there is none (RAW files need no response)."""
+    try:
+        model = image_files.read_capture(path).kind[0]
+    except (ValueError, OSError):
+        return None
+    return str(model).strip("\0 ") or None if model is not None else None
+
+
+# === One bracket ===
+
+
+@dataclasses.dataclass(frozen=True)
+class _Merged:
+    """A merged bracket; radiance is relative to the reference, which clips at 1."""
+
+    light: lights.Light
+    reference: int  # index in `light`
+    factor: float  # to the scale that was asked for
+    luminance: float | None  # cd/m² of a value of 1 in that scale, where it is known
+    radiance: np.ndarray  # [H, W, 3]
+    aligned: Sequence[np.ndarray] | None  # uint8 or uint16, gamma 2.2, short to long
+    source: np.ndarray | None = None  # [H, W], see `merge_classical.Merged`
+    clipped: np.ndarray | None = None  # [H, W, 3] bool: in every exposure
+
+    @property
+    def sensor(self):
+        return self.light.frames[self.reference].sensor
+
+    def camera(self) -> np.ndarray:
+        """Radiance in the primaries of the images, float32."""
+        radiance = self.radiance
+        if self.sensor:
+            radiance = raw.neutral_highlights(radiance, self.clipped, self.sensor.white_balance)
+        return radiance * np.float32(self.factor)
+
+    def output(self) -> np.ndarray:
+        """Radiance in the primaries of the result."""
+        radiance, sensor = self.camera(), self.sensor
+        return raw.to_output(radiance, sensor.white_balance, sensor.matrix) if sensor else radiance
+
+    def preview(self) -> np.ndarray:
+        """The radiance, tone-mapped so that the shortest exposure's clip is white, uint8."""
+        white = self.light.exposures[self.reference] / self.light.exposures[0]
+        radiance = np.clip(self.output() / np.float32(self.factor * white), 0, 1)
+        return np.rint(255 * tone.mu_law(radiance)).astype(np.uint8)
+
+    def header(self) -> RadianceHeader:
+        frame = self.light.frames[self.reference]
+        primaries = exif.primaries(frame.metadata.icc) if frame.metadata.icc and not self.sensor else None
+        return RadianceHeader(
+            exposure=-math.log2(self.factor),
+            white_level=self.factor,
+            white_luminance=self.luminance,
+            primaries=primaries or image_files.SRGB_PRIMARIES,
+            response=self.light.response_name,
+            notes=f"reference {frame.path.name if frame.path else frame.name} of {len(self.light.frames)} exposures",
+        )
+
+
+def _merge(
+    images,
+    exposures=None,
+    model="merge",
+    response="auto",
+    weights=None,
+    reference=None,
+    align="flow",
+    fill="smooth",
+    denoise=1.0,
+    scale=None,
+    absolute=False,
+    max_pixels=image_files.MAX_PIXELS,
+    runner=None,
+    check=lambda frames: None,
+    **options,
+):
+    """Returns the `_Merged` of images; arguments are those of `merge`. `check` gets the frames before the work begins."""
+    system = systems.find(model, "radiance")
+    own = _takes_any_number(system)
+    changed = {"reference": reference is not None, "align": align != "flow", "fill": fill != "smooth", "denoise": denoise != 1}
+    if not own and any(changed.values()):
+        names = ", ".join(name for name, value in changed.items() if value)
+        having = ", ".join(name for name in systems.names("radiance") if _takes_any_number(systems.SYSTEMS[name]))
+        raise ValueError(f"{names}: belongs to {having}, not to {model}")
+    for name, value, known in (("align", align, ("flow", "none")), ("fill", fill, ("smooth", "none"))):
+        if value not in known:
+            raise ValueError(f"{name}: expected {' or '.join(known)}, found {value!r}")
+    if scale not in (None, "reference", "ev0"):
+        raise ValueError(f"scale: expected reference or ev0, found {scale!r}")
+    if not (math.isfinite(denoise) and denoise >= 0):
+        raise ValueError(f"denoise: expected a factor of at least 0, found {denoise}")
+    if isinstance(reference, int) and not 0 <= reference < len(images):
+        raise ValueError(f"reference: expected one of {len(images)} images, found number {reference + 1}")
+    if own:
+        system.check_exposures(len(images))
+    elif len(images) < 3:
+        raise ValueError(f"{model}: expected at least 3 exposures to merge, found {len(images)}")
+    if exposures is not None and not isinstance(exposures, str) and len(exposures) != len(images):
+        listed = ", ".join(map(str, exposures))
+        raise ValueError(f"expected {len(images)} exposures (stops), one for each image, found {listed}")
+    response = lights.check_response(response)
+    if runner is None:
+        system.weights_path(weights)
+
+    with stage("reading"):
+        frames = lights.read(images, max_pixels, develop=not own)
+    if absolute and (scale or not frames[0].sensor):
+        found = f"scale {scale}" if scale else frames[0].name
+        raise ValueError(f"absolute: expected RAW files, a model that merges them and no other scale, found {found}")
+    exposures = lights.find_exposures(frames, exposures, response)
+    if not own:
+        frames, exposures = _chosen(frames, exposures)
+    with stage("decoding"):
+        light = lights.to_light(frames, exposures, response, assume_gamma=not own)
+    del frames
+    check(light.frames)
+    if not own:
+        reference = 1
+    elif reference == "auto":
+        reference = lights.best_reference(light.images)
+    else:
+        reference = light.middle if reference is None else light.order.index(reference)
+    factor = _factor(light, reference, scale or ("reference" if own else "ev0"), absolute)
+    with stage(f"loading {model}"):
+        runner = runner or load(model, weights, **options)
+    result = functools.partial(_Merged, light, reference, factor, 1.0 if absolute else None)
+    relative = light.exposures / light.exposures[reference]
+    if not own:
+        aligned, radiance = reconstruct(runner, np.stack(light.images), light.exposures / light.exposures[0])
+        aligned = from_unit(aligned, light.images[0].dtype) if runner.aligns else None
+        return result(radiance * np.float32(1 / relative[0]), aligned)
+    arguments = {"align": align == "flow", "fill": fill == "smooth", "denoise": denoise, "noise": light.noise}
+    with stage("merging"):
+        merged = runner.reconstruct(light.images, relative, reference, step=light.step, **arguments)
+    clipped = functools.reduce(np.logical_and, (image >= CLIPPED_LEVEL for image in merged.registered.images))
+    _report(light, reference, merged, clipped)
+    aligned = [to_depth(image, 8 * light.images[0].itemsize) for image in merged.registered.images]
+    return result(merged.radiance, aligned, merged.source, clipped)
+
+
+def _takes_any_number(system):
+    """Whether a system merges exposures of any number, with all that goes with it; the published ones merge three."""
+    return system.exposures != (3, 3)
+
+
+def _chosen(frames, exposures):
+    """The three frames that a published system uses, and their exposures."""
+    stops = np.log2(exposures)
+    chosen = list(choose_exposures(stops))
+    if len(frames) > 3:
+        names = (f"{pathlib.Path(frames[i].name).name} ({stops[i] - stops[chosen[1]]:+.1f})" for i in chosen)
+        logging.info("three of %d exposures: %s", len(frames), ", ".join(names))
+    return [frames[i] for i in chosen], exposures[chosen]
+
+
+def _factor(light, reference, scale, absolute):
+    """From radiance in which the reference clips at 1 to the scale that was asked for."""
+    if not absolute:
+        return 1.0 if scale == "reference" else light.scale / light.exposures[reference]
+    sensor = light.frames[reference].sensor
+    settings = [value or math.nan for value in (sensor.f_number, sensor.exposure_time, sensor.iso)]
+    try:
+        return raw.absolute_scale(*settings)
+    except ValueError as error:
+        raise ValueError(f"{light.frames[reference].name}: {error}") from None
+
+
+def _report(light, reference, merged, clipped):
+    """Logs what was not aligned, what does not agree, and what no exposure shows."""
+    for note in merged.registered.notes:
+        logging.info("%s", note)
+    images = merged.registered.images
+    step = max(1, math.isqrt(images[0].size // 3_000_000))  # a million pixels are enough
+    images, inside = ([plane[::step, ::step] for plane in planes] for planes in merged.registered[:2])
+    relative = light.exposures / light.exposures[reference]
+    peaks = [to_unit(image.max(axis=2)) for image in images]
+    for i, frame in enumerate(light.frames):
+        if i == reference:
+            continue
+        dark, bright = (peaks[j] for j in ((i, reference) if relative[i] < 1 else (reference, i)))
+        shown = (dark > _SHOWN) & (bright < _BRIGHT)
+        if shown.mean() > _COMPARED:
+            agrees = trusted_merge.trust(images[i], images[reference], inside[i], relative[i])[shown].mean()
+            if agrees < _AGREES:
+                logging.warning(
+                    "%s agrees with the reference in %.0f %% of the pixels that both show: its motion cannot be followed, or "
+                    "its exposure is not %.3g times the reference's; elsewhere the reference stands alone",
+                    *(frame.name, 100 * agrees, relative[i]),
+                )
+    shares = 100 * np.mean(merged.source == len(light.frames)), 100 * np.mean(clipped.any(axis=2))
+    logging.info("%.1f %% of the pixels are filled, %.1f %% are clipped in every exposure", *shares)
+
+
+def _check_output(output, paths, half):
+    suffix = output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(
+            f"{output}: expected an output ending in .exr, .hdr or .tif, which hold radiance, or .dng, found {output.suffix!r}"
+        )
+    if suffix == ".dng" and not all(path.suffix.lower() in image_files.RAW_SUFFIXES for path in paths):
+        raise ValueError(f"{output}: .dng holds the radiance of RAW files, found other images; write .exr")
+    if half and suffix not in (".exr", ".dng"):
+        raise ValueError(f"{output}: half precision is for .exr and .dng")
+
+
+def _aligned_targets(folder, others, frames):
+    """The files of the aligned images, none without a folder; ValueError if one cannot be written."""
+    targets = [] if folder is None else [folder / f"{number}_{frame.path.stem}.png" for number, frame in enumerate(frames, 1)]
+    for target in targets:
+        outputs.check_target(target, others)
+    return targets

@@ -237,7 +237,7 @@ def test_fuse_writes_radiance_and_preview(esbn, folder, tmp_path, capsys, suffix
 def test_exposures_from_exif_and_both_depths(esbn, folder, tmp_path):
     images = _images(dtype=np.uint8)
     paths = helpers.write_bracket(tmp_path / "in", images[[1, 2, 0]], times=[1 / 60, 1 / 15, 1 / 240])
-    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", weights=folder, save_aligned=tmp_path / "aligned")
+    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", model="esbn", weights=folder, save_aligned=tmp_path / "aligned")
     aligned, radiance = pipeline.reconstruct(esbn, images, (1, 4, 16))
     np.testing.assert_allclose(found, 240 * radiance, rtol=1e-4, atol=1e-3)  # EXIF's fractions make exposures of 1e-6 precision
     names = ["1_c.png", "2_a.png", "3_b.png"]
@@ -246,14 +246,14 @@ def test_exposures_from_exif_and_both_depths(esbn, folder, tmp_path):
         written = image_files.read_image(tmp_path / "aligned" / name).pixels
         assert written.dtype == np.uint8 and np.abs(written - 255 * image).max() < 0.51
     sixteen = helpers.write_bracket(tmp_path / "16", [images[2].astype(np.uint16) * 257], names="d")
-    mixed = pipeline.fuse_radiance([paths[2], paths[0], *sixteen], tmp_path / "m.exr", (0, 2, 4), runner=esbn)
+    mixed = pipeline.fuse_radiance([paths[2], paths[0], *sixteen], tmp_path / "m.exr", (0, 2, 4), model="esbn", runner=esbn)
     np.testing.assert_allclose(mixed, radiance, rtol=0, atol=1e-6)
 
 
 def test_gray_images(esbn, tmp_path):
     images = _images()[..., 0]
     paths = helpers.write_bracket(tmp_path / "in", images)
-    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, runner=esbn)
+    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, model="esbn", runner=esbn)
     _, expected = pipeline.reconstruct(esbn, np.repeat(images[..., None], 3, -1), (1, 4, 16))
     np.testing.assert_array_equal(found, expected)
 
@@ -261,7 +261,7 @@ def test_gray_images(esbn, tmp_path):
 def test_three_of_five(esbn, tmp_path):
     images = np.concatenate([_images(), _images()[:2]])
     paths = helpers.write_bracket(tmp_path / "in", images, names="abcde")
-    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", (0, 2, 4, 7, -3), runner=esbn)
+    found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", (0, 2, 4, 7, -3), model="esbn", runner=esbn)
     _, radiance = pipeline.reconstruct(esbn, images[[0, 1, 2]], (1, 4, 16))
     np.testing.assert_array_equal(found, radiance)
 
@@ -297,14 +297,14 @@ def test_fuse_refuses(tmp_path, monkeypatch, arguments, message):
 def test_fuse_refuses_unequal_small_and_overwritten_images(esbn, tmp_path):
     paths = helpers.write_bracket(tmp_path / "in", [*_images()[:2], _images(21, 31)[0]])
     with pytest.raises(ValueError, match=helpers.mentions("c.tif 31 x 21 a.tif 30 x 21")):
-        pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, runner=esbn)
+        pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, model="esbn", runner=esbn)
     paths = helpers.write_bracket(tmp_path / "small", _images(7, 30))
     with pytest.raises(ValueError, match=helpers.mentions("a.tif 8 x 8 30 x 7")):
-        pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, runner=esbn)
+        pipeline.fuse_radiance(paths, tmp_path / "out.exr", STOPS, model="esbn", runner=esbn)
     preview = tmp_path / "in" / "x_preview.png"
     image_files.write_image(preview, _images()[0])
     with pytest.raises(ValueError, match=helpers.mentions("x_preview.png")):
-        pipeline.fuse_radiance([*paths[:2], preview], tmp_path / "in" / "x.exr", STOPS, runner=esbn)
+        pipeline.fuse_radiance([*paths[:2], preview], tmp_path / "in" / "x.exr", STOPS, model="esbn", runner=esbn)
 
 
 @pytest.mark.usefixtures("loaded")
@@ -371,10 +371,10 @@ def test_export(esbn, folder, tmp_path):
     for path, image in zip(paths, _images(), strict=True):
         image_files.write_image(path, image)
     stops = (1, 3, 5)  # the shortest exposure is 2
-    expected = pipeline.fuse_radiance(paths, tmp_path / "expected.exr", stops, runner=esbn)
+    expected = pipeline.fuse_radiance(paths, tmp_path / "expected.exr", stops, model="esbn", runner=esbn)
     with stand_in_server.serving(tmp_path) as (address, _):
         found = pipeline.fuse_radiance(
-            paths, tmp_path / "found.exr", stops, runner=client.Client(address, systems.find("esbn"))
+            paths, tmp_path / "found.exr", stops, model="esbn", runner=client.Client(address, systems.find("esbn"))
         )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     signature = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures[signatures.ENCODED]

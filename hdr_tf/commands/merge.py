@@ -1,0 +1,174 @@
+"""Merges a bracket: exposures of one scene, still or moving, to linear radiance.
+
+    hdr-tf merge short.jpg middle.jpg long.jpg -o scene.exr
+    hdr-tf merge *.CR3 -o scene.exr --absolute
+    hdr-tf merge 1.tif 2.tif 3.tif 4.tif 5.tif -o scene.exr --exposures=-4,-2,0,2,4 --reference=auto
+    hdr-tf merge a.jpg b.jpg -o scene.exr --response=srgb --exposures=estimate
+    hdr-tf merge --brackets brackets --output merged
+
+`python tools/merge.py` is the same command in a clone of the repository. A tone-mapped preview is written next to the result,
+scene_preview.png. Moving things appear as in the reference, by default the middle exposure (of two, the darker one).
+
+--brackets takes a folder of folders, each of them a bracket, or of photographs, which the times and exposures in EXIF group
+into brackets. It writes one .exr for each. Brackets of the same camera share one response where that has to be estimated.
+summary.json reports the result of each bracket; a later run skips those that were merged from the same files with the same
+flags.
+
+docs/merge.md explains the response, the exposures, RAW files, the outputs and the colours of --save_exposure_map.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from typing import Literal
+
+import simple_parsing
+
+from hdr_tf import cli, systems
+from hdr_tf.io import brackets as bracket_files
+from hdr_tf.io import image_files
+from hdr_tf.progress import track
+from hdr_tf.radiance import pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to merge, and how."""
+
+    images: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="IMAGE")
+    """two to nine files of one size, in any order: JPEG, PNG or TIFF of 8 or 16 bit, floating-point TIFF, or RAW files of a
+    camera (pip install 'hdr_tf[raw]')"""
+    output: str | None = simple_parsing.field(default=None, alias="-o")
+    """names the file to write (.exr, .hdr, .tif, of RAW files also .dng), or with --brackets the folder"""
+    brackets: str | None = None
+    """merges every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
+    model: str = simple_parsing.field(
+        default=systems.names("radiance")[0], help=f"chooses the system: {systems.help_text('radiance')}"
+    )
+    exposures: str | None = None
+    """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2; estimate: measures
+    them, which needs a known response; default: EXIF"""
+    response: str = "auto"
+    """says how the images are encoded: gamma, srgb, linear, pq, hlg, a file that --save_response wrote, or estimate, which
+    measures it; auto: what RAW files and profiles state as linear, PQ or HLG, otherwise gamma (2.2), unless the exposures
+    disagree under it, then estimate; per_bracket: auto, without sharing it among --brackets"""
+    reference: str | None = None
+    """chooses the image that geometry follows: its number, from 1, in the order given, or auto, which takes the one with the
+    fewest clipped and dark pixels; default: the middle exposure"""
+    align: Literal["flow", "none"] = "flow"
+    """follows motion by optical flow; none: nothing moved"""
+    denoise: float = 1.0
+    """sets the factor on the variance of the noise to remove; 0 removes nothing"""
+    fill: Literal["smooth", "none"] = "smooth"
+    """continues highlights where the reference is clipped and no other exposure can be trusted"""
+    scale: Literal["reference", "ev0"] | None = simple_parsing.field(default=None, metavar="reference|ev0")
+    """sets what 1.0 is: the light at which the reference clips, or that at which an exposure of 0 stops clips, so that the same
+    light has the same value in every bracket; default: reference (published systems: ev0)"""
+    absolute: bool = False
+    """writes cd/m², good to ± 1 stop (RAW files)"""
+    half: bool = False
+    """writes 16-bit floating point (.exr, .dng)"""
+    weights: str | None = None
+    """names a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
+    mixed_precision: bool = False
+    """computes in bfloat16 (published systems)"""
+    save_response: str | None = None
+    """names a text file to write the response to; with --brackets a folder"""
+    save_aligned: str | None = None
+    """names a folder to write the aligned images to"""
+    save_exposure_map: str | None = None
+    """names a .png to write, in which the colour of each pixel says which exposure it comes from; with --brackets a folder"""
+    max_pixels: int = image_files.MAX_PIXELS
+    """refuses a larger image before it is decoded"""
+    beam: str | None = None
+    """merges --brackets on many machines, with these options of Apache Beam (hdr_tf/batch_beam.py)"""
+
+
+def main(config: Config) -> int:
+    if bool(config.images) == bool(config.brackets):
+        raise ValueError("expected images or --brackets=FOLDER, and only one of them")
+    if not config.output:
+        raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
+    system = systems.find(config.model, "radiance")
+    options = system.set_options({name: getattr(config, name) for name in systems.options("radiance")})
+    names = ("model", "weights", "response", "align", "denoise", "fill", "scale", "absolute", "half", "max_pixels")
+    names = (*names, "save_response", "save_aligned", "save_exposure_map")
+    arguments = {name: getattr(config, name) for name in names} | {"reference": _reference(config.reference)}
+    return run(config, options | arguments)
+
+
+def run(config, arguments: dict) -> int:
+    """Merges the images or the brackets of a configuration and prints a line for each result; returns the exit code.
+
+    Args:
+        config: has images, output, brackets, exposures and beam, see `Config`.
+        arguments: of `pipeline.fuse_radiance`.
+    """
+    arguments |= {"exposures": _exposures(config.exposures)}
+    if config.brackets:
+        brackets = bracket_files.list_brackets(config.brackets)
+        if config.beam:
+            from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
+
+            cluster = Cluster(config.beam, pathlib.Path(config.output))
+            results = pipeline.fuse_radiance_brackets_on(cluster, brackets, config.output, **arguments)
+        else:
+            results = pipeline.fuse_radiance_brackets(brackets, config.output, **arguments)
+        return report(brackets, results, config.output, "merged")
+    if config.beam:
+        raise ValueError("--beam goes with --brackets: a single bracket is merged on this machine")
+    if arguments["response"] == "per_bracket":
+        arguments["response"] = "auto"
+    print(line(config.output, pipeline.fuse_radiance(config.images, config.output, **arguments), "merged"))
+    return 0
+
+
+def report(brackets: list, results, output: str, done: str = "fused") -> int:
+    """Prints a line for each bracket and one in the end; returns the exit code.
+
+    Args:
+        brackets: all of them.
+        results: yields the file of each bracket, and its image, None or its error.
+        output: the folder.
+        done: what happens to a bracket, in the lines.
+    """
+    finished = before = failed = 0
+    interrupted = ""
+    try:
+        with contextlib.closing(results):
+            for path, image in track(results, "fusing" if done == "fused" else "merging", len(brackets)):
+                if isinstance(image, Exception):
+                    failed += 1
+                    print(f"error: {path.stem}: {cli.one_line(image)}", file=sys.stderr)
+                    continue
+                finished += 1
+                before += image is None
+                print(f"skipped: {path} is kept from an earlier run" if image is None else line(path, image, done))
+    except KeyboardInterrupt:
+        interrupted = "interrupted: "
+    earlier = f", {before} of them by an earlier run" if before else ""
+    print(f"{interrupted}{finished} of {len(brackets)} brackets {done} into {output}{earlier}")
+    return 130 if interrupted else 1 if failed else 0
+
+
+def line(path: str | pathlib.Path, image, done: str = "fused") -> str:
+    """Returns the line for a result, an array [H, W, ...]."""
+    return f"{done}: {path} ({image.shape[1]} x {image.shape[0]}, {8 * image.itemsize} bit)"
+
+
+def _exposures(text):
+    if not text or text == "estimate":
+        return text or None
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"expected numbers (stops) such as --exposures=-2,0,2, or estimate, found {text!r}") from error
+
+
+def _reference(text):
+    if text in (None, "auto"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--reference: expected the number of an image, from 1, or auto, found {text!r}")
+    return int(text) - 1
