@@ -122,7 +122,9 @@ def _source(weights):
 def _padded(layer):
     """The layer, whose last rows and columns are mirrored up to a multiple of 8."""
     rows, columns = (-length % MULTIPLE for length in layer.shape[:2])
-    return np.pad(layer, ((0, rows), (0, columns), *[(0, 0)] * (layer.ndim - 2)), mode="symmetric") if rows or columns else layer
+    return (
+        np.pad(layer, ((0, rows), (0, columns), *[(0, 0)] * (layer.ndim - 2)), mode="symmetric") if rows or columns else layer
+    )
 
 
 def _stacked(layers):
