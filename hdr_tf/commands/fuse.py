@@ -105,21 +105,10 @@ def main(config: Config) -> int:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model)
     options = system.set_options({name: getattr(config, name) for name in systems.options()})
-    if config.server:
-        for name in ("weights", "beam", *options):
-            if getattr(config, name):
-                raise ValueError(f"--{name} does not go with --server: a server has weights, options and machines of its own")
+    runner = merge.remote_runner(config, system, ("weights", "beam", *options))
     task = {"fusion": _fuse, "radiance": _merge}[system.task]
     names = ("model", "weights", "save_aligned")
-    return task(config, options | {name: getattr(config, name) for name in names} | {"runner": _server(config)})
-
-
-def _server(config):
-    if not config.server:
-        return None
-    from hdr_tf.serving.client import connect  # needs TensorFlow and the extra `serve`
-
-    return connect(config.server, systems.find(config.model))
+    return task(config, options | {name: getattr(config, name) for name in names} | {"runner": runner})
 
 
 def _fuse(config, arguments):

@@ -14,6 +14,9 @@ into brackets. It writes one .exr for each. Brackets of the same camera share on
 summary.json reports the result of each bracket; a later run skips those that were merged from the same files with the same
 flags.
 
+--server=host:port lets a TensorFlow Serving server run the network, over gRPC (docs/serving.md). Images are read and aligned on
+this machine.
+
 docs/merge.md explains the response, the exposures, RAW files, the outputs and the colours of --save_exposure_map.
 """
 
@@ -21,6 +24,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 import simple_parsing
@@ -83,6 +87,8 @@ class Config:
     """refuses a larger image before it is decoded"""
     beam: str | None = None
     """merges --brackets on many machines, with these options of Apache Beam (hdr_tf/batch_beam.py)"""
+    server: str | None = None
+    """lets a server at host:port run the model with its own weights; needs tensorflow-serving-api"""
 
 
 def main(config: Config) -> int:
@@ -95,7 +101,20 @@ def main(config: Config) -> int:
     names = ("model", "weights", "response", "align", "denoise", "fill", "scale", "absolute", "half", "max_pixels")
     names = (*names, "save_response", "save_aligned", "save_exposure_map")
     arguments = {name: getattr(config, name) for name in names} | {"reference": _reference(config.reference)}
-    return run(config, options | arguments)
+    return run(config, options | arguments | {"runner": remote_runner(config, system, ("weights", "beam", *options))})
+
+
+def remote_runner(config, system: systems.System, local: Sequence[str]):
+    """Returns the runner that lets the server of a configuration run a system, None without a server; ValueError if one of the
+    flags `local`, which a server cannot follow, is set."""
+    if not config.server:
+        return None
+    for name in local:
+        if getattr(config, name):
+            raise ValueError(f"--{name} does not go with --server: a server has weights, options and machines of its own")
+    from hdr_tf.serving.client import connect  # needs TensorFlow and the extra `serve`
+
+    return connect(config.server, system)
 
 
 def run(config, arguments: dict) -> int:
