@@ -1,13 +1,16 @@
 """The merge network, this project's own: from exposures that lie on each other to radiance, whatever moved between them.
 
-It weights radiance and invents none. The weight of exposure i at a pixel is a softmax over i of
+It weighs radiance and invents none. The weights of the exposures at a pixel are a softmax of
 
-    log(valid / variance of the noise) + 1.5 log(trust) + logit of the network,
+    log(weight of the classical merge + 0.001) + logit of the network,
 
-so the untrained network (logit 0) is the merge that is best for noise (M. Granados et al., "Optimal HDR reconstruction with
-linear digital cameras", CVPR 2010) of what agrees with the reference. One more candidate is the fill, a smooth continuation of
-the highlights, for places where the reference is clipped and no shorter exposure can be trusted. The three colours of a pixel
-share their weights.
+so the untrained network, whose logits are 0, is that merge (`hdr_tf.image.trusted_merge`): the reference where it is well
+exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference. One
+more candidate is the fill, a smooth continuation of the highlights, for places where the reference is clipped and no shorter
+exposure can be trusted. The three colours of a pixel share the logits.
+
+The trunk sees each exposure by itself, at a half, a quarter and an eighth of the size; each of its blocks also sees the mean of
+its features over the exposures, so their number and their order do not matter.
 
 Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built):
 
@@ -66,8 +69,6 @@ class Evidence(keras.layers.Layer):
         light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
         variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
-        brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
-        clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
         # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
         least = ops.min(ratio, axis=1, keepdims=True)
         credit = trust * ops.maximum(valid, 1e-3 * ops.cast(ratio < EQUAL * least, encoded.dtype))
@@ -78,7 +79,8 @@ class Evidence(keras.layers.Layer):
         # Within the shorter, equal and longer exposures the best for noise; among these three groups by the reference's value.
         quality = ops.log(ops.maximum(credit, LEAST_CREDIT) / variance)
         quality = ops.exp(quality - ops.max(quality, axis=1, keepdims=True))
-        within = quality / sum(group * ops.sum(group * quality, axis=1, keepdims=True) for group in (shorter, equal, longer))
+        totals = sum(group * ops.sum(group * quality, axis=1, keepdims=True) for group in (shorter, equal, longer))
+        within = quality / ops.maximum(totals, 1e-30)
         bright = 2 * shown - 1
         bright, dark = known * ops.maximum(bright, 0), seen * ops.maximum(-bright, 0)
         weights = within * (shorter * bright + longer * dark + equal * (1 - bright - dark))
