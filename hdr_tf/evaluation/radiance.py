@@ -144,7 +144,7 @@ class Radiance:
         readable = [each.scene for each in read.values() if isinstance(each, _Exposures)]
         if not readable:
             raise next(iter(read.values()))
-        scene, hdr = readable[0], _unshifted(readable[0], readable[0].hdr)
+        scene, hdr = readable[0], self._scaled(readable[0], readable[0].hdr)
         if scene.stops[0] != 0:
             self._warn(f"{scene.name}: the shortest exposure is at {scene.stops[0]:g} stops, the networks expect 0")
         images = {f"exposure {number}": image for number, image in enumerate(scene.at_8_bit(), start=1)}
@@ -158,13 +158,19 @@ class Radiance:
         if not isinstance(read[every], _Exposures):
             raise read[every]
         radiance, truth, files, scores = reconstruct(read[every])
-        radiance, truth = (_unshifted(read[every].scene, values) for values in (radiance, truth))
+        radiance, truth = (self._scaled(read[every].scene, values) for values in (radiance, truth))
         files = {".exr": radiance, ".hdr": radiance, ".png": _preview(radiance)} | files
         if truth is not None:
             scores = _scores(radiance, truth) | scores
             if "psnr_t_gain" in self.METRICS:
                 scores["psnr_t_gain"] = _psnr_after_gain(radiance, truth)
         return files, scores
+
+    def _scaled(self, scene, radiance):
+        """Radiance in the scale in which all models of the run are compared: of all exposures if one of them takes these."""
+        if radiance is None or scene.shift == 0 or True not in self._kinds:
+            return radiance
+        return radiance * np.float32(2.0**-scene.shift)
 
     def _merge(self, merge, exposures):
         scene, ldr = exposures.scene, exposures.images
@@ -177,11 +183,6 @@ def _takes_every(model):
     if model in systems.SYSTEMS:
         return systems.SYSTEMS[model].exposures != (3, 3)
     return model != MERGER and model not in hdr_merge.THREE_EXPOSURES
-
-
-def _unshifted(scene, radiance):
-    """Radiance in the scale of all exposures of a scene."""
-    return radiance if radiance is None or scene.shift == 0 else radiance * np.float32(2.0**-scene.shift)
 
 
 def _merge_every(runner, exposures):

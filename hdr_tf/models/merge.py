@@ -2,7 +2,7 @@
 
 It weighs radiance and invents none. The weights of the exposures at a pixel are a softmax of
 
-    log(weight of the classical merge + 0.001) + logit of the network,
+    log(weight of the classical merge + at most 0.001) + logit of the network,
 
 so the untrained network, whose logits are 0, is that merge (`hdr_tf.image.trusted_merge`): the reference where it is well
 exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference. One
@@ -38,7 +38,7 @@ GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
 VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
-LEAST_CREDIT = 1e-6
+LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-6
 LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge refuses
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
@@ -71,7 +71,7 @@ class Evidence(keras.layers.Layer):
         variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
         # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
         least = ops.min(ratio, axis=1, keepdims=True)
-        credit = trust * ops.maximum(valid, 1e-3 * ops.cast(ratio < EQUAL * least, encoded.dtype))
+        credit = trust * ops.maximum(valid, LEAST_VALID * ops.cast(ratio < EQUAL * least, encoded.dtype))
         shorter, longer = (ops.cast(mask, encoded.dtype) for mask in (ratio < 1 / EQUAL, ratio > EQUAL))
         equal = 1 - shorter - longer
         known = ops.max(shorter * trust * ops.where(ratio < EQUAL * least, 1.0, valid), axis=1, keepdims=True)
@@ -87,8 +87,8 @@ class Evidence(keras.layers.Layer):
         brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
         clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
         need = clipped * (1 - known)
-        logits = ops.log(weights + LEAST_WEIGHT)
-        fill_logit = ops.log((need + LEAST_WEIGHT) / (1 - need + LEAST_WEIGHT))
+        logits = ops.log(weights + LEAST_WEIGHT * ops.maximum(valid, LEAST_VALID))
+        fill_logit = ops.log((need + LEAST_WEIGHT * ops.maximum(clipped, LEAST_VALID)) / (1 - need + LEAST_WEIGHT))
         return {
             "radiance": linear / ratio,
             "variance": variance,

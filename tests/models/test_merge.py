@@ -114,7 +114,7 @@ def test_weights_are_shares(count, drawn, untrained):
     for network in (drawn, untrained):
         outputs = run(network, moving(count))
         shares = outputs["weights"]
-        assert shares.shape == (1, count + 1, 24, 40, 1) and (shares >= 0).all()
+        assert shares.shape == (1, count + 1, 24, 40, 3) and (shares >= 0).all()
         np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
         assert (outputs["radiance"] >= 0).all() and (outputs["variance"] >= 0).all()
         assert all(np.isfinite(values).all() for values in outputs.values())
