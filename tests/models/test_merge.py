@@ -64,10 +64,12 @@ def drawn():
 
 @pytest.mark.parametrize("count", STOPS)
 def test_a_still_bracket_without_noise_gives_the_truth(count, untrained):
+    # Where the reference is clipped the fill has a thousandth of the weight, for the network to raise; it may be a few times
+    # as bright as the truth.
     inputs, truth = still(count)
     outputs = run(untrained, inputs)
     for name in ("radiance", "denoised"):
-        np.testing.assert_allclose(outputs[name][0], truth, rtol=1e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name][0], truth, rtol=5e-3, atol=1e-5, err_msg=name)
 
 
 def test_equal_noisy_exposures_are_averaged(untrained):
