@@ -92,8 +92,9 @@ def bracket_jobs(brackets: Sequence[pathlib.Path | Bracket], output: pathlib.Pat
     for bracket in brackets:
         loose = isinstance(bracket, Bracket)
         path, files = (bracket.paths[0], bracket.paths) if loose else (bracket, None)
-        if loose and output.resolve() == path.parent.resolve():
-            raise ValueError(f"{output}: holds the photographs and would also hold the results; choose a folder elsewhere")
+        if output.resolve() == path.parent.resolve():
+            held = "photographs" if loose else "brackets"  # a later run would take the results for photographs
+            raise ValueError(f"{output}: holds the {held} and would also hold the results; choose a folder elsewhere")
         name = path.name if bracket.name in jobs else bracket.name
         jobs[name] = Job(name, functools.partial(inputs, path, files), output / f"{name}{suffix}")
         paths.append(path)

@@ -260,3 +260,9 @@ def test_an_interrupt_of_the_tool(mixed, tmp_path, capsys, monkeypatch):
 def test_results_do_not_go_among_the_photographs(mixed, output):
     with pytest.raises(ValueError, match=helpers.mentions(str(mixed / output))):
         fuse.main(fuse.Config(brackets=str(mixed), output=str(mixed / output)))
+
+
+def test_results_do_not_go_among_the_brackets(tmp_path):
+    (tmp_path / "church").mkdir()
+    with pytest.raises(ValueError, match="holds the brackets"):
+        batch.bracket_jobs([tmp_path / "church"], tmp_path, ".exr", 2)

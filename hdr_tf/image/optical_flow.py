@@ -69,7 +69,7 @@ class Registered(NamedTuple):
 
     images: list[np.ndarray]  # N of [H, W, 3] uint16, gamma 2.2, moved onto the reference
     inside: list[np.ndarray]  # N of [H, W] uint8: 1 where the flow stays within the image or leaves it by at most a pixel
-    notes: tuple[str, ...]  # one line for each image that could not be aligned
+    notes: dict[int, str]  # by index, why an image could not be aligned
 
 
 def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True) -> Registered:
@@ -85,7 +85,7 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
         align: whether to look for motion at all; False for a tripod.
     """
     images = list(images)
-    target, notes = images[reference], []
+    target, notes = images[reference], {}
     inside = [np.ones(target.shape[:2], np.uint8) for _ in images]
     for index, image in enumerate(images):
         if index == reference or not align:
@@ -94,11 +94,11 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
         pair = (target, exposures[reference]), (image, exposures[index])
         motion, reason = find_flow(*(brighten(values, common / shown, np.uint8) for values, shown in pair), _FULL_SIZE)
         if reason:
-            notes.append(f"image {index + 1} of {len(images)} is not aligned: {reason}")
+            notes[index] = reason
         if motion is not None and motion.any():
             images[index] = follow(image, motion)
             inside[index] = np.uint8(within(motion, 1))
-    return Registered(images, inside, tuple(notes))
+    return Registered(images, inside, notes)
 
 
 def brighten(image: np.ndarray, ratio: float, dtype: type[np.unsignedinteger] = np.uint16) -> np.ndarray:
@@ -165,7 +165,8 @@ def find_flow(target: np.ndarray, source: np.ndarray, finest: int = _HALF_SIZE) 
     """
     gray_target, gray_source = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, source))
     if min(gray_target.shape) < _FLOW_PIXELS:
-        return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {gray_target.shape}"
+        found = f"{gray_target.shape[1]} x {gray_target.shape[0]}"
+        return None, f"expected at least {_FLOW_PIXELS} x {_FLOW_PIXELS} pixels for optical flow, found {found}"
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(finest)
     motion = search.calc(gray_target, gray_source, None)

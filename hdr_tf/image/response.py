@@ -281,7 +281,8 @@ def _log_ratio(pair, response):
 def _disagreement(pairs, response):
     """See `disagreement`; `pairs` as `_binned` returns them."""
     short, long, log_ratio, count = np.vstack([np.empty((0, 4)), *pairs]).T
-    count = np.where(short > 4 * _DARK, count, 0)
+    shown = (short > 4 * _DARK) & (long > 0)  # 0 has no logarithm
+    short, long, log_ratio, count = (values[shown] for values in (short, long, log_ratio, count))
     if not count.any():
         return math.nan
     difference = np.log(response.decode(long)) - np.log(response.decode(short)) - log_ratio

@@ -47,7 +47,7 @@ def read_response(path: str | os.PathLike) -> Response:
         if not path.is_file() or size > _MAX_BYTES:
             found = f"one of {size} bytes" if path.is_file() else "a folder or device"
             raise ValueError(f"expected a text file of a response, found {found}")
-        rows = [_row(number, line) for number, line in enumerate(path.read_text().splitlines(), 1)]
+        rows = [_row(number, line) for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)]
         columns = np.array([row for row in rows if row], float).reshape(-1, 2).T
         return Response(f"file {path.name}", *columns)
     except UnicodeDecodeError:

@@ -42,6 +42,7 @@ NAMED = ("gamma", "srgb", "linear", "pq", "hlg")
 _CLIPPED, _DARK = 0.98, 2 / 255  # of the brightest encoded channel: above the first it is clipped, up to the second black
 _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
+_MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
 _WORTH_A_LINE = 1.01  # of an exposure to the stated one
 
@@ -225,6 +226,9 @@ def find_exposures(
     if len(exposures) != len(frames) or not np.isfinite(np.float64(exposures)).all():
         listed = ", ".join(map(str, exposures))
         raise ValueError(f"expected {len(frames)} exposures (stops), one for each image, found {listed}")
+    if np.abs(exposures).max() > _MOST_STOPS:
+        listed = ", ".join(map(str, exposures))
+        raise ValueError(f"expected exposures of -{_MOST_STOPS} to {_MOST_STOPS} stops (log2), found {listed}")
     return 2 ** np.float64(exposures)
 
 

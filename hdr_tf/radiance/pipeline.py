@@ -199,7 +199,7 @@ def fuse_radiance(
     if len({target.resolve() for target in (output, preview, *extras)}) < 2 + len(extras):
         raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
     folder = None if save_aligned is None else pathlib.Path(save_aligned)
-    check = functools.partial(_aligned_targets, folder, [*paths, preview, output])
+    check = functools.partial(_aligned_targets, folder, [*paths, preview, output, *extras])
     merged = _merge(paths, exposures, model, response, check=check, **arguments)
     if folder is not None and merged.aligned is None:
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
@@ -586,8 +586,8 @@ def _factor(light, reference, scale, absolute):
 
 def _report(light, reference, merged, clipped):
     """Logs what was not aligned, what does not agree, and what no exposure shows."""
-    for note in merged.registered.notes:
-        logging.info("%s", note)
+    for i, reason in merged.registered.notes.items():
+        logging.info("%s is not aligned: %s", light.frames[i].name, reason)
     images = merged.registered.images
     step = max(1, math.isqrt(images[0].size // 3_000_000))  # a million pixels are enough
     images, inside = ([plane[::step, ::step] for plane in planes] for planes in merged.registered[:2])

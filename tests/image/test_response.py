@@ -150,6 +150,12 @@ def test_brackets_of_one_camera_share_one_response():
     assert log_error(response.estimate(brackets, Response.gamma()).response, S_CURVE) <= max(alone)
 
 
+def test_pixels_that_are_black_in_the_longer_exposure_do_not_count():
+    images = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (100, 180)])
+    images[0, :24], images[1, :24] = 30, 0  # something moved, or colours of a palette
+    assert response.disagreement(images, (1, (180 / 100) ** 2.2), Response.gamma()) < 0.01
+
+
 def test_images_of_the_assumed_response_agree():
     exposures = (1, 4, 16)
     images = photographs(smooth_scene(), exposures, curve=lambda values: values, shift=2, noise=0.01)
@@ -251,7 +257,7 @@ def test_saved_responses_load(name, tmp_path):
 
 
 def test_commas_and_comments_are_read(tmp_path):
-    (tmp_path / "own.csv").write_text("# own\n\n0, 0\n0.5, 0.2 # middle\n1,1\n")
+    (tmp_path / "own.csv").write_text("\ufeff# own\n\n0, 0\n0.5, 0.2 # middle\n1,1\n", encoding="utf-8")
     assert responses.read_response(tmp_path / "own.csv").decode(np.float32(0.5)) == np.float32(0.2)
 
 

@@ -32,7 +32,7 @@ def merged(images, stops, reference=None, fill=True, denoise=0.0, noise=NOISE):
     reference = (len(images) - 1) // 2 if reference is None else reference
     inside = [np.ones(image.shape[:2], np.uint8) for image in images]
     exposures = 2.0 ** (np.array(stops) - stops[reference])
-    registered = optical_flow.Registered(list(images), inside, ())
+    registered = optical_flow.Registered(list(images), inside, {})
     return trusted_merge.merge(registered, exposures, reference, noise, fill, denoise)
 
 
@@ -175,7 +175,7 @@ def test_images_stay_where_they_are_on_a_tripod():
     images = [helpers.expose(moved, [-1])[0], helpers.expose(still, [0])[0]]
     result = optical_flow.register(images, [0.5, 1], 1, align=False)
     assert all(one is other for one, other in zip(result.images, images, strict=True))
-    assert all((inside == 1).all() for inside in result.inside) and result.notes == ()
+    assert all((inside == 1).all() for inside in result.inside) and result.notes == {}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (40, 40)], ids=str)
@@ -183,7 +183,7 @@ def test_what_cannot_be_aligned_stays_and_is_named(size):
     images = [np.full((*size, 3), 65535, np.uint16), np.full((*size, 3), 30000, np.uint16)]
     result = optical_flow.register(images, [1, 0.25], 0)
     np.testing.assert_array_equal(result.images[1], images[1])
-    assert len(result.notes) == 1 and helpers.mentioned("image 2 of 2", result.notes[0])
+    assert list(result.notes) == [1]
 
 
 @pytest.mark.parametrize("ratio", [0.25, 1, 4])
