@@ -21,6 +21,8 @@ from hdr_tf.weights import save_weights
 from tests import helpers, stand_in_server
 from tools import export
 
+pytestmark = pytest.mark.slow  # the export takes half a minute
+
 MAX_PIXELS = 20_000
 NOISE = noise_model.Noise(2e-4, 3e-4, 1 / 65535)
 # Of radiance up to about 2: the runner rounds what its fill begins with to 16 bit, the exported graph does not.

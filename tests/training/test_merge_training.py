@@ -52,6 +52,7 @@ def unbroken(train):
     return train("unbroken")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_folder(unbroken):
     assert [path.name for path in unbroken.glob("*.h5")] == ["merge.weights.h5"]
     network = merge(4)
@@ -64,6 +65,7 @@ def test_a_run_leaves_its_folder(unbroken):
     assert sorted(path.name for path in (unbroken / "checkpoints").iterdir()) == ["00000002.npz", "00000004.npz"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_early_continues_but_for_rounding(train, unbroken):
     expected, rows = helpers.checkpoint(unbroken, 4), helpers.log(unbroken)
     (unbroken / "checkpoints" / "00000004.npz").unlink()  # as if killed after the second step
@@ -75,6 +77,7 @@ def test_a_run_stopped_early_continues_but_for_rounding(train, unbroken):
         np.testing.assert_allclose(actual[path], expected[path], rtol=2e-6, atol=1e-12, err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_weights(train, unbroken):
     start = unbroken / "merge.weights.h5"
     run = train("begun", weights=str(start), learning_rate=1e-12, steps=2)
