@@ -22,6 +22,7 @@ TINY = {  # flags after those of the page, which they overrule
     "tools/make_tfrecord.py": "--size=64 --patch=32 --shards=1 --num_processes=1",
     "tools/evaluate_editor.py": "--pairs=1",
     "train/pyramid.py": TRAINING,
+    "train/merge.py": TRAINING + "--batch=1",
     "train/deepfuse.py": TRAINING + "--batch=1 --patch=32",
     "train/densefuse.py": TRAINING + "--patch=32",
     "train/hyperp_mb.py": TRAINING + "--patch=32",
