@@ -39,6 +39,7 @@ from hdr_tf.image.depth import from_unit
 _FLOW_PIXELS = 12  # OpenCV's minimum
 _STILL = 0.2  # pixels; mean flow between images that differ only by noise
 _HALF_SIZE, _FULL_SIZE = 1, 0  # finest level of the flow; OpenCV's preset has the first
+_LARGE = 2**23  # pixels; above, full size would take 0.25 GB a megapixel
 _TRUSTED, _REFUSED = 0.05, 0.1  # mean difference over 3 x 3 encoded values in 0..1
 
 
@@ -75,7 +76,8 @@ class Registered(NamedTuple):
 def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True) -> Registered:
     """Moves every exposure onto the reference by dense optical flow, for HDR merging; nothing is replaced by the reference.
 
-    An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is.
+    An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is. If the images have more than
+    eight megapixels, the flow is found at half their size.
 
     Args:
         images: N of [H, W, 3] uint16 RGB, gamma 2.2. Each is released as soon as it is moved if the caller passes a list that
@@ -92,7 +94,8 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
             continue
         common = max(exposures[index], exposures[reference])
         pair = (target, exposures[reference]), (image, exposures[index])
-        motion, reason = find_flow(*(brighten(values, common / shown, np.uint8) for values, shown in pair), _FULL_SIZE)
+        finest = _FULL_SIZE if target[..., 0].size <= _LARGE else _HALF_SIZE
+        motion, reason = find_flow(*(brighten(values, common / shown, np.uint8) for values, shown in pair), finest)
         if reason:
             notes[index] = reason
         if motion is not None and motion.any():
@@ -222,5 +225,5 @@ def follow(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def _there(flow):
-    rows, columns = np.indices(flow.shape[:2], np.float32)
-    return columns + flow[..., 0], rows + flow[..., 1]
+    rows, columns = (np.arange(length, dtype=np.float32) for length in flow.shape[:2])
+    return columns + flow[..., 0], rows[:, None] + flow[..., 1]
