@@ -76,8 +76,8 @@ class Registered(NamedTuple):
 def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True) -> Registered:
     """Moves every exposure onto the reference by dense optical flow, for HDR merging; nothing is replaced by the reference.
 
-    An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is. If the images have more than
-    eight megapixels, the flow is found at half their size.
+    An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is. If the images have more
+    than eight megapixels, the flow is found at half their size.
 
     Args:
         images: N of [H, W, 3] uint16 RGB, gamma 2.2. Each is released as soon as it is moved if the caller passes a list that
