@@ -73,8 +73,8 @@ def test_a_run_stopped_early_continues_but_for_rounding(train, unbroken):
     for row, before in zip(helpers.log(unbroken), rows, strict=True):
         assert float(row["loss"]) == pytest.approx(float(before["loss"]), rel=1e-6)
     assert actual.keys() == expected.keys()
-    for path in expected:  # rounding: 4 of 121 arrays differed by one unit in the last place
-        np.testing.assert_allclose(actual[path], expected[path], rtol=2e-6, atol=1e-12, err_msg=path)
+    for path in expected:  # rounding: a few of 121 arrays differ in the last place; a step changes a weight by about 1e-4
+        np.testing.assert_allclose(actual[path], expected[path], rtol=2e-6, atol=1e-9, err_msg=path)
 
 
 @pytest.mark.slow
