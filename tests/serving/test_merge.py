@@ -189,8 +189,8 @@ def test_client(count, height, width, tile_values, arguments, server, runner, mo
 
 
 def test_documented_program(folder, monkeypatch, capsys):
-    """That of docs/serving.md: a still scene without noise comes back, but for the little that a network of random weights gives
-    to clipped exposures and to the fill."""
+    """That of docs/serving.md: a still scene without noise comes back, but for the little that a network of random weights
+    gives to clipped exposures and to the fill."""
     page = (helpers.ROOT / "docs" / "serving.md").read_text()
     (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "saved_model" in block]
     monkeypatch.chdir(folder)
