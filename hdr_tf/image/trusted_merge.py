@@ -8,7 +8,7 @@ over: a smooth continuation of the highlights around, at least as bright as the 
 Images are uint16 of gamma 2.2, on top of each other (`optical_flow.register`); exposures are relative to the reference, whose
 own is 1, and so is radiance: 1 is where the reference clips.
 
-Measured on the 12 moving and the 12 static scenes of `docs/merge.md`, PSNR-mu in dB: see there.
+docs/merge.md has the scores of each step.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def merge(
         continued = _fill(radiance, need, clipped)
         for rows, *_ in bands(radiance, 0):
             share = need[rows, :, None]
-            radiance[rows] += share * np.maximum(continued(rows) - radiance[rows], 0)
+            radiance[rows] += share * np.maximum(continued[rows] - radiance[rows], 0)
         source[need > 0.5] = len(registered.images)
     if denoise:
         radiance = noise_model.wiener(radiance, variance, denoise)
@@ -149,7 +149,7 @@ def _most(group, credit, variances):
 
 
 def _fill(radiance, need, clipped):
-    """Returns a function from a slice of rows to the fill there."""
+    """Returns the fill, [H, W, 3]."""
     height, width = need.shape
     size = (max(1, -(-width // QUARTER)), max(1, -(-height // QUARTER)))
     weight = np.where(need < 0.01, SURROUNDINGS + (1 - SURROUNDINGS) * clipped, 0).astype(np.float32)
@@ -165,8 +165,7 @@ def _fill(radiance, need, clipped):
         above = cv2.resize(filled, level.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         known = np.minimum(level[..., 3:], 1)
         filled = known * level[..., :3] / np.maximum(level[..., 3:], 1e-6) + (1 - known) * above
-    enlarged = cv2.resize(np.exp(filled), (width, height), interpolation=cv2.INTER_LINEAR)
-    return lambda rows: enlarged[rows]
+    return cv2.resize(np.exp(filled), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _reduced(values, size):
