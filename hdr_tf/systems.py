@@ -263,8 +263,9 @@ SYSTEMS: dict[str, System] = {
             runner="hdr_tf.radiance.merge:load",
             exposures=(2, 9),
             options=(),
-            # Six convolutions at an eighth of the size, four at a quarter, six at half: 48 + 16 + 12 pixels, and the resizing.
-            stages=(Stage("fill"), Stage("weigh", halo=88)),
+            # Weights: six convolutions at an eighth of the size, four at a quarter, six at half, 48 + 16 + 12 pixels, and the
+            # resizing. Noise: four at a quarter, three at half, 16 + 6 pixels, resizing, and two means.
+            stages=(Stage("fill"), Stage("weigh", halo=88), Stage("denoise", halo=40)),
             endpoints="hdr_tf.serving.endpoints:merge",
             client="hdr_tf.serving.client:MergeClient",
         ),

@@ -32,7 +32,7 @@ class RegisteredMaker:
 
     def __call__(self, index: int) -> dict:
         rng = np.random.default_rng([self.seed, index])
-        motion = {"motion": rng.choice(["rigid", "varied"]), "static": bool(rng.random() < 0.1)}
+        motion = {"motion": rng.choice(["rigid", "varied"]), "static": bool(rng.random() < 0.2)}
         if rng.random() < 0.3:
             motion |= {"shift": 0.04, "rotation": 3, "piece_shift": 0.15}
         well = np.inf if rng.random() < 0.08 else 10 ** rng.uniform(3.3, 5)

@@ -30,8 +30,7 @@ _LEAST, _POINTS = 100, 300_000  # values in a bin; pixels that are measured
 _MISFIT = 0.08  # of the response
 _LEVELS, _LARGEST = 6, 0.04  # of 255, by which an 8-bit value may be wrong, and in 0..1, two lights of the same may differ
 _DEVIATIONS = 2  # of the usual difference that do not count
-_STRUCTURE, _UNCLIPPED = 8, 245  # of 255: slope per pixel, and values, that show where something is
-_LEAST_STRUCTURE = 0.001  # share of the pixels
+_UNCLIPPED = 245  # of 255
 _STILL = 0.75  # pixels; aligned exposures of a tripod differ by up to 0.65
 _SEAM = 400  # the shorter side of an image is so many times as long as the radius of the seams
 
@@ -148,22 +147,11 @@ def _registered(image, target, ratio, camera):
         return image, _trust(light, target, ratio, camera), reason
     moved = optical_flow.follow(image, flow)
     inside = optical_flow.within(flow, 1)
-    if not _camera_moved(flow, *pair):
+    if optical_flow.typical_motion(flow, *pair) <= _STILL:
         # What moved in the scene is followed. Everything else stays as it is, to the bit.
         still = _softened(_trust(light, target, ratio, camera))
         moved, inside = _mixed(image, moved, still), np.maximum(inside, still)
     return moved, _trust(camera.light(moved), target, ratio, camera) * inside, reason
-
-
-def _camera_moved(flow, target, image):
-    """Whether the structures of an image lie elsewhere than in the target, both uint8."""
-    gray = cv2.cvtColor(target, cv2.COLOR_RGB2GRAY)
-    slopes = [np.abs(cv2.Sobel(gray, cv2.CV_16S, *way)) for way in ((1, 0), (0, 1))]
-    brightest = cv2.dilate(cv2.max(gray, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)), np.ones((5, 5)))
-    structure = (np.maximum(*slopes) > 8 * _STRUCTURE) & (brightest < _UNCLIPPED)
-    if np.count_nonzero(structure) < _LEAST_STRUCTURE * gray.size:
-        return False
-    return np.median(np.hypot(*flow[structure].T)) > _STILL
 
 
 def _trust(light, target, ratio, camera):

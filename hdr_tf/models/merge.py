@@ -31,6 +31,8 @@ returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" t
 `merge` is both in one, and also returns `denoised`, the radiance without the noise of its finest detail.
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -43,6 +45,7 @@ LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge re
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
 LARGEST_LOGIT = 12
+LARGEST_CHANGE_OF_FILL = 2  # of its logarithm
 FINEST, WINDOW, REMOVAL, LARGEST_CHANGE = 3, 5, 1.2, 3  # of the removal of noise, as in `hdr_tf.image.noise`
 FEATURES = 26
 DARK = 2.0**-12  # radiance that logarithms do not tell from black
@@ -91,6 +94,7 @@ class Evidence(keras.layers.Layer):
         fill_logit = ops.log((need + LEAST_WEIGHT * ops.maximum(clipped, LEAST_VALID)) / (1 - need + LEAST_WEIGHT))
         return {
             "radiance": linear / ratio,
+            "shown": ops.sum(linear * chosen, axis=1),
             "variance": variance,
             "brightest": brightest,
             "signed": ops.mean(signed, axis=-1, keepdims=True),
@@ -184,17 +188,20 @@ class WithMean(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
 class Weigh(keras.layers.Layer):
-    """Adds corrections, [B N, H/2, W/2, 8], to the logits of the evidence, and merges."""
+    """Merges with the logits of the evidence and corrections, [B N, H/2, W/2, 12]: of an exposure's logit, and, averaged over
+    the exposures, of that of the fill and of the logarithm of the fill."""
 
     def call(self, evidence, fill, corrections):
-        logits = evidence["logits"]
-        size, low = ops.shape(logits), ops.shape(corrections)
-        corrections = ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 2))
-        corrections = ops.reshape(ops.transpose(corrections, (0, 1, 3, 2, 4, 5)), (-1, size[1], size[2], size[3], 2))
-        corrections = LARGEST_LOGIT * ops.tanh(corrections / LARGEST_LOGIT)
-        fill_logit = evidence["fill_logit"] + ops.mean(corrections[..., 1:], axis=1, keepdims=True)
+        size, low = ops.shape(evidence["logits"]), ops.shape(corrections)
+        corrections = ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 3))
+        corrections = ops.reshape(ops.transpose(corrections, (0, 1, 3, 2, 4, 5)), (-1, size[1], size[2], size[3], 3))
+        own, shared = corrections[..., :1], ops.mean(corrections[..., 1:], axis=1, keepdims=True)
+        logits = evidence["logits"] + _bounded(own, LARGEST_LOGIT)
+        fill_logit = evidence["fill_logit"] + _bounded(shared[..., :1], LARGEST_LOGIT)
+        fill = fill * ops.exp(_bounded(shared[:, 0, ..., 1:], LARGEST_CHANGE_OF_FILL))
+        fill = ops.maximum(fill, evidence["shown"])  # it continues highlights
         fill_logit = ops.broadcast_to(fill_logit, (*ops.shape(fill_logit)[:4], 3))
-        weights = ops.softmax(ops.concatenate([logits + corrections[..., :1], fill_logit], axis=1), axis=1)
+        weights = ops.softmax(ops.concatenate([logits, fill_logit], axis=1), axis=1)
         shares = weights[:, :-1]
         radiance = ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill
         # Shot noise goes with the radiance of each channel; the rest is the same for all.
@@ -202,6 +209,10 @@ class Weigh(keras.layers.Layer):
         shot = ops.sum(squares * evidence["shot"], axis=1)
         steady = ops.sum(squares * (evidence["variance"] - evidence["shot"] * evidence["luminance"]), axis=1)
         return {"radiance": radiance, "variance": shot * ops.maximum(radiance, 0) + steady, "weights": weights}
+
+
+def _bounded(values, largest):
+    return largest * ops.tanh(values / largest)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -227,8 +238,46 @@ class Denoised(keras.layers.Layer):
 
         expected_chroma = ops.maximum(expected - expected_luma, 1e-3 * expected)
         removed = luma * factor(luma, expected_luma) + chroma * factor(chroma, expected_chroma)
-        largest = LARGEST_CHANGE * ops.sqrt(variance)
-        return ops.maximum(radiance - ops.clip(removed / scale, -largest, largest), ops.minimum(radiance, 0))
+        return _limited(removed / scale, radiance, variance)
+
+
+def _limited(removed, radiance, variance):
+    """The radiance without what is removed, which is at most three standard deviations and never makes it negative."""
+    largest = LARGEST_CHANGE * ops.sqrt(variance)
+    return ops.maximum(radiance - ops.clip(removed, -largest, largest), ops.minimum(radiance, 0))
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class NoiseFeatures(keras.layers.Layer):
+    """What the removal of noise looks at, [B, H/2, W/2, 4 * 8]: the radiance after Wiener's filter and what that removed, both
+    relative to their scale; how much noise there is; and how dark it is."""
+
+    def call(self, radiance, variance, filtered):
+        deviation = ops.sqrt(variance) + 1e-8
+        level = _window_mean(ops.mean(filtered, axis=-1, keepdims=True), WINDOW)
+        scale = ops.maximum(level, 0) + ops.mean(deviation, axis=-1, keepdims=True)
+        parts = [
+            ops.minimum(filtered / scale, 4) - 1,
+            ops.tanh((radiance - filtered) / (2 * deviation)),
+            ops.maximum(ops.log(ops.mean(deviation, axis=-1, keepdims=True) / scale) / 4 + 1, -1),
+            ops.log(scale + DARK) / 8 + 0.5,
+        ]
+        size, channels = ops.shape(radiance), 8
+        folded = ops.reshape(ops.concatenate(parts, axis=-1), (-1, size[1] // 2, 2, size[2] // 2, 2, channels))
+        folded = ops.transpose(folded, (0, 1, 3, 2, 4, 5))
+        return ops.stop_gradient(ops.reshape(folded, (-1, size[1] // 2, size[2] // 2, 4 * channels)))
+
+
+@keras.saving.register_keras_serializable(package="hdr_tf")
+class RemoveNoise(keras.layers.Layer):
+    """Corrects Wiener's result by [B, H/2, W/2, 12], in bounded multiples of the standard deviation."""
+
+    def call(self, radiance, variance, filtered, corrections):
+        low = ops.shape(corrections)
+        corrections = ops.transpose(ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 3)), (0, 1, 3, 2, 4, 5))
+        corrections = _bounded(ops.reshape(corrections, ops.shape(radiance)), LARGEST_CHANGE)
+        deviation = ops.stop_gradient(ops.sqrt(variance))
+        return _limited(radiance - filtered - corrections * deviation, radiance, ops.stop_gradient(variance))
 
 
 def _window_mean(images, side):
@@ -253,12 +302,12 @@ def merge(filters: int = 16, name: str = "merge") -> keras.Model:
         (1, 16, 24, 3)
     """
     inputs = _inputs()
-    filler, weigher = _fill_stage(), _weigh_stage(filters)
+    filler, weigher, cleaner = _fill_stage(), _weigh_stage(filters), _denoise_stage(filters)
     small = {key: Reduced(name=f"reduced_{key}")(inputs[key]) if key in ("images", "inside") else inputs[key] for key in inputs}
     fill = filler(small)["fill"]
     merged = weigher({**inputs, "fill": fill})
-    denoised = Denoised(name="denoised")(merged["radiance"], merged["variance"])
-    return keras.Model(inputs, {**merged, "denoised": denoised}, name=name)
+    cleaned = cleaner({name: merged[name] for name in cleaner.input})
+    return keras.Model(inputs, {**merged, **cleaned}, name=name)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -296,14 +345,10 @@ def _weigh_stage(filters):
     fill = AtLeastReference(name="enlarged")(inputs["fill"], evidence["radiance"], inputs["reference"])
     x = Features(name="features")(evidence, fill, inputs["inside"], exposures, inputs["reference"])
 
-    def conv(x, size, name, stride=1, out=filters, **arguments):
-        return keras.layers.Conv2D(out, size, stride, "same", name=name, kernel_initializer="he_normal", **arguments)(x)
+    conv = functools.partial(_conv, filters)
 
     def block(x, name):
-        y = WithMean(name=f"{name}_mean")(x, exposures)
-        y = conv(y, 3, f"{name}_conv1", activation="relu")
-        y = keras.layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv2", kernel_initializer="zeros")(y)
-        return keras.layers.Add(name=f"{name}_add")([x, y])
+        return _block(x, WithMean(name=f"{name}_mean")(x, exposures), filters, name)
 
     half = block(conv(x, 3, "half_entry", activation="relu"), "half_1")
     quarter = block(conv(half, 2, "quarter_entry", 2), "quarter_1")
@@ -314,8 +359,36 @@ def _weigh_stage(filters):
     quarter = block(keras.layers.Add(name="quarter_join")([quarter, up]), "quarter_2")
     up = Doubled(name="half_up")(conv(quarter, 1, "half_exit"))
     half = block(keras.layers.Add(name="half_join")([half, up]), "half_2")
-    corrections = keras.layers.Conv2D(8, 3, padding="same", name="corrections", kernel_initializer="zeros")(half)
+    corrections = keras.layers.Conv2D(12, 3, padding="same", name="corrections", kernel_initializer="zeros")(half)
     return keras.Model(inputs, Weigh(name="merged")(evidence, fill, corrections), name="weigh")
+
+
+def _denoise_stage(filters):
+    inputs = {name: keras.Input((None, None, 3), name=name) for name in ("radiance", "variance")}
+    filtered = Denoised(name="wiener")(*inputs.values())
+    x = NoiseFeatures(name="noise_features")(*inputs.values(), filtered)
+    wide, wider = 3 * filters // 2, 2 * filters
+    half = _conv(wide, x, 3, "noise_half_entry", activation="relu")
+    quarter = _conv(wider, half, 2, "noise_quarter_entry", 2, activation="relu")
+    for number in (1, 2):
+        quarter = _block(quarter, quarter, wider, f"noise_quarter_{number}")
+    up = Doubled(name="noise_half_up")(_conv(wide, quarter, 1, "noise_half_exit"))
+    half = _conv(wide, keras.layers.Add(name="noise_half_join")([half, up]), 3, "noise_half_last", activation="relu")
+    corrections = keras.layers.Conv2D(12, 3, padding="same", name="noise_corrections", kernel_initializer="zeros")(half)
+    return keras.Model(
+        inputs, {"denoised": RemoveNoise(name="removed")(*inputs.values(), filtered, corrections)}, name="denoise"
+    )
+
+
+def _conv(filters, x, size, name, stride=1, **arguments):
+    return keras.layers.Conv2D(filters, size, stride, "same", name=name, kernel_initializer="he_normal", **arguments)(x)
+
+
+def _block(x, seen, filters, name):
+    """Adds to x what two convolutions make of what they see."""
+    y = _conv(filters, seen, 3, f"{name}_conv1", activation="relu")
+    y = keras.layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv2", kernel_initializer="zeros")(y)
+    return keras.layers.Add(name=f"{name}_add")([x, y])
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")

@@ -7,16 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from hdr_tf import systems, weights
-from hdr_tf.image import noise as noise_model
 from hdr_tf.image import tiling
 from hdr_tf.radiance.merge_classical import MergeClassical
 
 TILE_VALUES = 2**22  # pixels of all exposures in a tile
 QUARTER = 4
 MULTIPLE = 8  # of height and width
-STAGES = "fill", "weigh"
-INPUTS = "images", "inside", "exposures", "reference", "noise", "fill"
-HALO = systems.SYSTEMS["merge"].stages[1].halo
+BRACKET = "images", "inside", "exposures", "reference", "noise"
+STAGES = {"fill": BRACKET, "weigh": (*BRACKET, "fill"), "denoise": ("radiance", "variance")}  # their inputs
+HALO = sum(stage.halo or 0 for stage in systems.SYSTEMS["merge"].stages)
 
 
 class Merge(MergeClassical):
@@ -24,7 +23,7 @@ class Merge(MergeClassical):
 
     def __init__(self, network):
         self.network = network
-        self._fill, self._weigh = (compiled(network.get_layer(name)) for name in STAGES)
+        self._fill, self._weigh, self._denoise = (compiled(network.get_layer(name)) for name in STAGES)
 
     @property
     def networks(self) -> tuple:
@@ -50,12 +49,10 @@ class Merge(MergeClassical):
         chosen = tf.one_hot(inputs["reference"], size[1])
         own = tf.reduce_sum(exposures * chosen, axis=1, keepdims=True)
         values = images, inside, exposures / own, chosen, inputs["noise"]
-        merged = self.network(dict(zip(INPUTS, values, strict=False)), training=False)
-        weights, radiance, variance = (
-            merged[name][..., : size[2], : size[3], :] for name in ("weights", "radiance", "variance")
+        merged = self.network(dict(zip(BRACKET, values, strict=True)), training=False)
+        radiance, denoised, weights = (
+            merged[name][..., : size[2], : size[3], :] for name in ("radiance", "denoised", "weights")
         )
-        # Its own `denoised` would look at the padding.
-        denoised = self.network.get_layer("denoised")(radiance, variance)
         own = own[:, None, None]
         return {"radiance": radiance / own, "denoised": denoised / own, "source": _source(weights)[..., 0]}
 
@@ -77,12 +74,10 @@ class Merge(MergeClassical):
         def run(tiles):
             *tile, continuation = tiles
             result = self._weigh(*_stacked([_padded(layer) for layer in tile]), *facts, continuation[None])
-            rows, columns = (slice(length) for length in tile[0].shape[:2])
-            radiance, variance, source = (
-                np.asarray(result[name])[0, rows, columns] for name in ("radiance", "variance", "source")
-            )
+            radiance = result["radiance"]
             if denoise:
-                radiance = noise_model.wiener(radiance, variance, denoise)
+                radiance = self._denoise(radiance, denoise * result["variance"])["denoised"]
+            radiance, source = (np.asarray(x)[0, : tile[0].shape[0], : tile[0].shape[1]] for x in (radiance, result["source"]))
             return np.concatenate([radiance, source], axis=-1, dtype=np.float32)
 
         side = int((TILE_VALUES / count) ** 0.5) // MULTIPLE * MULTIPLE
@@ -98,17 +93,18 @@ def load(system: systems.RadianceSystem, path: pathlib.Path, mixed_precision: bo
 
 
 def compiled(stage) -> tf.types.experimental.PolymorphicFunction:
-    """Compiles a stage of the network for a batch of one: a function of its `INPUTS` by position, of which "images" are uint16
-    and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
-    pixels, numbers = [1, None, None, None], [1, None]
-    shapes = dict(zip(INPUTS, ([*pixels, 3], [*pixels, 1], numbers, numbers, [1, 3], [1, None, None, 3]), strict=True))
+    """Compiles a stage of the network for a batch of one: a function of its inputs by position (`STAGES`), of which "images" are
+    uint16 and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
     types = {"images": tf.uint16, "inside": tf.uint8}
-    names = [name for name in INPUTS if name in stage.input]
-    signature = [tf.TensorSpec(shapes[name], types.get(name, tf.float32), name) for name in names]
+    names = STAGES[stage.name]
+    signature = [tf.TensorSpec([1, *stage.input[name].shape[1:]], types.get(name, tf.float32), name) for name in names]
 
-    def run(images, inside, *others):
-        inputs = (tf.cast(images, tf.float32) / 65535, tf.cast(inside, tf.float32), *others)
-        result = dict(stage(dict(zip(names, inputs, strict=True)), training=False))
+    def run(*values):
+        inputs = dict(zip(names, values, strict=True))
+        if "images" in inputs:
+            inputs["images"] = tf.cast(inputs["images"], tf.float32) / 65535
+            inputs["inside"] = tf.cast(inputs["inside"], tf.float32)
+        result = dict(stage(inputs, training=False))
         return result | {"source": _source(result.pop("weights"))} if "weights" in result else result
 
     return tf.function(run, signature, autograph=False)

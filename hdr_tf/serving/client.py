@@ -100,18 +100,18 @@ class Client(_Model):
 class MergeClient(_Model, merge.Merge):
     """The runner of `merge` (see `hdr_tf.radiance.merge`), whose network is on the server.
 
-    Alignment, the estimate of the noise and its removal stay on this machine. The server gets the images at a quarter of their
+    Alignment and the estimate of the noise stay on this machine. The server gets the images at a quarter of their
     size, then tile after tile, so that its memory and the messages are bounded."""
 
     networks = ()
 
     def __init__(self, server: str, system: systems.System):
         super().__init__(server, system)
-        self._fill, self._weigh = (functools.partial(self._run, stage) for stage in merge.STAGES)
+        self._fill, self._weigh, self._denoise = (functools.partial(self._run, stage) for stage in merge.STAGES)
 
     def _run(self, stage, *values):
         """Asks for a stage of the network, with its inputs by position; returns {name: array}."""
-        outputs = self._request(stage, dict(zip(merge.INPUTS, values, strict=False)))
+        outputs = self._request(stage, dict(zip(merge.STAGES[stage], values, strict=True)))
         return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
 
 

@@ -83,7 +83,7 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     """The signatures of `merge`, for any number of exposures that are aligned. Arguments as in `fusion`.
 
     `serving_default` takes linear images and returns what `Merge.reconstruct_batch` does; `encoded` is that of
-    `encoded.merging`; `fill` and `weigh` are the stages of the network (`hdr_tf.radiance.merge.compiled`), for a client that
+    `encoded.merging`; `fill`, `weigh` and `denoise` are the stages of the network (`hdr_tf.radiance.merge.compiled`), for a client that
     merges in tiles."""
     if exposures is not None:
         system.check_exposures(exposures)
@@ -98,7 +98,7 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     # Of two exposures, 64 x 64; the fill is a quarter of that.
     files = {IMAGES: (1, 2), EXPOSURES: (1, 2)}
     pixels = files | {IMAGES: (1, 2, 64, 64, 3), INSIDE: (1, 2, 64, 64, 1)}
-    parts = pixels | {REFERENCE: (1, 2), "fill": (1, 16, 16, 3)}
+    parts = pixels | {REFERENCE: (1, 2), "fill": (1, 16, 16, 3)} | dict.fromkeys(("radiance", "variance"), (1, 64, 64, 3))
     # Traced once, for both signatures.
     merge_batch = encoded.compiled_apart(runner.reconstruct_batch, [{x.name: x for x in (images, inside, *numbers)}])
 

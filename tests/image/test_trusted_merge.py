@@ -170,6 +170,21 @@ def test_a_margin_of_one_pixel_is_inside():
     assert optical_flow.register(images, [1, 1], 0).inside[1].mean() > 0.98
 
 
+def test_without_motion_of_the_camera_only_what_moved_is_moved():
+    """A piece moves by 4 pixels over a noisy scene; everything else stays as it is, to the bit."""
+    scene, piece = texture(160, 200, low=0.05, high=0.4), texture(60, 60, seed=1, low=0.05, high=0.4)
+    views = [scene.copy(), scene.copy()]
+    for view, left in zip(views, (60, 64), strict=True):
+        view[50:110, left : left + 60] = piece
+    images = [photograph(view, seed=seed) for seed, view in enumerate(views)]
+    result = optical_flow.register(images, [1, 1], 0).images[1]
+    np.testing.assert_array_equal(result[:, :40], images[1][:, :40])
+    np.testing.assert_array_equal(result[:30], images[1][:30])
+    middle = np.s_[60:100, 70:110]
+    errors = [rms(np.float32(x[middle]) - images[0][middle]) for x in (result, images[1])]
+    assert errors[0] < 0.3 * errors[1]
+
+
 def test_images_stay_where_they_are_on_a_tripod():
     still, moved = shifted((3, 0))
     images = [helpers.expose(moved, [-1])[0], helpers.expose(still, [0])[0]]

@@ -96,16 +96,20 @@ def test_the_order_of_the_exposures_does_not_matter(drawn):
         np.testing.assert_allclose(other["weights"][:, [1, 2, 0, 3]], one["weights"], atol=1e-3)
 
 
-def test_a_changed_pixel_changes_nothing_beyond_the_halo(drawn):
-    halo = systems.SYSTEMS["merge"].stages[1].halo
+@pytest.mark.parametrize("stage", ["weigh", "denoise"])
+def test_a_changed_pixel_changes_nothing_beyond_the_halo(stage, drawn):
+    halo = {stage.layer: stage.halo for stage in systems.SYSTEMS["merge"].stages}[stage]
     inputs, _ = still(3, 16, 256)
     inputs["fill"] = np.ones((1, 4, 64, 3), np.float32)
-    weigh = drawn.get_layer("weigh")
-    before = run(weigh, inputs)
+    inputs["radiance"], inputs["variance"] = (np.full((1, 16, 256, 3), value, np.float32) for value in (0.3, 1e-3))
+    inputs["radiance"] += np.float32(np.random.default_rng(0).normal(0, 0.03, inputs["radiance"].shape))
+    network = drawn.get_layer(stage)
+    inputs = {name: inputs[name] for name in network.input}
+    before, changed_input = run(network, inputs), "images" if stage == "weigh" else "radiance"
     for column in (0, 5, 7):
-        changed = inputs | {"images": inputs["images"].copy()}
-        changed["images"][0, 2, 8, column] = 0.3
-        after = run(weigh, changed)
+        changed = inputs | {changed_input: inputs[changed_input].copy()}
+        changed[changed_input][..., 8, column, :] = 0.35
+        after = run(network, changed)
         for name, values in before.items():
             difference = np.abs(after[name] - values).reshape(-1, 256, values.shape[-1]).max(axis=(0, 2))
             assert difference[column] > 0 and not difference[column + halo + 1 :].any(), name
@@ -157,6 +161,17 @@ def test_noise_is_removed_as_by_wiener(untrained):
     np.testing.assert_allclose(outputs["denoised"][0], expected, atol=1e-5, rtol=1e-5)
 
 
+def test_what_is_removed_is_bounded_by_the_noise(drawn):
+    """And where there is no noise, nothing is removed, whatever the weights are."""
+    rng = np.random.default_rng(0)
+    radiance = np.float32(rng.random((1, 16, 24, 3)))
+    clean = drawn.get_layer("denoise")
+    for variance in (0, 1e-4, 1):
+        denoised = run(clean, {"radiance": radiance, "variance": np.full_like(radiance, variance)})["denoised"]
+        assert np.abs(denoised - radiance).max() <= 3 * variance**0.5 * (1 + 1e-5) and (denoised >= 0).all()
+    assert np.abs(denoised - radiance).max() > 0.1
+
+
 def test_weights_come_back(drawn, tmp_path):
     weights.save_weights(drawn, tmp_path / "merge.weights.h5")
     loaded = systems.load_network("merge", tmp_path / "merge.weights.h5")
@@ -205,13 +220,13 @@ def runner_of_drawn(drawn):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_tiles_give_the_whole(count, runner_of_drawn, monkeypatch):
-    images, exposures, _ = photographs(count, 45, 421)
+    images, exposures, _ = photographs(count, 45, 645)
     images = [np.uint16(np.clip(image + np.random.default_rng(0).normal(0, 300, image.shape), 0, 65535)) for image in images]
     runner, sizes = runner_of_drawn, []
     weigh = runner._weigh
     monkeypatch.setattr(runner, "_weigh", lambda images, *rest: sizes.append(images.shape[2:4]) or weigh(images, *rest))
     whole = runner.reconstruct(images, exposures)
-    assert sizes == [(48, 424)]
+    assert sizes == [(48, 648)]
     monkeypatch.setattr(runners, "TILE_VALUES", 2**10)
     tiled = runner.reconstruct(images, exposures)
     assert len(sizes) == 1 + 3
