@@ -26,8 +26,9 @@ from absl import logging
 from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
 from hdr_tf.image.align import align as align_images
-from hdr_tf.image.depth import is_gray, to_depth
-from hdr_tf.io import brackets, image_files
+from hdr_tf.image.depth import from_unit, is_gray, to_depth
+from hdr_tf.image.response import Response
+from hdr_tf.io import brackets, image_files, transfer
 from hdr_tf.io.exif import NO_METADATA, Metadata
 from hdr_tf.io.outputs import check_target
 from hdr_tf.progress import stage
@@ -153,7 +154,10 @@ def fuse_to_outputs(
             fused, steps = runner.fuse_in_steps([image.pixels for image in loaded])
         outputs.append(Output(trace, steps, quality, NO_METADATA))
     fused = to_depth(fused, 8 if output.suffix.lower() in image_files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
-    return [*outputs, Output(output, fused, quality, image_files.middle_metadata(loaded))]
+    metadata = image_files.middle_metadata(loaded)
+    if fused.ndim == 2 and loaded[len(loaded) // 2].pixels.ndim == 3:
+        metadata = transfer.gray(metadata)
+    return [*outputs, Output(output, fused, quality, metadata)]
 
 
 def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Path], np.ndarray]:
@@ -223,6 +227,7 @@ def _prepare(
         system.weights_path(weights)
     with stage("reading"):
         loaded, names = _read(images, two_halves, max_pixels)
+        loaded = [_for_display(image) for image in loaded]
     height, width = loaded[0].pixels.shape[:2]
     brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
     if deghost and _is_gray_and_color(loaded):
@@ -292,6 +297,18 @@ def _read_image(image, number, max_pixels):
             f"found {list(image.shape)} of {image.dtype}"
         )
     return image_files.LoadedImage(path=None, pixels=image, exposure=None, notes=())
+
+
+def _for_display(image):
+    """Encodes linear light, because the networks know photographs; its primaries are kept."""
+    stated = transfer.stated(image.metadata)
+    if stated is None or stated.name != "linear":
+        return image
+    levels = np.arange(np.iinfo(image.pixels.dtype).max + 1, dtype=image.pixels.dtype)
+    pixels = from_unit(Response("srgb").encode(stated.decode(levels)), image.pixels.dtype)[image.pixels]
+    notes = (*image.notes, "linear light, as the file states: encoded with the curve of sRGB for display")
+    metadata = transfer.encoded(image.metadata, pixels.ndim == 2)
+    return dataclasses.replace(image, pixels=pixels, metadata=metadata, notes=notes)
 
 
 def _is_gray_and_color(loaded):

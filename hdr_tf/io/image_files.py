@@ -29,7 +29,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import exif
+from hdr_tf.io import exif, transfer
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -49,6 +49,8 @@ _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
+
+_PNG_HEADER = 33  # bytes of the signature and IHDR
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -133,6 +135,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         image = _PILLOW[kind](file)
         pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
         orientation, exposure, metadata, damaged = exif.read(image)
+        if kind == "PNG":
+            metadata = metadata._replace(png=transfer.png_marks(path))
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
         pixels = upright(pixels, orientation)
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
@@ -326,7 +330,7 @@ def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None)
     """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
     brighter one). Logs a warning if their colour profiles differ."""
     middle = images[len(images) // 2 if reference is None else reference]
-    if any(image.metadata.icc != middle.metadata.icc for image in images):
+    if any(image.metadata[1:] != middle.metadata[1:] for image in images):
         absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
     return middle.metadata
 
@@ -577,12 +581,15 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
     """Writes what OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
     suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
     with quiet.decoders():
+        if suffix != ".png" and metadata.png:
+            metadata = metadata._replace(icc=transfer.profile(metadata, pixels.ndim == 2), png=None)
         fitted = exif.fitted(metadata, pixels.shape)
         if suffix.startswith(".tif"):
             done, data = cv2.imencode(suffix, bgr, parameters)
             written, data = fitted, exif.into_tiff(data.tobytes(), fitted) if done else None
         else:
-            for written in (fitted, fitted._replace(icc=None), fitted._replace(exif=None), exif.NO_METADATA):
+            for dropped in ((), ("icc",), ("exif",), ("exif", "icc")):
+                written = fitted._replace(**dict.fromkeys(dropped))
                 chunks = {cv2.IMAGE_METADATA_EXIF: written.exif, cv2.IMAGE_METADATA_ICCP: written.icc}
                 chunks = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}
                 done, data = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
@@ -590,7 +597,10 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
                     break
     if not done:
         raise ValueError(f"{path}: {path.suffix} does not hold images as large as {_describe(pixels)}")
-    for what, before, after in zip(("EXIF", "colour profile"), metadata, written, strict=True):
+    if written.png:  # right after IHDR
+        data = bytes(data)
+        data = data[:_PNG_HEADER] + written.png + data[_PNG_HEADER:]
+    for what, before, after in zip(("EXIF", "colour profile"), metadata[:2], written[:2], strict=True):
         if before and not after:
             absl_logging.warning("%s: cannot hold the %s of %d bytes: dropped", path, what, len(before))
     if head:

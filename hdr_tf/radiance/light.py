@@ -8,12 +8,13 @@ A merge works on light, but its images are integers of gamma 2.2. So files are d
 with 16 bit; images that follow gamma 2.2 anyway stay as they are. The response is
 
     auto        linear for RAW and floating-point TIFF; what the file states if that is linear, PQ or HLG (`io.transfer`);
-                otherwise gamma 2.2, unless the exposures disagree under it: then it is estimated from them
+                otherwise the encoding for display that the file states, or gamma 2.2, unless the exposures disagree under it:
+                then it is estimated from them
     estimate    estimated from the exposures
     gamma, srgb, linear, pq, hlg, or a file that `io.responses` wrote
 
-Where the response is known or was estimated, exposures are refined, because cameras round them ("1/60" is 1/64). Under gamma
-2.2, which is mostly an assumption, they stay: both cannot be measured at once.
+Where the response is known or was estimated, exposures are refined, because cameras round them ("1/60" is 1/64). Under an
+encoding for display, which is mostly an assumption, they stay: both cannot be measured at once.
 """
 
 import dataclasses
@@ -44,6 +45,7 @@ _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
 _MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
+_VALUES, _SAME_CURVE = np.linspace(0, 1, 256, dtype=np.float32), 0.02  # of linear values; gamma 2.2 and sRGB differ by 0.007
 _WORTH_A_LINE = 1.01  # of an exposure to the stated one
 
 
@@ -59,6 +61,7 @@ class Frame:
     curve: str | None = None  # what the file states: "linear", "pq" or "hlg"
     is_light: bool = False  # whether the pixels were linear light, which reading has encoded with gamma 2.2
     sensor: raw.RawImage | None = None  # of RAW, without its pixels
+    start: Response | None = None  # the encoding for display that the file states, where `curve` is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +124,11 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
         if len(set(having)) > 1:
             one, other = frames[having.index(True)], frames[having.index(False)]
             raise ValueError(f"{other.name}: expected images of one kind, found {kind} in {one.name} and another here")
+    light = start(frames).decode(_VALUES)
+    for frame in frames:
+        if np.abs(start([frame]).decode(_VALUES) - light).max() > _SAME_CURVE:
+            names = start([frame]).name, start(frames).name, frames[0].name
+            raise ValueError(f"{frame.name}: states the curve {names[0]}, expected {names[1]} as in {names[2]}")
     depth = 8 * max(frame.pixels.itemsize for frame in frames)
     return [dataclasses.replace(frame, pixels=to_rgb(to_depth(frame.pixels, depth))) for frame in frames]
 
@@ -153,8 +161,9 @@ def _read(image, number, max_pixels, develop):
     loaded = image_files.read_image(path, max_pixels)
     for note in loaded.notes:
         logging.info("%s: %s", path, note)
-    curve = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(path, loaded.metadata.icc)
-    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve)
+    stated = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(loaded.metadata)
+    curve = stated.name if stated and stated.name in transfer.LIGHT else None
+    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve, start=None if curve else stated)
 
 
 def _encoded(linear):
@@ -163,6 +172,11 @@ def _encoded(linear):
 
 
 # === Response and exposures ===
+
+
+def start(frames: Sequence[Frame]) -> Response:
+    """Returns the encoding for display of frames whose response is not known: what the first file states, or gamma 2.2."""
+    return frames[0].start or Response.gamma()
 
 
 def check_response(setting: str | Response) -> str | Response:
@@ -232,30 +246,35 @@ def find_exposures(
     return 2 ** np.float64(exposures)
 
 
-def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str) -> Response:
-    """Returns the response that brackets of one camera share: estimated, or gamma 2.2 where that fits or nothing better can be
+def find_response(
+    bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str, assumed: Response | None = None
+) -> Response:
+    """Returns the response that brackets of one camera share: estimated, or `assumed` where that fits or nothing better can be
     had, which is logged.
 
     Args:
         bracket_list: (images [N, H, W, 3], exposures) of each, as `image.response.reduced` returns the images.
         setting: "auto" or "estimate".
+        assumed: see `start`; None for gamma 2.2.
     """
-    found = responses.estimate(bracket_list, Response.gamma())
+    assumed = assumed or Response.gamma()
+    name = "gamma 2.2" if assumed.name == "gamma" else assumed.name
+    found = responses.estimate(bracket_list, assumed)
     if setting == "auto" and found.response and not found.before > responses.DISAGREEMENT:
-        return Response.gamma()
+        return assumed
     if found.response is None:
-        logging.warning("the response cannot be estimated (%s): gamma 2.2 is assumed", found.reason)
-        return Response.gamma()
+        logging.warning("the response cannot be estimated (%s): %s is assumed", found.reason, name)
+        return assumed
     if found.after > max(responses.DISAGREEMENT, min(found.before / 2, 2 * responses.DISAGREEMENT)):
         logging.warning(
-            "the exposures disagree by %.0f %% whatever the response: gamma 2.2 is assumed; are they those of the images "
+            "the exposures disagree by %.0f %% whatever the response: %s is assumed; are they those of the images "
             "(EXIF, --exposures), and do the images show one scene?",
-            100 * math.expm1(found.after),
+            *(100 * math.expm1(found.after), name),
         )
-        return Response.gamma()
+        return assumed
     logging.info(
-        "response estimated: the exposures disagree by %.0f %% with gamma 2.2 and by %.0f %% with it",
-        *(100 * math.expm1(value) for value in (found.before, found.after)),
+        "response estimated: the exposures disagree by %.0f %% with %s and by %.0f %% with it",
+        *(100 * math.expm1(found.before), name, 100 * math.expm1(found.after)),
     )
     return found.response
 
@@ -270,24 +289,25 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
         frames: as `read` returns them; memory: the pixels of each are kept as long as the caller keeps the frames.
         exposures: of them, 2**stops.
         setting: of the response, see `check_response`.
-        assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, whether the exposures fit or not.
+        assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, or that of sRGB, whether the exposures fit or
+            not.
 
     Raises:
         ValueError: all exposures are clipped or black, or two neighbours share no values that are neither.
     """
     order = np.argsort(exposures, kind="stable").tolist()
     frames, exposures = [frames[i] for i in order], np.float64(exposures)[order]
-    response = known_response(frames, setting)
+    response, assumed = known_response(frames, setting), start(frames)
     if response is None and assume_gamma and setting == "auto":
-        response = Response.gamma()
+        assumed = response = Response.gamma() if assumed.name == "srgb" else assumed
     if response is None:
-        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting)
+        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting, assumed)
     curve = Response.gamma() if frames[0].is_light else response
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]
     small = responses.reduced(images)
     useful = check_range(small, exposures, [frame.name for frame in frames])
-    if response.name != "gamma":
+    if response.name != "gamma" and response is not assumed:
         exposures = _refined(small, exposures, frames)
     noise = next((frame.sensor.noise for frame in frames if frame.sensor and frame.sensor.noise), None)
     noise = noise and Noise(noise.gain, noise.read, step)

@@ -39,7 +39,7 @@ from hdr_tf.image import response as responses
 from hdr_tf.image import tone, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
-from hdr_tf.io import brackets, exif, image_files, outputs, raw
+from hdr_tf.io import brackets, image_files, outputs, raw, transfer
 from hdr_tf.io import responses as response_files
 from hdr_tf.io.image_files import RadianceHeader
 from hdr_tf.progress import stage
@@ -393,7 +393,7 @@ class _Shared:
         return self._found[camera]
 
     def _estimate(self, camera):
-        measured = []
+        measured, assumed = [], None
         for job in self._jobs:
             try:
                 paths = job.inputs()
@@ -406,6 +406,7 @@ class _Shared:
                 images = responses.reduced([frame.pixels for frame in frames])
                 lights.check_range(images[np.argsort(exposures)], np.sort(exposures), [frame.name for frame in frames])
                 measured.append((images, exposures))
+                assumed = assumed or lights.start(frames)
             except (ValueError, OSError):  # the bracket reports it when its turn comes
                 continue
             if len(measured) == _SHARED:
@@ -413,7 +414,7 @@ class _Shared:
         if not measured:
             return self._setting
         logging.info("%s: one response from %d brackets", camera, len(measured))
-        return lights.find_response(measured, self._setting)
+        return lights.find_response(measured, self._setting, assumed)
 
 
 def _camera(path):
@@ -465,7 +466,7 @@ class _Merged:
 
     def header(self) -> RadianceHeader:
         frame = self.light.frames[self.reference]
-        primaries = exif.primaries(frame.metadata.icc) if frame.metadata.icc and not self.sensor else None
+        primaries = None if self.sensor else transfer.primaries(frame.metadata)
         return RadianceHeader(
             exposure=-math.log2(self.factor),
             white_level=self.factor,
