@@ -24,7 +24,7 @@ _EXIF = ExifTags.IFD.Exif
 # Of XYZ, by Bradford's cone responses.
 _D65_TO_D50 = np.array([[1.0478, 0.0229, -0.0501], [0.0296, 0.9905, -0.0171], [-0.0092, 0.0150, 0.7521]])
 _HEAD = b"Exif\0\0"
-_ICC_PROFILE = 34675
+_ICC_PROFILE, _EXTRA_SAMPLES = 34675, 338
 # The tags of a TIFF that describe the photograph, not how its pixels are stored.
 _DESCRIBING = {
     ExifTags.Base[name].value
@@ -121,9 +121,10 @@ def fitted(metadata: Metadata, shape: tuple[int, ...]) -> Metadata:
     return metadata._replace(exif=exif, icc=icc or None)
 
 
-def into_tiff(data: bytes, metadata: Metadata) -> bytes:
-    """Returns the bytes of a TIFF file, which have no metadata, with the metadata in them."""
-    if not (metadata.exif or metadata.icc):
+def into_tiff(data: bytes, metadata: Metadata, alpha: bool = False) -> bytes:
+    """Returns the bytes of a TIFF file, which have no metadata, with the metadata in them. `alpha`: the last channel is
+    alpha, by which colours are not multiplied."""
+    if not (metadata.exif or metadata.icc or alpha):
         return data
     file = tifftools.read_tiff(io.BytesIO(data))
     tags = file["ifds"][0]["tags"]
@@ -136,6 +137,8 @@ def into_tiff(data: bytes, metadata: Metadata) -> bytes:
         tags.update(tifftools.read_tiff(io.BytesIO(described))["ifds"][0]["tags"] if described else {})
     if metadata.icc:
         tags[_ICC_PROFILE] = {"datatype": tifftools.Datatype.UNDEFINED, "data": metadata.icc}
+    if alpha:
+        tags[_EXTRA_SAMPLES] = {"datatype": tifftools.Datatype.SHORT, "data": [2]}
     stream = io.BytesIO()
     tifftools.write_tiff(file, stream)
     return stream.getvalue()

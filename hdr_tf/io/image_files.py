@@ -14,6 +14,8 @@ files, which are known by their suffix, because most look like TIFF.
 import contextlib
 import dataclasses
 import datetime
+import itertools
+import mmap
 import os
 import pathlib
 import re
@@ -50,6 +52,8 @@ _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
 
+_PAGES = 64  # of a TIFF that are looked at, and of those below each
+_OLD_SUBFILE_TYPE = 255
 _PNG_HEADER = 33  # bytes of the signature and IHDR
 
 _SIGNATURES = {
@@ -74,6 +78,7 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
 _PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+_PILLOW_MODES |= {"RGBX": "RGB"}  # a fourth channel that says nothing about alpha
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,7 @@ class LoadedImage:
     exposure: float | None  # time * ISO/100 / f-number**2, in seconds at ISO 100 and f/1; None if EXIF does not give the time
     notes: tuple[str, ...] = ()  # what was dropped on reading, a line each
     metadata: exif.Metadata = exif.NO_METADATA
+    reached: np.ndarray | None = None  # [H, W] bool, False where alpha is 0; None if it is 0 nowhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +123,11 @@ _HEADER_NAMES = ("exposure", "whiteLevel", "whiteLuminance", "chromaticities", "
 _RADIANCE_NAMES = {"chromaticities": "PRIMARIES", "software": "SOFTWARE"}  # the others are comments: "# name"
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int | None = None) -> LoadedImage:
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour, or a camera's RAW file.
+
+    Of a TIFF it reads the largest page that is not a reduced copy or a mask. Several such pages may have one size: `page` tells
+    which of them to read, from 0; None for the first, with a note about the others.
 
     An image with more than `max_pixels` is refused before it is decoded. Whatever is wrong with the file becomes a ValueError,
     or an OSError if it cannot be opened, with a message of one line that begins with the path.
@@ -132,14 +141,31 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
-        image = _PILLOW[kind](file)
-        pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
+        content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
+        image = _PILLOW[kind](content or file)
+        pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
         orientation, exposure, metadata, damaged = exif.read(image)
+        if content:
+            pixels, alpha, exposure, metadata = _of_first_page(file, image, pixels, alpha, exposure, metadata)
         if kind == "PNG":
             metadata = metadata._replace(png=transfer.png_marks(path))
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
-        pixels = upright(pixels, orientation)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
+        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
+    reached, dropped = _reached(alpha)
+    notes = (*others, *dropped, *damaged)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached)
+
+
+def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[LoadedImage]:
+    """Reads all pages of one size of a TIFF file, the exposures of a bracket; of another file its single image.
+
+    Thumbnails and masks are left out. Errors are those of `read_image`.
+    """
+    path, count = pathlib.Path(path), 1
+    if _kind(path) == "TIFF":
+        with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+            count = len(_pictures(tiff))
+    return [read_image(path, max_pixels, number) for number in range(count)]
 
 
 def read_capture(path: str | os.PathLike) -> Capture:
@@ -167,7 +193,11 @@ def read_capture(path: str | os.PathLike) -> Capture:
 
 
 def write_image(
-    path: str | os.PathLike, pixels: np.ndarray, quality: int = 95, metadata: exif.Metadata = exif.NO_METADATA
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    quality: int = 95,
+    metadata: exif.Metadata = exif.NO_METADATA,
+    reached: np.ndarray | None = None,
 ) -> None:
     """Writes an image as PNG, TIFF (LZW) or JPEG, depending on the suffix. The file appears complete or not at all.
 
@@ -177,6 +207,7 @@ def write_image(
         quality: of a JPEG, 1 to 100.
         metadata: EXIF, which is fitted to the image, and a colour profile. What the file cannot hold (a profile of three
             channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
+        reached: [H, W] bool; where it is False the image is transparent, or in a JPEG black, with a warning.
     """
     path, pixels = pathlib.Path(path), np.asarray(pixels)
     suffix = path.suffix.lower()
@@ -188,6 +219,14 @@ def write_image(
         raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
     if not 1 <= quality <= 100:
         raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
+    if reached is not None and not reached.all():
+        pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
+        if suffix in JPEG_SUFFIXES:
+            share = 1 - reached.mean()
+            absl_logging.warning("%s: JPEG knows no transparency: %.1f %% that no image reaches are black", path, 100 * share)
+        else:
+            alpha = np.where(reached, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
+            pixels = np.dstack([to_rgb(pixels), alpha])
     _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], metadata)
 
 
@@ -214,11 +253,15 @@ def is_float_tiff(path: str | os.PathLike) -> bool:
     if _kind(path) != "TIFF":
         return False
     with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        return tiff.pages.first.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+        return _pictures(tiff)[0].sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
 
 
 def write_radiance(
-    path: str | os.PathLike, radiance: np.ndarray, header: RadianceHeader | None = None, half: bool = False
+    path: str | os.PathLike,
+    radiance: np.ndarray,
+    header: RadianceHeader | None = None,
+    half: bool = False,
+    reached: np.ndarray | None = None,
 ) -> None:
     """Writes linear RGB; the file appears complete or not at all.
 
@@ -230,6 +273,7 @@ def write_radiance(
             Radiance HDR. None: nothing.
         half: of .exr, writes 16-bit floating point (0.05 %). A finite value beyond 65504, which that cannot hold, raises
             ValueError.
+        reached: [H, W] bool; where it is False the map is 0 and transparent, which .hdr cannot say.
     """
     path, radiance = pathlib.Path(path), np.asarray(radiance)
     if radiance.ndim != 3 or not _is_image(radiance) or radiance.dtype != np.float32:
@@ -238,15 +282,20 @@ def write_radiance(
     attributes = {} if header is None else _attributes(path, header)
     if half and suffix != ".exr":
         raise ValueError(f"{path}: half precision is for .exr, found {path.suffix!r}")
+    alpha = None
+    if reached is not None and not reached.all():
+        alpha = reached.astype(np.float32)
+        radiance = np.where(reached[..., None], radiance, np.float32(0))
     if suffix == ".exr":
-        _write_exr(path, radiance, attributes, half)
+        _write_exr(path, radiance, attributes, half, alpha)
     elif suffix in TIFF_SUFFIXES:
         text = "\n".join(f"{name}={_text(value)}" for name, value in attributes.items()).encode()
         with atomic(path) as temporary:
             tifffile.imwrite(
                 temporary,
-                radiance,
+                radiance if alpha is None else np.dstack([radiance, alpha]),
                 photometric="rgb",
+                extrasamples=() if alpha is None else ("assocalpha",),
                 compression="zlib",
                 description=text or None,
                 software=False,
@@ -255,6 +304,9 @@ def write_radiance(
     elif suffix == ".hdr":
         if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
             raise ValueError(f"{path}: Radiance HDR holds finite values of at least 0, found others; write .exr or clean them")
+        if alpha is not None:
+            share = 1 - reached.mean()
+            absl_logging.warning("%s: knows no transparency: %.1f %% that no image reaches are 0", path, 100 * share)
         # OpenCV truncates to eight bits, which is half a step too dark on average. Half a step more makes it round.
         peak = radiance.max(axis=2, keepdims=True)
         half_step = np.ldexp(np.float32(0.5), np.frexp(peak)[1] - 8)
@@ -407,12 +459,66 @@ def _check_jpeg(path, file, max_pixels):
 
 
 def _tiff_page(path, tiff, max_pixels):
-    """The first page, its size checked, and whether each channel is stored by itself (planar)."""
-    page = tiff.pages.first
+    """The page of the picture, its size checked, and whether each channel is stored by itself (planar)."""
+    page = _pictures(tiff)[0]
     _check_size(path, page.imagewidth, page.imagelength, max_pixels)
     if page.is_tiled:  # a decoder allocates a whole tile, however small the image
         _check_size(path, page.tilewidth, page.tilelength, max_pixels)
     return page, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+
+
+def _pictures(tiff):
+    """The largest pages that are no reduced copies and no masks, in the order of the file."""
+    pages = []
+    for page in itertools.islice(tiff.pages, _PAGES):
+        pages += [page, *itertools.islice(page.pages or (), _PAGES)]  # a camera's picture may lie below its thumbnail
+    whole = [page for page in pages if not (page.is_reduced or page.is_mask or page.tags.valueof(_OLD_SUBFILE_TYPE) == 2)]
+    pages = whole or pages
+    largest = max(pages, key=lambda page: page.imagewidth * page.imagelength)
+    size = largest.imagewidth, largest.imagelength
+    return [page for page in pages if (page.imagewidth, page.imagelength) == size]
+
+
+def _at_page(file, number):
+    """The content of a TIFF, changed so that decoders find the picture first, None if they do anyway; what a fourth channel is;
+    and notes."""
+    with tifffile.TiffFile(file) as tiff:
+        pictures = _pictures(tiff)
+        count, offset, fourth = len(pictures), pictures[number or 0].offset, pictures[number or 0].extrasamples
+        if offset == tiff.pages.first.offset:
+            content = None
+        else:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            place, kind = (8, "Q") if tiff.is_bigtiff else (4, "I")
+            struct.pack_into(f"{tiff.byteorder}{kind}", content, place, offset)
+    file.seek(0)
+    several = number is None and count > 1
+    notes = [f"holds {count} images of one size: the first is used, --pages takes all"] if several else []
+    return content, fourth[0] if fourth else None, notes
+
+
+def _of_first_page(file, image, pixels, alpha, exposure, metadata):
+    """What the first page says and the page of the picture does not."""
+    file.seek(0)
+    first = _PILLOW["TIFF"](file)
+    orientation, exposed, described, _ = exif.read(first)
+    if ExifTags.Base.Orientation not in image.getexif():
+        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
+    if exposure is None and exposed is not None:
+        exposure, metadata = exposed, metadata._replace(exif=described.exif)
+    return pixels, alpha, exposure, metadata._replace(icc=metadata.icc or described.icc)
+
+
+def _reached(alpha):
+    """Where alpha is not 0, None for everywhere; and notes."""
+    if alpha is None:
+        return None, []
+    reached = alpha > 0
+    if reached.all():
+        return None, ["alpha dropped"]
+    if not reached.any():
+        return None, ["alpha is 0 everywhere: dropped"]
+    return reached, [f"alpha is 0 in {1 - reached.mean():.1%} of the pixels, which count as not reached"]
 
 
 def _check_tiff(path, file, max_pixels):
@@ -437,21 +543,32 @@ def _decode_8_bit(path, image):
     image.load()
     if image.mode not in _PILLOW_MODES:
         raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
-    alpha = image.mode in ("LA", "PA", "RGBA") or image.info.pop("transparency", None) is not None
+    alpha = None
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        alpha = np.array(image.convert("RGBA").getchannel("A"))
+        image.info.pop("transparency", None)
     mode = _PILLOW_MODES[image.mode]
-    return np.array(image if image.mode == mode else image.convert(mode)), ["alpha dropped"] if alpha else []
+    return np.array(image if image.mode == mode else image.convert(mode)), alpha
 
 
-def _decode_16_bit(path):
-    values = _opencv(path, np.uint16)
+def _decode_16_bit(path, content, fourth):
+    values = _opencv(path, np.uint16, content)
     if values.ndim == 2:
-        return values, []
-    return values[..., 2::-1], ["alpha dropped"] if values.shape[2] == 4 else []  # of gray with alpha, three equal channels
+        return values, None
+    pixels = values[..., 2::-1]
+    if values.shape[2] < 4 or fourth == tifffile.EXTRASAMPLE.UNSPECIFIED:
+        return pixels, None
+    alpha = values[..., 3]  # of gray with alpha, three equal channels
+    if fourth == tifffile.EXTRASAMPLE.ASSOCALPHA:  # Pillow divides 8 bit itself
+        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
+        pixels = np.rint(np.minimum(pixels / share, 65535)).astype(np.uint16)
+    return pixels, alpha
 
 
-def _opencv(path, dtype):
+def _opencv(path, dtype, content=None):
     """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
-    values = cv2.imdecode(np.memmap(path, np.uint8, mode="r"), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(content, np.uint8) if content else np.memmap(path, np.uint8, mode="r")
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != dtype:
         raise ValueError("not decodable")
     return values
@@ -503,7 +620,7 @@ def _check_exr(path, max_pixels):
     return index, len(parts)
 
 
-def _write_exr(path, radiance, attributes, half):
+def _write_exr(path, radiance, attributes, half, alpha=None):
     if half:
         beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
         if beyond:
@@ -512,10 +629,12 @@ def _write_exr(path, radiance, attributes, half):
                 "write float32, or scale the radiance"
             )
         radiance = radiance.astype(np.float16)
+    if alpha is not None:
+        radiance = np.dstack([radiance, alpha.astype(radiance.dtype)])
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}
     with atomic(path) as temporary:
         try:
-            OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
+            OpenEXR.File(header, {"RGB" if alpha is None else "RGBA": np.ascontiguousarray(radiance)}).write(str(temporary))
         except RuntimeError as error:
             raise OSError(error) from error
 
@@ -569,24 +688,25 @@ def _read_float_tiff(path, max_pixels):
             raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
         if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
             raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
-    return _read_float(path)
+    with path.open("rb") as file:
+        return _read_float(path, _at_page(file, None)[0])
 
 
-def _read_float(path):
-    values = _opencv(path, np.float32)
+def _read_float(path, content=None):
+    values = _opencv(path, np.float32, content)
     return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
 def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
     """Writes what OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
-    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     with quiet.decoders():
         if suffix != ".png" and metadata.png:
             metadata = metadata._replace(icc=transfer.profile(metadata, pixels.ndim == 2), png=None)
         fitted = exif.fitted(metadata, pixels.shape)
         if suffix.startswith(".tif"):
             done, data = cv2.imencode(suffix, bgr, parameters)
-            written, data = fitted, exif.into_tiff(data.tobytes(), fitted) if done else None
+            written, data = fitted, exif.into_tiff(data.tobytes(), fitted, alpha=pixels.shape[2:] == (4,)) if done else None
         else:
             for dropped in ((), ("icc",), ("exif",), ("exif", "icc")):
                 written = fitted._replace(**dict.fromkeys(dropped))

@@ -27,8 +27,8 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
+from hdr_tf.image import reach, tone
 from hdr_tf.image import response as responses
-from hdr_tf.image import tone
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 from hdr_tf.image.noise import Noise
 from hdr_tf.image.response import Response
@@ -61,6 +61,7 @@ class Frame:
     curve: str | None = None  # what the file states: "linear", "pq" or "hlg"
     is_light: bool = False  # whether the pixels were linear light, which reading has encoded with gamma 2.2
     sensor: raw.RawImage | None = None  # of RAW, without its pixels
+    reached: np.ndarray | None = None  # [H, W] bool, False where the file is transparent; None for nowhere
     start: Response | None = None  # the encoding for display that the file states, where `curve` is None
 
 
@@ -76,6 +77,7 @@ class Light:
     noise: Noise | None  # of RAW, where it is known
     order: list[int]  # index of each frame among the given ones
     useful: list[bool]  # whether it is neither clipped nor black everywhere
+    reached: np.ndarray | None = None  # [H, W] bool, False where no exposure shows anything; None for nowhere
 
     @property
     def sensor(self) -> raw.RawImage | None:
@@ -161,9 +163,13 @@ def _read(image, number, max_pixels, develop):
     loaded = image_files.read_image(path, max_pixels)
     for note in loaded.notes:
         logging.info("%s: %s", path, note)
+    pixels, reached = loaded.pixels, loaded.reached
+    if reached is not None:  # black counts neither for the response nor for the range
+        pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
     stated = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(loaded.metadata)
     curve = stated.name if stated and stated.name in transfer.LIGHT else None
-    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve, start=None if curve else stated)
+    start = None if curve else stated
+    return Frame(str(path), path, pixels, loaded.exposure, loaded.metadata, curve, reached=reached, start=start)
 
 
 def _encoded(linear):
@@ -305,14 +311,16 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
     curve = Response.gamma() if frames[0].is_light else response
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]
+    masks = [frame.reached for frame in frames]
     small = responses.reduced(images)
     useful = check_range(small, exposures, [frame.name for frame in frames])
     if response.name != "gamma" and response is not assumed:
         exposures = _refined(small, exposures, frames)
     noise = next((frame.sensor.noise for frame in frames if frame.sensor and frame.sensor.noise), None)
     noise = noise and Noise(noise.gain, noise.read, step)
-    frames = [dataclasses.replace(frame, pixels=frame.pixels[:0]) for frame in frames]
-    return Light(frames, images, exposures, response, step, noise, order, useful)
+    images = reach.fill(images, masks, exposures)
+    frames = [dataclasses.replace(frame, pixels=frame.pixels[:0], reached=None) for frame in frames]
+    return Light(frames, images, exposures, response, step, noise, order, useful, reach.union(masks))
 
 
 def _decoded(pixels, response):

@@ -214,8 +214,8 @@ def fuse_radiance(
             sensor = merged.sensor
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
-            image_files.write_radiance(output, shown, merged.header(), half)
-        image_files.write_image(preview, merged.preview(), metadata=metadata)
+            image_files.write_radiance(output, shown, merged.header(), half, merged.light.reached)
+        image_files.write_image(preview, merged.preview(), metadata=metadata, reached=merged.light.reached)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
@@ -456,6 +456,8 @@ class _Merged:
     def output(self) -> np.ndarray:
         """Radiance in the primaries of the result."""
         radiance, sensor = self.camera(), self.sensor
+        if self.light.reached is not None:
+            radiance = radiance * self.light.reached[..., None]
         return raw.to_output(radiance, sensor.white_balance, sensor.matrix) if sensor else radiance
 
     def preview(self) -> np.ndarray:
