@@ -31,7 +31,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import exif, transfer
+from hdr_tf.io import exif, raw_check, transfer
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -353,12 +353,26 @@ def open_raw(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Iterator[
     with _decoding(path, kind):
         if rawpy is None:
             raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
+        raw_check.check_stored(path)
         try:
             with rawpy.imread(str(path)) as raw:
                 _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+                raw_check.check_samples(path, raw)
                 yield raw, rawpy
-        except rawpy.LibRawError as error:
-            raise _damaged(path, "RAW", error.args[0].decode()) from error
+        except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+            raise _refused_by_libraw(path, error) from error
+
+
+def _refused_by_libraw(path, error):
+    reason = error.args[0] if error.args else ""
+    reason = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    reason = " ".join(reason.split())[:200] or type(error).__name__.removeprefix("LibRaw")
+    if isinstance(error, (rawpy.NotSupportedError, rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError)):
+        version = ".".join(map(str, rawpy.libraw_version))
+        return ValueError(f"{path}: expected a RAW file of a kind that LibRaw {version} supports, found another: {reason}")
+    if isinstance(error, (rawpy.LibRawTooBigError, rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError)):
+        return ValueError(f"{path}: expected a RAW file that LibRaw can hold in memory, found a larger one: {reason}")
+    return _damaged(path, "RAW", reason)
 
 
 def raw_exposure(settings) -> float | None:
