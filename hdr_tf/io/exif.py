@@ -65,7 +65,9 @@ def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[s
     except Exception:  # damaged EXIF raises anything, and is no reason to refuse the image
         exif, notes = None, ["EXIF is damaged: dropped"]
     icc = image.info.get("icc_profile") or None
-    if icc and not _channels(icc):
+    if image.mode == "CMYK":
+        icc = None  # of the inks; the pixels were converted
+    elif icc and not _channels(icc):
         icc, notes = None, [*notes, "the colour profile is damaged: dropped"]
     if not icc and space == "Adobe RGB":
         gray = image.mode in ("1", "L", "LA", "I;16")

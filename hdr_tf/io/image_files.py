@@ -14,6 +14,7 @@ files, which are known by their suffix, because most look like TIFF.
 import contextlib
 import dataclasses
 import datetime
+import io
 import itertools
 import mmap
 import os
@@ -27,7 +28,7 @@ import numpy as np
 import OpenEXR
 import tifffile
 from absl import logging as absl_logging
-from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
@@ -52,6 +53,9 @@ _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
 
+_PILLOW_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}  # of TIFF, as the wheels decode them
+_OPENCV_COMPRESSIONS = {1, 5, 8, 32773, 32946}
+_OTHER_JPEG = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xF7: "JPEG-LS"}
 _PAGES = 64  # of a TIFF that are looked at, and of those below each
 _OLD_SUBFILE_TYPE = 255
 _PNG_HEADER = 33  # bytes of the signature and IHDR
@@ -137,13 +141,15 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
     if kind == "RAW":
         return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
-        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind})")
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
         content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
         image = _PILLOW[kind](content or file)
         pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
+        if image.mode == "CMYK":
+            others = [*others, "CMYK: converted to sRGB by its profile"]
         orientation, exposure, metadata, damaged = exif.read(image)
         if content:
             pixels, alpha, exposure, metadata = _of_first_page(file, image, pixels, alpha, exposure, metadata)
@@ -216,7 +222,7 @@ def write_image(
     if pixels.dtype not in (np.uint8, np.uint16) or not _is_image(pixels):
         raise ValueError(f"{path}: expected [H, W, 3] or [H, W] of uint8 or uint16, found {_describe(pixels)}")
     if suffix in JPEG_SUFFIXES and pixels.dtype != np.uint8:
-        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
+        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert the image to 8 bit")
     if not 1 <= quality <= 100:
         raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
     if reached is not None and not reached.all():
@@ -242,7 +248,7 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
     kind = _kind(path)
     readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": _read_float_tiff}
     if kind not in readers:
-        raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}: read_image reads it")
+        raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}, an image for display")
     with _decoding(path, kind):
         return readers[kind](path, max_pixels)
 
@@ -468,8 +474,38 @@ def _check_png(path, file, max_pixels):
 
 
 def _check_jpeg(path, file, max_pixels):
+    marker, bits = _frame_of_jpeg(file)
+    if marker in _OTHER_JPEG or bits not in (None, 8):
+        found = f"one of {bits} bit" if bits not in (None, 8) else f"a {_OTHER_JPEG[marker]} one"
+        raise ValueError(f"{path}: expected a JPEG of 8 bit, found {found}, which is not supported; convert it to TIFF")
+    file.seek(0)
     _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
     return False
+
+
+def _frame_of_jpeg(file):
+    """The marker and the bits of a JPEG's frame, None where they are not found."""
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] == 0xFF:  # a byte of padding
+            file.seek(-3, os.SEEK_CUR)
+        elif head[1] in _OTHER_JPEG or 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+            bits = file.read(1)
+            return head[1], bits[0] if bits else None
+        else:
+            file.seek(max(struct.unpack(">H", head[2:])[0] - 2, 0), os.SEEK_CUR)
+    return None, None
+
+
+def _check_compression(path, page, ours):
+    if page.compression in ours:
+        return
+    known = page.compression in {kind.value for kind in tifffile.COMPRESSION}
+    name = tifffile.COMPRESSION(page.compression).name if known else f"method {page.compression}"
+    raise ValueError(
+        f"{path}: is a TIFF of {page.bitspersample} bit compressed by {name}, which is not supported; "
+        "save it with LZW, Deflate or no compression"
+    )
 
 
 def _tiff_page(path, tiff, max_pixels):
@@ -539,9 +575,10 @@ def _check_tiff(path, file, max_pixels):
     with tifffile.TiffFile(file) as tiff:
         page, planar = _tiff_page(path, tiff, max_pixels)
         bits, photometric = page.bitspersample, page.photometric
+        _check_compression(path, page, _OPENCV_COMPRESSIONS if bits > 8 else _PILLOW_COMPRESSIONS)
         if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
             radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
-            actual = f"floating point of {bits} bit: read_radiance reads it" if radiance else f"{bits} bit, or signed"
+            actual = f"radiance (floating point of {bits} bit)" if radiance else f"{bits} bit, or signed"
             raise ValueError(f"{path}: expected a TIFF of 8 or 16 bit, found {actual}")
         if page.samplesperpixel > 4:
             raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}")
@@ -555,6 +592,8 @@ def _check_tiff(path, file, max_pixels):
 
 def _decode_8_bit(path, image):
     image.load()
+    if image.mode == "CMYK":
+        image = _rgb_of_cmyk(path, image)
     if image.mode not in _PILLOW_MODES:
         raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
     alpha = None
@@ -563,6 +602,20 @@ def _decode_8_bit(path, image):
         image.info.pop("transparency", None)
     mode = _PILLOW_MODES[image.mode]
     return np.array(image if image.mode == mode else image.convert(mode)), alpha
+
+
+def _rgb_of_cmyk(path, image):
+    try:
+        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        if inks.profile.xcolor_space != "CMYK":
+            raise ValueError
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), intent, outputMode="RGB", flags=flags)
+    except Exception as error:  # none, or damaged
+        raise ValueError(
+            f"{path}: is CMYK without a profile that says what its inks look like, which is not supported; convert it to RGB"
+        ) from error
 
 
 def _decode_16_bit(path, content, fourth):
@@ -699,7 +752,8 @@ def _read_float_tiff(path, max_pixels):
     with tifffile.TiffFile(path) as tiff:
         page, planar = _tiff_page(path, tiff, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
-            raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
+            raise ValueError(f"{path}: expected a floating-point TIFF, found one of {page.bitspersample} bit for display")
+        _check_compression(path, page, _OPENCV_COMPRESSIONS)
         if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
             raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
     with path.open("rb") as file:

@@ -136,6 +136,8 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
 
 
 def _read(image, number, max_pixels, develop):
+    if isinstance(image, image_files.LoadedImage):
+        return _stating(image)
     if not isinstance(image, (str, os.PathLike)):
         pixels = np.asarray(image)
         if pixels.dtype not in (np.uint8, np.uint16) or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] == 3):
@@ -160,13 +162,18 @@ def _read(image, number, max_pixels, develop):
         if linear.max() > 1:
             logging.info("%s: values above 1, up to %.3g, count as clipped", path, linear.max())
         return Frame(str(path), path, _encoded(linear), None, NO_METADATA, "linear", True)
-    loaded = image_files.read_image(path, max_pixels)
+    return _stating(image_files.read_image(path, max_pixels))
+
+
+def _stating(loaded):
+    """A frame of the pixels of a file, with the curve that it states."""
+    path = loaded.path
     for note in loaded.notes:
         logging.info("%s: %s", path, note)
     pixels, reached = loaded.pixels, loaded.reached
     if reached is not None:  # black counts neither for the response nor for the range
         pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
-    stated = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(loaded.metadata)
+    stated = transfer.stated(loaded.metadata)
     curve = stated.name if stated and stated.name in transfer.LIGHT else None
     start = None if curve else stated
     return Frame(str(path), path, pixels, loaded.exposure, loaded.metadata, curve, reached=reached, start=start)

@@ -168,7 +168,7 @@ def fuse_radiance(
     """Merges photographs as `merge` does and writes the radiance, with a preview next to it.
 
     Args:
-        images: files of one size, in any order.
+        images: files of one size, in any order; also images that are read already, `io.image_files.LoadedImage`.
         output: .exr, .hdr, .tif (float32), or of RAW files .dng, which keeps the camera's primaries; its folder is created.
             <stem>_preview.png next to it is the radiance, tone-mapped by the mu-law.
         exposures, model, response: see `merge`.
@@ -184,7 +184,8 @@ def fuse_radiance(
     Raises:
         ValueError: images, exposures, output and weights do not go together. OSError: a file cannot be read or written.
     """
-    paths, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
+    images, output = list(images), pathlib.Path(output)
+    paths = [image.path if isinstance(image, image_files.LoadedImage) else pathlib.Path(image) for image in images]
     preview = output.with_name(f"{output.stem}_preview.png")
     extras = [pathlib.Path(path) for path in (save_exposure_map, save_response) if path is not None]
     system = systems.find(model, "radiance")
@@ -200,7 +201,7 @@ def fuse_radiance(
         raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
     folder = None if save_aligned is None else pathlib.Path(save_aligned)
     check = functools.partial(_aligned_targets, folder, [*paths, preview, output, *extras])
-    merged = _merge(paths, exposures, model, response, check=check, **arguments)
+    merged = _merge(images, exposures, model, response, check=check, **arguments)
     if folder is not None and merged.aligned is None:
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
     frames, shown = merged.light.frames, merged.output()
