@@ -550,7 +550,10 @@ def _at_page(file, number):
 def _of_first_page(file, image, pixels, alpha, exposure, metadata):
     """What the first page says and the page of the picture does not."""
     file.seek(0)
-    first = _PILLOW["TIFF"](file)
+    try:
+        first = _PILLOW["TIFF"](file)
+    except Exception:  # a mask, or another kind that Pillow does not open
+        return pixels, alpha, exposure, metadata
     orientation, exposed, described, _ = exif.read(first)
     if ExifTags.Base.Orientation not in image.getexif():
         pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
