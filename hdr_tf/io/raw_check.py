@@ -19,6 +19,7 @@ _DNG_VERSION = 50706
 _JPEG = (6, 7)  # TIFF's compression: lossless JPEG of Canon, and of DNG
 _PAGES = 64  # of a file, and below each of those
 _ZEROS = 4096  # bytes at the end of a compressed strip that no camera pads with
+_LAST, _BLACK = 64, 16  # samples at the end, and the least black level that noise cannot bring to 0 in all of them
 _ROWS = 4  # that repeat at the end of an image, at least
 _REPEATS = 0.01  # share of the rows before them that may repeat; where more do, nothing was captured by a sensor
 _PIXELS_PER_BYTE = 64  # of a compressed file, at most
@@ -51,6 +52,10 @@ def check_samples(path: pathlib.Path, raw) -> None:
         return
     if (samples[0] == samples[0, 0]).all() and (samples == samples[0, 0]).all() and samples[0, 0] == 0:
         raise _incomplete(path, "one whose samples are all 0")
+    flat = samples.ravel()[::-1]
+    zeros = len(flat) if not flat.any() else int(np.argmax(flat > 0))
+    if zeros >= _LAST and min(raw.black_level_per_channel) >= _BLACK:
+        raise _incomplete(path, f"one whose last {zeros:,} of {samples.size:,} samples are 0, below its black level")
     repeats = (samples[2:] == samples[:-2]).all(axis=1) & (samples[2:].min(axis=1) < raw.white_level)
     last = len(repeats) - (len(repeats) if repeats.all() else int(np.argmin(repeats[::-1])))
     tail = len(repeats) - last

@@ -38,7 +38,7 @@ def write_tiles(path, tiles, compression=7):
 
 
 @pytest.mark.parametrize("read", [image_files.read_image, raw.read_sensor])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.97])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.98])
 @pytest.mark.parametrize("tail", ["cut", "zeros"])
 def test_a_file_that_ends_too_early(tmp_path, tail, kept, read):
     path = helpers.write_dng(tmp_path / "a.dng", CAMERA, read=2e-3)
@@ -84,9 +84,10 @@ def test_other_compressions_do_not_end_in_zeros(tmp_path):
         assert "zeros" in refusal(write_tiles(tmp_path / "a.dng", [data, wrong], 8), raw_check.check_stored)
 
 
-def samples(pixels, white=15_871):
+def samples(pixels, white=15_871, black=512):
     sizes = types.SimpleNamespace(raw_width=pixels.shape[1], raw_height=pixels.shape[0])
-    return types.SimpleNamespace(raw_image=pixels, raw_image_visible=pixels, sizes=sizes, white_level=white)
+    levels = {"white_level": white, "black_level_per_channel": [black] * 4}
+    return types.SimpleNamespace(raw_image=pixels, raw_image_visible=pixels, sizes=sizes, **levels)
 
 
 def test_rows_of_a_sensor_differ(tmp_path):
@@ -97,12 +98,17 @@ def test_rows_of_a_sensor_differ(tmp_path):
     for level in (0, 512, 2048):  # as decoders leave what they could not read
         wrong = noisy.copy()
         wrong[40:] = level
-        with pytest.raises(ValueError, match=helpers.mentions("a.cr3 64")):
+        with pytest.raises(ValueError, match=helpers.mentions("a.cr3 64" if level else "a.cr3 2,304")):
             raw_check.check_samples(path, samples(wrong))
     last = noisy.copy()
     last[40:] = np.tile(last[38:40], (12, 1))  # or repeat it
     with pytest.raises(ValueError, match=helpers.mentions("a.cr3 24 64")):
         raw_check.check_samples(path, samples(last))
+    last = noisy.copy()
+    last[-1, -70:] = 0  # below any black level
+    with pytest.raises(ValueError, match=helpers.mentions("a.cr3 70")):
+        raw_check.check_samples(path, samples(last))
+    raw_check.check_samples(path, samples(last, black=0))
     with pytest.raises(ValueError, match=helpers.mentions("a.cr3 0")):
         raw_check.check_samples(path, samples(np.zeros_like(noisy)))
 
@@ -138,7 +144,7 @@ def test_every_error_of_the_decoder_is_a_line(tmp_path, monkeypatch, error, argu
 
     def fail(_):
         if error is rawpy.NotSupportedError:
-            raise error("why not", (0, 21))
+            raise error("why not", (0, 21, 0))
         raise error(*arguments)
 
     monkeypatch.setattr(rawpy, "imread", fail)
