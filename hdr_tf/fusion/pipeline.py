@@ -316,6 +316,7 @@ def _read(images, two_halves, max_pixels):
             loaded = brackets.read_bracket(brackets.Bracket("", (pathlib.Path(images[0]),)), max_pixels)
         except ValueError as error:
             raise ValueError(f"expected at least 2 images to fuse, found 1; {error}") from error
+        loaded = [dataclasses.replace(image, reached=None) for image in loaded]
         return loaded, [f"{images[0]}, half {number}" for number in (1, 2)]
     loaded = [_read_image(image, number, max_pixels) for number, image in enumerate(images, start=1)]
     return loaded, [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]

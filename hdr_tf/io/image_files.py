@@ -253,6 +253,30 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
         return readers[kind](path, max_pixels)
 
 
+def read_float_tiff(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a floating-point TIFF as `read_radiance` does. Returns also where it reaches, see `LoadedImage.reached`; elsewhere
+    its values are 0."""
+    path = pathlib.Path(path)
+    with _decoding(path, "TIFF"):
+        values = _float_tiff(path, max_pixels)
+        linear = _rgb_of(values)
+    reached = _reached(values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None)[0]
+    return linear if reached is None else np.where(reached[..., None], linear, np.float32(0)), reached
+
+
+def read_metadata(path: str | os.PathLike) -> exif.Metadata:
+    """Reads the metadata of a JPEG, PNG or TIFF file, but no pixels; of other files there are none. Raises the errors of
+    `read_image`."""
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind not in _PILLOW:
+        return exif.NO_METADATA
+    with path.open("rb") as file, _decoding(path, kind):
+        content = _at_page(file, None)[0] if kind == "TIFF" else None
+        metadata = exif.read(_PILLOW[kind](content or file))[2]
+        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else None)
+
+
 def is_float_tiff(path: str | os.PathLike) -> bool:
     """Returns whether a file is a floating-point TIFF, which `read_radiance` reads. Raises the errors of `read_image`."""
     path = pathlib.Path(path)
@@ -748,10 +772,14 @@ def _read_hdr(path, max_pixels):
     if not size or b"FORMAT=32-bit_rle_rgbe" not in header[: size.start()]:
         raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
     _check_size(path, int(size[2]), int(size[1]), max_pixels)
-    return _read_float(path)
+    return _rgb_of(_opencv(path, np.float32))
 
 
 def _read_float_tiff(path, max_pixels):
+    return _rgb_of(_float_tiff(path, max_pixels))
+
+
+def _float_tiff(path, max_pixels):
     with tifffile.TiffFile(path) as tiff:
         page, planar = _tiff_page(path, tiff, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
@@ -760,11 +788,10 @@ def _read_float_tiff(path, max_pixels):
         if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
             raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
     with path.open("rb") as file:
-        return _read_float(path, _at_page(file, None)[0])
+        return _opencv(path, np.float32, _at_page(file, None)[0])
 
 
-def _read_float(path, content=None):
-    values = _opencv(path, np.float32, content)
+def _rgb_of(values):
     return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
@@ -774,7 +801,7 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
     with quiet.decoders():
         if suffix != ".png" and metadata.png:
             metadata = metadata._replace(icc=transfer.profile(metadata, pixels.ndim == 2), png=None)
-        fitted = exif.fitted(metadata, pixels.shape)
+        fitted = exif.fitted(metadata, (*pixels.shape[:2], 3)[: pixels.ndim])  # alpha is no colour
         if suffix.startswith(".tif"):
             done, data = cv2.imencode(suffix, bgr, parameters)
             written, data = fitted, exif.into_tiff(data.tobytes(), fitted, alpha=pixels.shape[2:] == (4,)) if done else None

@@ -107,6 +107,12 @@ def encoded(metadata: Metadata, gray: bool) -> Metadata:
     return metadata._replace(icc=profiles.make(name, None if gray else colours, None), png=None)
 
 
+def displayed(metadata: Metadata) -> Metadata:
+    """Returns the metadata for images of gamma 2.2, or tone-mapped ones, that were made of an image with `metadata`."""
+    curve = stated(metadata)
+    return metadata if curve is None or curve.name in ("srgb", "gamma") else encoded(metadata, False)
+
+
 def gray(metadata: Metadata) -> Metadata:
     """Returns the metadata of a gray image that was made of images in colour: the profile becomes one of the same curve."""
     curve = stated(metadata) if metadata.icc else None

@@ -155,13 +155,13 @@ def _read(image, number, max_pixels, develop):
         sensor = dataclasses.replace(sensor, linear=nothing)
         return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, sensor)
     if image_files.is_float_tiff(path):
-        linear = image_files.read_radiance(path, max_pixels)
+        linear, reached = image_files.read_float_tiff(path, max_pixels)
         wrong = linear.size - np.count_nonzero(np.isfinite(linear))
         if wrong:
             raise ValueError(f"{path}: expected finite values from 0 to 1, found {wrong:,} that are infinite or not a number")
         if linear.max() > 1:
             logging.info("%s: values above 1, up to %.3g, count as clipped", path, linear.max())
-        return Frame(str(path), path, _encoded(linear), None, NO_METADATA, "linear", True)
+        return Frame(str(path), path, _encoded(linear), None, NO_METADATA, "linear", True, reached=reached)
     return _stating(image_files.read_image(path, max_pixels))
 
 

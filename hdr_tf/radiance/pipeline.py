@@ -216,11 +216,11 @@ def fuse_radiance(
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
             image_files.write_radiance(output, shown, merged.header(), half, merged.light.reached)
-        image_files.write_image(preview, merged.preview(), metadata=metadata, reached=merged.light.reached)
+        image_files.write_image(preview, merged.preview(), metadata=transfer.displayed(metadata), reached=merged.light.reached)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
-                image_files.write_image(target, pixels, metadata=frame.metadata)
+                image_files.write_image(target, pixels, metadata=transfer.displayed(frame.metadata))
         for target in extras:
             target.parent.mkdir(parents=True, exist_ok=True)
         if save_exposure_map is not None:
@@ -387,7 +387,7 @@ class _Shared:
     def response(self, paths):
         """What `merge` takes for the bracket of these files."""
         camera = _camera(paths[0])
-        if camera is None:
+        if camera is None or _states_light(paths[0]):
             return self._setting
         if camera not in self._found:
             self._found[camera] = self._estimate(camera)
@@ -416,6 +416,15 @@ class _Shared:
             return self._setting
         logging.info("%s: one response from %d brackets", camera, len(measured))
         return lights.find_response(measured, self._setting, assumed)
+
+
+def _states_light(path):
+    """Whether a file needs no response of its camera: it says what the light was."""
+    try:
+        stated = transfer.stated(image_files.read_metadata(path))
+        return image_files.is_float_tiff(path) or stated is not None and stated.name in transfer.LIGHT
+    except (ValueError, OSError):  # reported when its turn comes
+        return False
 
 
 def _camera(path):

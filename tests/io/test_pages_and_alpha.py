@@ -9,7 +9,7 @@ from PIL import Image
 import hdr_tf
 from hdr_tf.commands import merge
 from hdr_tf.image import tone
-from hdr_tf.io import exif, image_files
+from hdr_tf.io import exif, image_files, profiles
 from tests import helpers
 
 RGB16 = helpers.noise(24, 32, 3, dtype=np.uint16)
@@ -219,15 +219,30 @@ def test_radiance_of_a_moved_bracket(tmp_path, output, caplog):
     assert not preview.reached[:, :3].any() and preview.reached[:, 3:].all()
 
 
+def test_alpha_of_floating_point(tmp_path):
+    radiance = np.random.default_rng(3).uniform(0.02, 0.2, (24, 32, 3))
+    paths = []
+    for number, (stop, hole) in enumerate(((-1, 3), (1, 5))):
+        alpha = alphas(np.uint8, hole) > 0
+        data = np.float32(np.dstack([np.where(alpha[..., None], radiance * 2.0**stop, np.nan), alpha]))
+        paths.append(tmp_path / f"{number}.tif")
+        tifffile.imwrite(paths[-1], data, photometric="rgb", extrasamples=["unassalpha"])
+    options = {"model": "merge_classical", "align": "none", "denoise": 0}
+    merged = hdr_tf.radiance.pipeline.fuse_radiance(paths, tmp_path / "m.exr", (-1, 1), **options)
+    assert not merged[:, :3].any()
+    np.testing.assert_allclose(merged[:, 3:], radiance[:, 3:] / 2, rtol=0.02)  # the reference clips at 1
+
+
 def test_alpha_goes_with_exif_and_profile(tmp_path):
     reached = alphas(np.uint8, 4) > 0
     described = Image.Exif()
     described[0x10F] = "Maker"
-    metadata = exif.Metadata(described.tobytes().removeprefix(b"Exif\0\0"))
+    icc = profiles.make("wide", profiles.ADOBE_RGB, 1.8)
+    metadata = exif.Metadata(described.tobytes().removeprefix(b"Exif\0\0"), icc)
     for name in ("a.tif", "a.png"):
         image_files.write_image(tmp_path / name, RGB8[..., 0], metadata=metadata, reached=reached)
         image = image_files.read_image(tmp_path / name)
         np.testing.assert_array_equal(image.reached, reached)
         np.testing.assert_array_equal(image.pixels[reached][:, 1], RGB8[..., 0][reached])
         with Image.open(tmp_path / name) as file:
-            assert file.getexif()[0x10F] == "Maker"
+            assert file.getexif()[0x10F] == "Maker" and file.info["icc_profile"] == icc

@@ -13,6 +13,7 @@ from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import exif, image_files, profiles, transfer
 from hdr_tf.radiance import light as lights
+from hdr_tf.radiance import pipeline
 from tests import helpers
 
 LIGHT = np.geomspace(2e-3, 2, 64)[None, :, None] * np.ones((48, 1, 3))
@@ -95,7 +96,11 @@ def test_radiance_has_the_slope_1(case, tmp_path):
     assert transfer.stated(image_files.read_image(paths[0]).metadata).name == name
     frame = lights.read(paths)[0]
     assert (frame.curve, frame.start and frame.start.name) == ((name, None) if name in transfer.LIGHT else (None, name))
-    radiance = hdr_tf.merge(paths, STOPS, "merge_classical", align="none", denoise=0)[24, :, 1]
+    options = {"align": "none", "denoise": 0, "save_aligned": tmp_path / "aligned"}
+    radiance = pipeline.fuse_radiance(paths, tmp_path / "m.exr", STOPS, "merge_classical", **options)[24, :, 1]
+    for written in (tmp_path / "m_preview.png", *(tmp_path / "aligned").iterdir()):
+        stated = transfer.stated(image_files.read_image(written).metadata)
+        assert stated is None or stated.name in ("srgb", "gamma")
     shown = slice(1, 61)
     slope = np.polyfit(np.log(LIGHT[24, shown, 1]), np.log(radiance[shown]), 1)[0]
     assert slope == pytest.approx(1, abs=0.01), f"{case}: {slope}"
@@ -251,3 +256,10 @@ def test_unknown_colours_are_said_and_srgb_is_not(tmp_path):
     srgb = profiles.make("sRGB", profiles.SRGB, None)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif_of(65535, "R03"), icc_profile=srgb)
     assert image_files.read_image(tmp_path / "a.jpg").metadata.icc == srgb  # a profile knows better
+
+
+def test_a_file_that_states_its_light_needs_no_response_of_its_camera(tmp_path):
+    for case, states in (("profile linear", True), ("gAMA 1", True), ("cICP 16", True), ("sRGB", False)):
+        assert pipeline._states_light(stating(tmp_path, case)[0][0]) == states
+    tifffile.imwrite(tmp_path / "float.tif", np.float32(LIGHT), photometric="rgb")
+    assert pipeline._states_light(tmp_path / "float.tif") and not pipeline._states_light(tmp_path / "missing.png")
