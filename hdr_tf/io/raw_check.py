@@ -11,6 +11,7 @@ import mmap
 import pathlib
 import re
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -32,7 +33,7 @@ def check_stored(path: pathlib.Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)
         with contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content:
-            for page in _pages(path) if head[:2] in (b"II", b"MM") else ():
+            for page in _stored(path) if head[:2] in (b"II", b"MM") else ():
                 _check_page(path, page, content)
 
 
@@ -50,10 +51,11 @@ def check_samples(path: pathlib.Path, raw) -> None:
     samples = raw.raw_image_visible if raw.raw_image is not None else None
     if samples is None or samples.ndim != 2 or samples.shape[0] <= 2 * _ROWS:
         return
-    if (samples[0] == samples[0, 0]).all() and (samples == samples[0, 0]).all() and samples[0, 0] == 0:
+    shown = samples.any(axis=1)
+    if not shown.any():
         raise _incomplete(path, "one whose samples are all 0")
-    flat = samples.ravel()[::-1]
-    zeros = len(flat) if not flat.any() else int(np.argmax(flat > 0))
+    rows = int(np.argmax(shown[::-1]))
+    zeros = rows * samples.shape[1] + int(np.argmax(samples[len(samples) - rows - 1, ::-1] > 0))
     if zeros >= _LAST and min(raw.black_level_per_channel) >= _BLACK:
         raise _incomplete(path, f"one whose last {zeros:,} of {samples.size:,} samples are 0, below its black level")
     repeats = (samples[2:] == samples[:-2]).all(axis=1) & (samples[2:].min(axis=1) < raw.white_level)
@@ -63,37 +65,43 @@ def check_samples(path: pathlib.Path, raw) -> None:
         raise _incomplete(path, f"one whose last {tail} of {len(samples)} rows repeat")
 
 
-def _pages(path):
-    with contextlib.suppress(tifffile.TiffFileError), tifffile.TiffFile(path) as tiff:
-        for page in itertools.islice(tiff.pages, _PAGES):
-            yield page
-            yield from itertools.islice(page.pages or (), _PAGES)
+class _Stored(NamedTuple):
+    """How a page of a TIFF is stored."""
+
+    kind: str
+    compression: int
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    is_dng: bool
+    expected: int  # bytes of its samples without compression
+
+
+def _stored(path):
+    """Yields a `_Stored` for each page; what tifffile cannot read, as RAW files of some cameras, is left out."""
+    with contextlib.suppress(Exception), tifffile.TiffFile(path) as tiff:
+        is_dng = _DNG_VERSION in tiff.pages.first.tags
+        for first in itertools.islice(tiff.pages, _PAGES):
+            for page in (first, *itertools.islice(first.pages or (), _PAGES)):
+                if page.dataoffsets and len(page.dataoffsets) == len(page.databytecounts):
+                    row = -(-page.imagewidth * page.samplesperpixel * np.min(page.bitspersample).item() // 8)
+                    kind = "tile" if page.is_tiled else "strip"
+                    places = tuple(page.dataoffsets), tuple(page.databytecounts)
+                    yield _Stored(kind, int(page.compression), *places, is_dng, row * page.imagelength)
 
 
 def _check_page(path, page, content):
-    size, offsets, counts = len(content), page.dataoffsets, page.databytecounts
-    if not offsets or len(offsets) != len(counts):
-        return
-    kind = "tile" if page.is_tiled else "strip"
-    ends = [offset + count for offset, count in zip(offsets, counts, strict=True)]
+    size, ends = len(content), [sum(place) for place in zip(page.offsets, page.counts, strict=True)]
     if max(ends) > size:
         raise _incomplete(path, f"one of {size:,} bytes that says it has {max(ends):,}")
-    is_dng = _DNG_VERSION in page.parent.pages.first.tags
-    if page.compression == 1 and is_dng and not page.is_tiled:
-        expected = -(-page.imagewidth * page.samplesperpixel * _bits(page) // 8) * page.imagelength
-        if sum(counts) < expected:
-            raise _incomplete(path, f"one with {sum(counts):,} bytes of samples, expected {expected:,}")
-    elif page.compression != 1:
-        for number, (offset, count) in enumerate(zip(offsets, counts, strict=True), start=1):
-            data = content[offset : offset + count]
-            fault = _fault_of_jpeg(data) if page.compression in _JPEG and is_dng else _fault(data)
-            if fault:
-                raise _incomplete(path, f"one whose {kind} {number} of {len(offsets)} {fault}")
-
-
-def _bits(page):
-    bits = page.bitspersample
-    return bits if isinstance(bits, int) else min(bits)
+    if page.compression == 1:
+        if page.is_dng and page.kind == "strip" and sum(page.counts) < page.expected:
+            raise _incomplete(path, f"one with {sum(page.counts):,} bytes of samples, expected {page.expected:,}")
+        return
+    for number, (offset, end) in enumerate(zip(page.offsets, ends, strict=True), start=1):
+        data = content[offset:end]
+        fault = _fault_of_jpeg(data) if page.compression in _JPEG and page.is_dng else _fault(data)
+        if fault:
+            raise _incomplete(path, f"one whose {page.kind} {number} of {len(ends)} {fault}")
 
 
 def _fault(data):

@@ -421,8 +421,10 @@ class _Shared:
 def _states_light(path):
     """Whether a file needs no response of its camera: it says what the light was."""
     try:
+        if image_files.is_float_tiff(path):
+            return True
         stated = transfer.stated(image_files.read_metadata(path))
-        return image_files.is_float_tiff(path) or stated is not None and stated.name in transfer.LIGHT
+        return stated is not None and stated.name in transfer.LIGHT
     except (ValueError, OSError):  # reported when its turn comes
         return False
 
