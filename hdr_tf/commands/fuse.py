@@ -50,6 +50,8 @@ class Config:
     'hdr_tf[raw]'); or one file that holds two exposures"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """names the file to write (.png, .tif, .jpg; radiance .exr, .hdr), or with --brackets the folder"""
+    pages: bool = False
+    """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     brackets: str | None = None
     """fuses every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
     sample: bool = False
@@ -101,6 +103,8 @@ class Config:
 def main(config: Config) -> int:
     if (bool(config.images), bool(config.brackets), config.sample).count(True) != 1:
         raise ValueError("expected images, --brackets=FOLDER or --sample, and only one of them")
+    if config.pages and not config.images:
+        raise ValueError("--pages goes with images, not with --brackets or --sample")
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model)
@@ -139,7 +143,7 @@ def _fuse(config, arguments):
         exposures, fused = pipeline.fuse_sample(config.output, **arguments)
         print(f"exposures: {' '.join(map(str, exposures))}")
     else:
-        fused = pipeline.fuse_files(config.images, config.output, trace=config.trace, **arguments)
+        fused = pipeline.fuse_files(merge.images(config), config.output, trace=config.trace, **arguments)
     print(merge.line(config.output, fused))
     return 0
 

@@ -43,6 +43,8 @@ class Config:
     images: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="IMAGE")
     """two to nine files of one size, in any order: JPEG, PNG or TIFF of 8 or 16 bit, floating-point TIFF, or RAW files of a
     camera (pip install 'hdr_tf[raw]')"""
+    pages: bool = False
+    """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """names the file to write (.exr, .hdr, .tif, of RAW files also .dng), or with --brackets the folder"""
     brackets: str | None = None
@@ -94,6 +96,8 @@ class Config:
 def main(config: Config) -> int:
     if bool(config.images) == bool(config.brackets):
         raise ValueError("expected images or --brackets=FOLDER, and only one of them")
+    if config.pages and config.brackets:
+        raise ValueError("--pages goes with images, not with --brackets")
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model, "radiance")
@@ -121,7 +125,7 @@ def run(config, arguments: dict) -> int:
     """Merges the images or the brackets of a configuration and prints a line for each result; returns the exit code.
 
     Args:
-        config: has images, output, brackets, exposures and beam, see `Config`.
+        config: has images, pages, output, brackets, exposures, max_pixels and beam, see `Config`.
         arguments: of `pipeline.fuse_radiance`.
     """
     arguments |= {"exposures": _exposures(config.exposures)}
@@ -139,8 +143,18 @@ def run(config, arguments: dict) -> int:
         raise ValueError("--beam goes with --brackets: a single bracket is merged on this machine")
     if arguments["response"] == "per_bracket":
         arguments["response"] = "auto"
-    print(line(config.output, pipeline.fuse_radiance(config.images, config.output, **arguments), "merged"))
+    print(line(config.output, pipeline.fuse_radiance(images(config), config.output, **arguments), "merged"))
     return 0
+
+
+def images(config) -> list:
+    """Returns the images of a configuration: paths, or with `pages` the pages of the files, read."""
+    if not config.pages:
+        return config.images
+    pages = [page for path in config.images for page in image_files.read_pages(path, config.max_pixels)]
+    if len(pages) < 2:
+        raise ValueError("--pages: expected TIFF files with several pages of one size, found a single image")
+    return pages
 
 
 def report(brackets: list, results, output: str, done: str = "fused") -> int:

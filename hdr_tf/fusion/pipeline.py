@@ -25,9 +25,12 @@ from absl import logging
 
 from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
+from hdr_tf.image import reach
 from hdr_tf.image.align import align as align_images
-from hdr_tf.image.depth import is_gray, to_depth
-from hdr_tf.io import brackets, image_files
+from hdr_tf.image.align import largest_rectangle
+from hdr_tf.image.depth import from_unit, is_gray, to_depth
+from hdr_tf.image.response import Response
+from hdr_tf.io import brackets, image_files, transfer
 from hdr_tf.io.exif import NO_METADATA, Metadata
 from hdr_tf.io.outputs import check_target
 from hdr_tf.progress import stage
@@ -43,6 +46,7 @@ class Output(NamedTuple):
     pixels: np.ndarray
     quality: int
     metadata: Metadata
+    reached: np.ndarray | None = None  # [H, W] bool, False where no image shows anything
 
 
 def fuse(
@@ -71,13 +75,17 @@ def fuse(
         weights: a .weights.h5 file; None uses the bundled weights.
         align: "homography" or "mtb" aligns every image with the middle one (of two, with the brighter one); "auto" picks for
             each image whichever helps, see `hdr_tf.image.align.align`.
-        crop: with `align`, cut the black borders: the result is the largest rectangle that every aligned image covers.
+        crop: with `align`, or if images are transparent somewhere, cut the borders: the result is the largest rectangle that
+            every image covers.
         keep_order: the images are already sorted from dark to bright.
         max_pixels: a larger file is refused before it is decoded.
         runner: a runner that replaces the one of the system, with its weights and options, such as a `serving.client.Client`.
         deghost: whether the camera or things in the scene moved: everything then appears as in the middle image (of two middle
             ones, the darker one), see `hdr_tf.fusion.deghost`. For 2 to 9 images, without `align`.
         **options: options of the system: strategy, vgg_weights.
+
+    What is transparent in a file (alpha 0) has no weight there: it shows what the other images show. Where no image shows
+    anything, the result continues its surroundings, and a file of it is transparent.
 
     Returns:
         The fused image in the depth of the images: [H, W, 3], or [H, W] if all images are gray.
@@ -97,9 +105,9 @@ def fuse_files(images: Sequence, output: str | os.PathLike, **arguments) -> np.n
 def write_outputs(outputs: Sequence[Output]) -> np.ndarray:
     """Writes the files; returns the pixels of the last one."""
     with stage("writing"):
-        for path, pixels, quality, metadata in outputs:
+        for path, *arguments in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
-            image_files.write_image(path, pixels, quality, metadata)
+            image_files.write_image(path, *arguments)
     return outputs[-1].pixels
 
 
@@ -145,7 +153,7 @@ def fuse_to_outputs(
         check_output(target, None, images)
         if target.resolve() == output.resolve():
             raise ValueError(f"{output}: would be both the output and an aligned image; choose another output")
-        outputs.append(Output(target, image.pixels, quality, image.metadata))
+        outputs.append(Output(target, image.pixels, quality, image.metadata, image.reached))
     if trace is None:
         fused = _fuse(loaded, runner)
     else:
@@ -153,7 +161,10 @@ def fuse_to_outputs(
             fused, steps = runner.fuse_in_steps([image.pixels for image in loaded])
         outputs.append(Output(trace, steps, quality, NO_METADATA))
     fused = to_depth(fused, 8 if output.suffix.lower() in image_files.JPEG_SUFFIXES else depth or fused.itemsize * 8)
-    return [*outputs, Output(output, fused, quality, image_files.middle_metadata(loaded))]
+    metadata = image_files.middle_metadata(loaded)
+    if fused.ndim == 2 and loaded[len(loaded) // 2].pixels.ndim == 3:
+        metadata = transfer.gray(metadata)
+    return [*outputs, Output(output, fused, quality, metadata, reach.union([image.reached for image in loaded]))]
 
 
 def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Path], np.ndarray]:
@@ -210,8 +221,6 @@ def _prepare(
 ):
     """Reads, sorts and aligns or deghosts the images; returns them, of one depth, and the runner. Whatever can be wrong raises
     before the first line is logged."""
-    if crop and align == "none":
-        raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb)")
     if deghost and align != "none":
         raise ValueError(f"deghost does not go with align={align}: it aligns the images itself")
     system = systems.find(model, "fusion")
@@ -223,6 +232,9 @@ def _prepare(
         system.weights_path(weights)
     with stage("reading"):
         loaded, names = _read(images, two_halves, max_pixels)
+        loaded = [_for_display(image) for image in loaded]
+    if crop and align == "none" and all(image.reached is None for image in loaded):
+        raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb), or images with alpha")
     height, width = loaded[0].pixels.shape[:2]
     brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
     if deghost and _is_gray_and_color(loaded):
@@ -238,6 +250,9 @@ def _prepare(
     if not eight_bit and any(image.pixels.dtype == np.uint8 for image in loaded):
         logging.info("some images have 8 bit and some 16: fused in 16 bit")
         loaded = [dataclasses.replace(image, pixels=to_depth(image.pixels, 16)) for image in loaded]
+    if crop and align == "none":
+        loaded = _cropped(loaded)
+    loaded = _filled(loaded)
     if not keep_order and (system.exposures == (2, 2) or not _is_gray_and_color(loaded)):
         given, loaded = loaded, brackets.dark_to_bright(loaded, names)
         if system.exposures == (2, 2) and loaded[0] is not given[0]:
@@ -245,15 +260,41 @@ def _prepare(
     if align != "none":
         # The middle one; of two the brighter one, with which HyperP_MB aligns the darker one.
         with stage("aligning"):
-            aligned = align_images([image.pixels for image in loaded], align, len(loaded) // 2, crop)
+            whole = np.ones(loaded[0].pixels.shape[:2], bool)
+            some = any(image.reached is not None for image in loaded)
+            masks = [whole if image.reached is None else image.reached for image in loaded] if some else None
+            aligned = align_images([image.pixels for image in loaded], align, len(loaded) // 2, crop, masks)
         height, width = aligned[0].shape[:2]
         if min(height, width) < systems.MIN_SIDE:
             least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
             raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
-        loaded = [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, aligned, strict=True)]
+        masks = masks or [None] * len(loaded)
+        loaded = [
+            dataclasses.replace(image, pixels=pixels, reached=None if mask is None or mask.all() else mask)
+            for image, pixels, mask in zip(loaded, aligned, masks, strict=True)
+        ]
+        loaded = _filled(loaded)
     if deghost:
         loaded = _deghosted(loaded)
     return loaded, runner
+
+
+def _cropped(loaded):
+    rows, columns = largest_rectangle(reach.common([image.reached for image in loaded]))
+    sizes = *(part.stop - part.start for part in (columns, rows)), *loaded[0].pixels.shape[1::-1]
+    if min(sizes[:2]) < systems.MIN_SIDE:
+        least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
+        raise ValueError(f"crop: expected to keep at least {least} pixels, kept {sizes[0]} x {sizes[1]}")
+    logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
+    return [
+        dataclasses.replace(image, pixels=np.ascontiguousarray(image.pixels[rows, columns]), reached=None) for image in loaded
+    ]
+
+
+def _filled(loaded):
+    """The images, whose transparent parts show what the others show there."""
+    filled = reach.fill([image.pixels for image in loaded], [image.reached for image in loaded])
+    return [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, filled, strict=True)]
 
 
 def _deghosted(loaded):
@@ -275,6 +316,7 @@ def _read(images, two_halves, max_pixels):
             loaded = brackets.read_bracket(brackets.Bracket("", (pathlib.Path(images[0]),)), max_pixels)
         except ValueError as error:
             raise ValueError(f"expected at least 2 images to fuse, found 1; {error}") from error
+        loaded = [dataclasses.replace(image, reached=None) for image in loaded]
         return loaded, [f"{images[0]}, half {number}" for number in (1, 2)]
     loaded = [_read_image(image, number, max_pixels) for number, image in enumerate(images, start=1)]
     return loaded, [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]
@@ -292,6 +334,18 @@ def _read_image(image, number, max_pixels):
             f"found {list(image.shape)} of {image.dtype}"
         )
     return image_files.LoadedImage(path=None, pixels=image, exposure=None, notes=())
+
+
+def _for_display(image):
+    """Encodes linear light, because the networks know photographs; its primaries are kept."""
+    stated = transfer.stated(image.metadata)
+    if stated is None or stated.name != "linear":
+        return image
+    levels = np.arange(np.iinfo(image.pixels.dtype).max + 1, dtype=image.pixels.dtype)
+    pixels = from_unit(Response("srgb").encode(stated.decode(levels)), image.pixels.dtype)[image.pixels]
+    notes = (*image.notes, "linear light, as the file states: encoded with the curve of sRGB for display")
+    metadata = transfer.encoded(image.metadata, pixels.ndim == 2)
+    return dataclasses.replace(image, pixels=pixels, metadata=metadata, notes=notes)
 
 
 def _is_gray_and_color(loaded):

@@ -30,11 +30,16 @@ _MATCHING_PIXELS = 4_000_000
 _KDTREE = 1  # FLANN_INDEX_KDTREE, which cv2 does not name
 _METHODS = ("homography", "mtb")
 _MIN_GAIN, _MIN_AGREEMENT = 0.05, 0.3  # that "auto" requires of a movement, see `_edge_agreement`
+_BLOCKS = 256  # each way, at most, of a mask with gaps
 _MIN_INLIERS = 10  # four points always agree on a homography, and a few more of 21 wrong matches agree by chance
 
 
 def align(
-    images: Sequence[np.ndarray], method: Literal["auto", "homography", "mtb"], reference: int, crop: bool = False
+    images: Sequence[np.ndarray],
+    method: Literal["auto", "homography", "mtb"],
+    reference: int,
+    crop: bool = False,
+    masks: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Aligns every image with the reference; returns the images in the same order, depth and (without `crop`) size.
 
@@ -47,29 +52,38 @@ def align(
             clearly better than the image as it is, the image stays. The log says which.
         reference: index of the image that stays as it is.
         crop: crop all images to the largest rectangle that every image covers (ValueError if there is none).
+        masks: where each image shows anything, [H, W] bool, if not everywhere. The list is changed: it then says where each
+            image shows anything after it was moved, and cropped.
     """
     if method not in ("auto", *_METHODS):
         raise ValueError(f"expected the alignment auto, homography or mtb, found {method!r}")
     target = images[reference]
     aligned, common, chosen = list(images), np.full(target.shape[:2], True), []
+    if masks is not None:
+        common &= masks[reference]
     for index, image in enumerate(images):
         if index == reference:
             continue
         if method == "auto":
-            moved, reached, message = _moved_best(image, target)
+            moved, reached, message = _moved_best(image, target, masks and masks[index])
             chosen.append(f"image {index + 1} {message}")
         else:
-            moved, reached, reason = _moved(image, target, method)
+            moved, reached, reason = _moved(image, target, method, masks and masks[index])
             if moved is None:
                 logging.warning("image %d of %d is not aligned: %s", index + 1, len(images), reason)
         if moved is not None:
             aligned[index] = moved
             common &= reached
+        if masks is not None:
+            masks[index] = masks[index] if moved is None else reached
+            common &= masks[index]
     if chosen:
         logging.info("aligned with image %d of %d: %s", reference + 1, len(images), "; ".join(chosen))
     if crop:
-        rows, columns = _largest_rectangle(common)
+        rows, columns = largest_rectangle(common)
         aligned = [image[rows, columns] for image in aligned]
+        if masks is not None:
+            masks[:] = [mask[rows, columns] for mask in masks]
         sizes = *aligned[0].shape[1::-1], *target.shape[1::-1]
         logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
     return aligned
@@ -87,23 +101,25 @@ def warp(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP)
 
 
-def _moved(source, target, method):
-    """Returns `source` aligned with `target`, the pixels it covers, [H, W] bool, and None; or None, None and the reason."""
+def _moved(source, target, method, mask=None):
+    """Returns `source` aligned with `target`, the pixels it covers, [H, W] bool, and None; or None, None and the reason. The
+    mask says which pixels of `source` show anything, None for all."""
     find = _find_homography if method == "homography" else _find_shift
     apply = warp if method == "homography" else cv2.createAlignMTB().shiftMat
     movement, reason = find(source, target)
     if movement is None:
         return None, None, reason
     # A pixel of an image of 128 keeps this value only if nothing beyond the border was interpolated into it.
-    return apply(source, movement), apply(np.full(source.shape[:2], 128, np.uint8), movement) == 128, None
+    mask = np.full(source.shape[:2], 128, np.uint8) if mask is None else np.where(mask, np.uint8(128), np.uint8(0))
+    return apply(source, movement), apply(mask, movement) == 128, None
 
 
-def _moved_best(source, target):
+def _moved_best(source, target, mask=None):
     """The same as `_moved`, by the method with the best agreement of edges, if any; always with a message about the choice."""
     before = _edge_agreement(source, target, np.full(source.shape[:2], True))
     best, message = (max(before + _MIN_GAIN, _MIN_AGREEMENT), None, None, "stays"), []
     for method in _METHODS:
-        moved, reached, _ = _moved(source, target, method)
+        moved, reached, _ = _moved(source, target, method, mask)
         after = None if moved is None else _edge_agreement(moved, target, reached)
         message.append(f"{method} {'failed' if after is None else f'{after:.2f}'}")
         if after is not None and after > best[0]:
@@ -127,11 +143,14 @@ def _edge_agreement(image, target, within):
     return float(one @ other / scales) if scales > 0 else 0.0
 
 
-def _largest_rectangle(mask):
-    """Returns the rows and columns (slices) of the largest rectangle in [H, W] bool; each row of it is one run without gaps."""
+def largest_rectangle(mask: np.ndarray) -> tuple[slice, slice]:
+    """Returns the rows and columns of the largest rectangle in [H, W] bool; ValueError if there is none. In a mask larger than
+    256 pixels whose rows have gaps it is one that cannot be extended, and about the largest."""
     height, width = mask.shape
     left, right = mask.argmax(axis=1), width - mask[:, ::-1].argmax(axis=1)
     right[~mask.any(axis=1)] = 0
+    if (mask.sum(axis=1) < right - left).any():
+        return _rectangle_between_gaps(mask)
     best = 0, 0, 0, 0, 0  # area, first and last row, first and last column
     for first in range(height):  # from this row to any other, it is as wide as the overlap of the runs
         starts, ends = np.maximum.accumulate(left[first:]), np.minimum.accumulate(right[first:])
@@ -141,6 +160,35 @@ def _largest_rectangle(mask):
     if best[0] <= 0:
         raise ValueError("crop: there is no pixel that every aligned image covers")
     return slice(*best[1:3]), slice(*best[3:])
+
+
+def _rectangle_between_gaps(mask):
+    """`largest_rectangle` of a mask whose rows may have gaps: found in blocks of pixels, then extended pixel by pixel."""
+    block = -(-max(mask.shape) // _BLOCKS)
+    height, width = (size // block for size in mask.shape)
+    blocks = mask[: height * block, : width * block].reshape(height, block, width, block).all(axis=(1, 3))
+    best, heights = (0, 0, 0, 0, 0), [0] * (width + 1)
+    for row, line in enumerate(blocks):
+        heights = [tall + 1 if covered else 0 for tall, covered in zip(heights, line, strict=False)] + [0]
+        open_from = []  # (column, height) of rectangles that reach this column, of increasing height
+        for column, tall in enumerate(heights):
+            start = column
+            while open_from and open_from[-1][1] >= tall:
+                start, above = open_from.pop()
+                best = max(best, ((column - start) * above, row + 1 - above, row + 1, start, column))
+            open_from.append((start, tall))
+    if best[0] <= 0:
+        raise ValueError("crop: there is no pixel that every image covers, or only narrow stripes")
+    top, bottom, left, right = (place * block for place in best[1:])
+    while top > 0 and mask[top - 1, left:right].all():
+        top -= 1
+    while bottom < mask.shape[0] and mask[bottom, left:right].all():
+        bottom += 1
+    while left > 0 and mask[top:bottom, left - 1].all():
+        left -= 1
+    while right < mask.shape[1] and mask[top:bottom, right].all():
+        right += 1
+    return slice(top, bottom), slice(left, right)
 
 
 def _find_homography(source, target):

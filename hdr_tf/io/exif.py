@@ -18,11 +18,13 @@ import tifffile
 import tifftools
 from PIL import ExifTags, Image, ImageCms
 
+from hdr_tf.io import profiles
+
 _EXIF = ExifTags.IFD.Exif
 # Of XYZ, by Bradford's cone responses.
 _D65_TO_D50 = np.array([[1.0478, 0.0229, -0.0501], [0.0296, 0.9905, -0.0171], [-0.0092, 0.0150, 0.7521]])
 _HEAD = b"Exif\0\0"
-_ICC_PROFILE = 34675
+_ICC_PROFILE, _EXTRA_SAMPLES = 34675, 338
 # The tags of a TIFF that describe the photograph, not how its pixels are stored.
 _DESCRIBING = {
     ExifTags.Base[name].value
@@ -39,6 +41,7 @@ class Metadata(NamedTuple):
 
     exif: bytes | None = None  # a TIFF structure, beginning with its byte order
     icc: bytes | None = None  # a profile that Little CMS can read
+    png: bytes | None = None  # the chunks of a PNG that are about colour, see `transfer.png_marks`
 
 
 NO_METADATA = Metadata()
@@ -48,21 +51,30 @@ def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[s
     """Reads the metadata of a JPEG, PNG or TIFF that Pillow has opened and decoded.
 
     Returns the orientation, 1 to 8, and the exposure (see `exposure`), None where EXIF lacks them; EXIF and colour profile; a
-    note for each of the two that is damaged and therefore dropped.
+    note for each of the two that is damaged and therefore dropped. Adobe RGB of which only EXIF tells gets a profile.
     """
-    orientation = exposed = exif = None
+    orientation = exposed = exif = space = None
     notes = []
     try:
         tags = image.getexif()
         orientation, exposed = tags.get(ExifTags.Base.Orientation), exposure(tags.get_ifd(_EXIF))
+        space = _colour_space(tags)
         exif = (image.info.get("exif") or _described(tags)).removeprefix(_HEAD) or None
         if exif:
             _fitted(exif, 1, 1)
     except Exception:  # damaged EXIF raises anything, and is no reason to refuse the image
         exif, notes = None, ["EXIF is damaged: dropped"]
     icc = image.info.get("icc_profile") or None
-    if icc and not _channels(icc):
+    if image.mode == "CMYK":
+        icc = None  # of the inks; the pixels were converted
+    elif icc and not _channels(icc):
         icc, notes = None, [*notes, "the colour profile is damaged: dropped"]
+    if not icc and space == "Adobe RGB":
+        gray = image.mode in ("1", "L", "LA", "I;16")
+        icc = profiles.make("Compatible with Adobe RGB (1998)", None if gray else profiles.ADOBE_RGB, profiles.ADOBE_RGB_GAMMA)
+        notes.append("Adobe RGB, as EXIF says: the result gets a profile of it")
+    elif not icc and space:
+        notes.append("EXIF says that the colours are not sRGB, but no profile says what they are: they are taken for sRGB")
     return orientation, exposed, Metadata(exif, icc), notes
 
 
@@ -94,17 +106,27 @@ def exposure(exif: dict) -> float | None:
     return exposed if sensible else None
 
 
+def _colour_space(tags):
+    """What EXIF says that no profile does: "Adobe RGB", "uncalibrated", or None."""
+    space = tags.get_ifd(_EXIF).get(ExifTags.Base.ColorSpace)
+    index = str(tags.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")  # DCF 2.0: R03 goes with Adobe RGB
+    if index == "R03" or space == 2:  # 2 is not in the standard, but some programs write it
+        return "Adobe RGB"
+    return "uncalibrated" if space == 0xFFFF else None
+
+
 def fitted(metadata: Metadata, shape: tuple[int, ...]) -> Metadata:
     """Returns the metadata for an upright image of that shape, [H, W] or [H, W, 3]: EXIF with orientation 1, the size of the
     image, no thumbnail and all else as it was; and the profile if it is for as many channels."""
     exif = metadata.exif and _fitted(metadata.exif, *shape[:2])
     icc = metadata.icc and _channels(metadata.icc) == (*shape, 1)[2] and metadata.icc
-    return Metadata(exif, icc or None)
+    return metadata._replace(exif=exif, icc=icc or None)
 
 
-def into_tiff(data: bytes, metadata: Metadata) -> bytes:
-    """Returns the bytes of a TIFF file, which have no metadata, with the metadata in them."""
-    if metadata == NO_METADATA:
+def into_tiff(data: bytes, metadata: Metadata, alpha: bool = False) -> bytes:
+    """Returns the bytes of a TIFF file, which have no metadata, with the metadata in them. `alpha`: the last channel is
+    alpha, by which colours are not multiplied."""
+    if not (metadata.exif or metadata.icc or alpha):
         return data
     file = tifftools.read_tiff(io.BytesIO(data))
     tags = file["ifds"][0]["tags"]
@@ -117,6 +139,8 @@ def into_tiff(data: bytes, metadata: Metadata) -> bytes:
         tags.update(tifftools.read_tiff(io.BytesIO(described))["ifds"][0]["tags"] if described else {})
     if metadata.icc:
         tags[_ICC_PROFILE] = {"datatype": tifftools.Datatype.UNDEFINED, "data": metadata.icc}
+    if alpha:
+        tags[_EXTRA_SAMPLES] = {"datatype": tifftools.Datatype.SHORT, "data": [2]}
     stream = io.BytesIO()
     tifftools.write_tiff(file, stream)
     return stream.getvalue()

@@ -14,6 +14,9 @@ files, which are known by their suffix, because most look like TIFF.
 import contextlib
 import dataclasses
 import datetime
+import io
+import itertools
+import mmap
 import os
 import pathlib
 import re
@@ -25,11 +28,11 @@ import numpy as np
 import OpenEXR
 import tifffile
 from absl import logging as absl_logging
-from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import exif
+from hdr_tf.io import exif, raw_check, transfer
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -49,6 +52,13 @@ _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
+
+_PILLOW_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}  # of TIFF, as the wheels decode them
+_OPENCV_COMPRESSIONS = {1, 5, 8, 32773, 32946}
+_OTHER_JPEG = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xF7: "JPEG-LS"}
+_PAGES = 64  # of a TIFF that are looked at, and of those below each
+_OLD_SUBFILE_TYPE = 255
+_PNG_HEADER = 33  # bytes of the signature and IHDR
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -72,6 +82,7 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
 _PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+_PILLOW_MODES |= {"RGBX": "RGB"}  # a fourth channel that says nothing about alpha
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +94,7 @@ class LoadedImage:
     exposure: float | None  # time * ISO/100 / f-number**2, in seconds at ISO 100 and f/1; None if EXIF does not give the time
     notes: tuple[str, ...] = ()  # what was dropped on reading, a line each
     metadata: exif.Metadata = exif.NO_METADATA
+    reached: np.ndarray | None = None  # [H, W] bool, False where alpha is 0; None if it is 0 nowhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +127,11 @@ _HEADER_NAMES = ("exposure", "whiteLevel", "whiteLuminance", "chromaticities", "
 _RADIANCE_NAMES = {"chromaticities": "PRIMARIES", "software": "SOFTWARE"}  # the others are comments: "# name"
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int | None = None) -> LoadedImage:
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour, or a camera's RAW file.
+
+    Of a TIFF it reads the largest page that is not a reduced copy or a mask. Several such pages may have one size: `page` tells
+    which of them to read, from 0; None for the first, with a note about the others.
 
     An image with more than `max_pixels` is refused before it is decoded. Whatever is wrong with the file becomes a ValueError,
     or an OSError if it cannot be opened, with a message of one line that begins with the path.
@@ -126,16 +141,37 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
     if kind == "RAW":
         return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
-        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind})")
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
-        image = _PILLOW[kind](file)
-        pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
+        content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
+        image = _PILLOW[kind](content or file)
+        pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
+        if image.mode == "CMYK":
+            others = [*others, "CMYK: converted to sRGB by its profile"]
         orientation, exposure, metadata, damaged = exif.read(image)
+        if content:
+            pixels, alpha, exposure, metadata = _of_first_page(file, image, pixels, alpha, exposure, metadata)
+        if kind == "PNG":
+            metadata = metadata._replace(png=transfer.png_marks(path))
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
-        pixels = upright(pixels, orientation)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *damaged), metadata)
+        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
+    reached, dropped = _reached(alpha)
+    notes = (*others, *dropped, *damaged)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached)
+
+
+def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[LoadedImage]:
+    """Reads all pages of one size of a TIFF file, the exposures of a bracket; of another file its single image.
+
+    Thumbnails and masks are left out. Errors are those of `read_image`.
+    """
+    path, count = pathlib.Path(path), 1
+    if _kind(path) == "TIFF":
+        with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+            count = len(_pictures(tiff))
+    return [read_image(path, max_pixels, number) for number in range(count)]
 
 
 def read_capture(path: str | os.PathLike) -> Capture:
@@ -163,7 +199,11 @@ def read_capture(path: str | os.PathLike) -> Capture:
 
 
 def write_image(
-    path: str | os.PathLike, pixels: np.ndarray, quality: int = 95, metadata: exif.Metadata = exif.NO_METADATA
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    quality: int = 95,
+    metadata: exif.Metadata = exif.NO_METADATA,
+    reached: np.ndarray | None = None,
 ) -> None:
     """Writes an image as PNG, TIFF (LZW) or JPEG, depending on the suffix. The file appears complete or not at all.
 
@@ -173,6 +213,7 @@ def write_image(
         quality: of a JPEG, 1 to 100.
         metadata: EXIF, which is fitted to the image, and a colour profile. What the file cannot hold (a profile of three
             channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
+        reached: [H, W] bool; where it is False the image is transparent, or in a JPEG black, with a warning.
     """
     path, pixels = pathlib.Path(path), np.asarray(pixels)
     suffix = path.suffix.lower()
@@ -181,9 +222,17 @@ def write_image(
     if pixels.dtype not in (np.uint8, np.uint16) or not _is_image(pixels):
         raise ValueError(f"{path}: expected [H, W, 3] or [H, W] of uint8 or uint16, found {_describe(pixels)}")
     if suffix in JPEG_SUFFIXES and pixels.dtype != np.uint8:
-        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
+        raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert the image to 8 bit")
     if not 1 <= quality <= 100:
         raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
+    if reached is not None and not reached.all():
+        pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
+        if suffix in JPEG_SUFFIXES:
+            share = 1 - reached.mean()
+            absl_logging.warning("%s: JPEG knows no transparency: %.1f %% that no image reaches are black", path, 100 * share)
+        else:
+            alpha = np.where(reached, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
+            pixels = np.dstack([to_rgb(pixels), alpha])
     _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], metadata)
 
 
@@ -199,9 +248,33 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
     kind = _kind(path)
     readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": _read_float_tiff}
     if kind not in readers:
-        raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}: read_image reads it")
+        raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}, an image for display")
     with _decoding(path, kind):
         return readers[kind](path, max_pixels)
+
+
+def read_float_tiff(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a floating-point TIFF as `read_radiance` does. Returns also where it reaches, see `LoadedImage.reached`; elsewhere
+    its values are 0."""
+    path = pathlib.Path(path)
+    with _decoding(path, "TIFF"):
+        values = _float_tiff(path, max_pixels)
+        linear = _rgb_of(values)
+    reached = _reached(values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None)[0]
+    return linear if reached is None else np.where(reached[..., None], linear, np.float32(0)), reached
+
+
+def read_metadata(path: str | os.PathLike) -> exif.Metadata:
+    """Reads the metadata of a JPEG, PNG or TIFF file, but no pixels; of other files there are none. Raises the errors of
+    `read_image`."""
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind not in _PILLOW:
+        return exif.NO_METADATA
+    with path.open("rb") as file, _decoding(path, kind):
+        content = _at_page(file, None)[0] if kind == "TIFF" else None
+        metadata = exif.read(_PILLOW[kind](content or file))[2]
+        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else None)
 
 
 def is_float_tiff(path: str | os.PathLike) -> bool:
@@ -210,11 +283,15 @@ def is_float_tiff(path: str | os.PathLike) -> bool:
     if _kind(path) != "TIFF":
         return False
     with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        return tiff.pages.first.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+        return _pictures(tiff)[0].sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
 
 
 def write_radiance(
-    path: str | os.PathLike, radiance: np.ndarray, header: RadianceHeader | None = None, half: bool = False
+    path: str | os.PathLike,
+    radiance: np.ndarray,
+    header: RadianceHeader | None = None,
+    half: bool = False,
+    reached: np.ndarray | None = None,
 ) -> None:
     """Writes linear RGB; the file appears complete or not at all.
 
@@ -226,6 +303,7 @@ def write_radiance(
             Radiance HDR. None: nothing.
         half: of .exr, writes 16-bit floating point (0.05 %). A finite value beyond 65504, which that cannot hold, raises
             ValueError.
+        reached: [H, W] bool; where it is False the map is 0 and transparent, which .hdr cannot say.
     """
     path, radiance = pathlib.Path(path), np.asarray(radiance)
     if radiance.ndim != 3 or not _is_image(radiance) or radiance.dtype != np.float32:
@@ -234,15 +312,20 @@ def write_radiance(
     attributes = {} if header is None else _attributes(path, header)
     if half and suffix != ".exr":
         raise ValueError(f"{path}: half precision is for .exr, found {path.suffix!r}")
+    alpha = None
+    if reached is not None and not reached.all():
+        alpha = reached.astype(np.float32)
+        radiance = np.where(reached[..., None], radiance, np.float32(0))
     if suffix == ".exr":
-        _write_exr(path, radiance, attributes, half)
+        _write_exr(path, radiance, attributes, half, alpha)
     elif suffix in TIFF_SUFFIXES:
         text = "\n".join(f"{name}={_text(value)}" for name, value in attributes.items()).encode()
         with atomic(path) as temporary:
             tifffile.imwrite(
                 temporary,
-                radiance,
+                radiance if alpha is None else np.dstack([radiance, alpha]),
                 photometric="rgb",
+                extrasamples=() if alpha is None else ("assocalpha",),
                 compression="zlib",
                 description=text or None,
                 software=False,
@@ -251,6 +334,9 @@ def write_radiance(
     elif suffix == ".hdr":
         if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
             raise ValueError(f"{path}: Radiance HDR holds finite values of at least 0, found others; write .exr or clean them")
+        if alpha is not None:
+            share = 1 - reached.mean()
+            absl_logging.warning("%s: knows no transparency: %.1f %% that no image reaches are 0", path, 100 * share)
         # OpenCV truncates to eight bits, which is half a step too dark on average. Half a step more makes it round.
         peak = radiance.max(axis=2, keepdims=True)
         half_step = np.ldexp(np.float32(0.5), np.frexp(peak)[1] - 8)
@@ -297,12 +383,26 @@ def open_raw(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Iterator[
     with _decoding(path, kind):
         if rawpy is None:
             raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
+        raw_check.check_stored(path)
         try:
             with rawpy.imread(str(path)) as raw:
                 _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+                raw_check.check_samples(path, raw)
                 yield raw, rawpy
-        except rawpy.LibRawError as error:
-            raise _damaged(path, "RAW", error.args[0].decode()) from error
+        except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+            raise _refused_by_libraw(path, error) from error
+
+
+def _refused_by_libraw(path, error):
+    reason = error.args[0] if error.args else ""
+    reason = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    reason = " ".join(reason.split())[:200] or type(error).__name__.removeprefix("LibRaw")
+    if isinstance(error, (rawpy.NotSupportedError, rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError)):
+        version = ".".join(map(str, rawpy.libraw_version))
+        return ValueError(f"{path}: expected a RAW file of a kind that LibRaw {version} supports, found another: {reason}")
+    if isinstance(error, (rawpy.LibRawTooBigError, rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError)):
+        return ValueError(f"{path}: expected a RAW file that LibRaw can hold in memory, found a larger one: {reason}")
+    return _damaged(path, "RAW", reason)
 
 
 def raw_exposure(settings) -> float | None:
@@ -326,7 +426,7 @@ def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None)
     """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
     brighter one). Logs a warning if their colour profiles differ."""
     middle = images[len(images) // 2 if reference is None else reference]
-    if any(image.metadata.icc != middle.metadata.icc for image in images):
+    if any(image.metadata[1:] != middle.metadata[1:] for image in images):
         absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
     return middle.metadata
 
@@ -398,26 +498,114 @@ def _check_png(path, file, max_pixels):
 
 
 def _check_jpeg(path, file, max_pixels):
+    marker, bits = _frame_of_jpeg(file)
+    if marker in _OTHER_JPEG or bits not in (None, 8):
+        found = f"one of {bits} bit" if bits not in (None, 8) else f"a {_OTHER_JPEG[marker]} one"
+        raise ValueError(f"{path}: expected a JPEG of 8 bit, found {found}, which is not supported; convert it to TIFF")
+    file.seek(0)
     _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
     return False
 
 
+def _frame_of_jpeg(file):
+    """The marker and the bits of a JPEG's frame, None where they are not found."""
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] == 0xFF:  # a byte of padding
+            file.seek(-3, os.SEEK_CUR)
+        elif head[1] in _OTHER_JPEG or 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+            bits = file.read(1)
+            return head[1], bits[0] if bits else None
+        else:
+            file.seek(max(struct.unpack(">H", head[2:])[0] - 2, 0), os.SEEK_CUR)
+    return None, None
+
+
+def _check_compression(path, page, ours):
+    if page.compression in ours:
+        return
+    known = page.compression in {kind.value for kind in tifffile.COMPRESSION}
+    name = tifffile.COMPRESSION(page.compression).name if known else f"method {page.compression}"
+    raise ValueError(
+        f"{path}: is a TIFF of {page.bitspersample} bit compressed by {name}, which is not supported; "
+        "save it with LZW, Deflate or no compression"
+    )
+
+
 def _tiff_page(path, tiff, max_pixels):
-    """The first page, its size checked, and whether each channel is stored by itself (planar)."""
-    page = tiff.pages.first
+    """The page of the picture, its size checked, and whether each channel is stored by itself (planar)."""
+    page = _pictures(tiff)[0]
     _check_size(path, page.imagewidth, page.imagelength, max_pixels)
     if page.is_tiled:  # a decoder allocates a whole tile, however small the image
         _check_size(path, page.tilewidth, page.tilelength, max_pixels)
     return page, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
 
 
+def _pictures(tiff):
+    """The largest pages that are no reduced copies and no masks, in the order of the file."""
+    pages = []
+    for page in itertools.islice(tiff.pages, _PAGES):
+        pages += [page, *itertools.islice(page.pages or (), _PAGES)]  # a camera's picture may lie below its thumbnail
+    whole = [page for page in pages if not (page.is_reduced or page.is_mask or page.tags.valueof(_OLD_SUBFILE_TYPE) == 2)]
+    pages = whole or pages
+    largest = max(pages, key=lambda page: page.imagewidth * page.imagelength)
+    size = largest.imagewidth, largest.imagelength
+    return [page for page in pages if (page.imagewidth, page.imagelength) == size]
+
+
+def _at_page(file, number):
+    """The content of a TIFF, changed so that decoders find the picture first, None if they do anyway; what a fourth channel is;
+    and notes."""
+    with tifffile.TiffFile(file) as tiff:
+        pictures = _pictures(tiff)
+        count, offset, fourth = len(pictures), pictures[number or 0].offset, pictures[number or 0].extrasamples
+        if offset == tiff.pages.first.offset:
+            content = None
+        else:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            place, kind = (8, "Q") if tiff.is_bigtiff else (4, "I")
+            struct.pack_into(f"{tiff.byteorder}{kind}", content, place, offset)
+    file.seek(0)
+    several = number is None and count > 1
+    notes = [f"holds {count} images of one size: the first is used, --pages takes all"] if several else []
+    return content, fourth[0] if fourth else None, notes
+
+
+def _of_first_page(file, image, pixels, alpha, exposure, metadata):
+    """What the first page says and the page of the picture does not."""
+    file.seek(0)
+    try:
+        first = _PILLOW["TIFF"](file)
+    except Exception:  # a mask, or another kind that Pillow does not open
+        return pixels, alpha, exposure, metadata
+    orientation, exposed, described, _ = exif.read(first)
+    if ExifTags.Base.Orientation not in image.getexif():
+        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
+    if exposure is None and exposed is not None:
+        exposure, metadata = exposed, metadata._replace(exif=described.exif)
+    return pixels, alpha, exposure, metadata._replace(icc=metadata.icc or described.icc)
+
+
+def _reached(alpha):
+    """Where alpha is not 0, None for everywhere; and notes."""
+    if alpha is None:
+        return None, []
+    reached = alpha > 0
+    if reached.all():
+        return None, ["alpha dropped"]
+    if not reached.any():
+        return None, ["alpha is 0 everywhere: dropped"]
+    return reached, [f"alpha is 0 in {1 - reached.mean():.1%} of the pixels, which count as not reached"]
+
+
 def _check_tiff(path, file, max_pixels):
     with tifffile.TiffFile(file) as tiff:
         page, planar = _tiff_page(path, tiff, max_pixels)
         bits, photometric = page.bitspersample, page.photometric
+        _check_compression(path, page, _OPENCV_COMPRESSIONS if bits > 8 else _PILLOW_COMPRESSIONS)
         if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
             radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
-            actual = f"floating point of {bits} bit: read_radiance reads it" if radiance else f"{bits} bit, or signed"
+            actual = f"radiance (floating point of {bits} bit)" if radiance else f"{bits} bit, or signed"
             raise ValueError(f"{path}: expected a TIFF of 8 or 16 bit, found {actual}")
         if page.samplesperpixel > 4:
             raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}")
@@ -431,23 +619,50 @@ def _check_tiff(path, file, max_pixels):
 
 def _decode_8_bit(path, image):
     image.load()
+    if image.mode == "CMYK":
+        image = _rgb_of_cmyk(path, image)
     if image.mode not in _PILLOW_MODES:
         raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
-    alpha = image.mode in ("LA", "PA", "RGBA") or image.info.pop("transparency", None) is not None
+    alpha = None
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        alpha = np.array(image.convert("RGBA").getchannel("A"))
+        image.info.pop("transparency", None)
     mode = _PILLOW_MODES[image.mode]
-    return np.array(image if image.mode == mode else image.convert(mode)), ["alpha dropped"] if alpha else []
+    return np.array(image if image.mode == mode else image.convert(mode)), alpha
 
 
-def _decode_16_bit(path):
-    values = _opencv(path, np.uint16)
+def _rgb_of_cmyk(path, image):
+    try:
+        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        if inks.profile.xcolor_space != "CMYK":
+            raise ValueError
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), intent, outputMode="RGB", flags=flags)
+    except Exception as error:  # none, or damaged
+        raise ValueError(
+            f"{path}: is CMYK without a profile that says what its inks look like, which is not supported; convert it to RGB"
+        ) from error
+
+
+def _decode_16_bit(path, content, fourth):
+    values = _opencv(path, np.uint16, content)
     if values.ndim == 2:
-        return values, []
-    return values[..., 2::-1], ["alpha dropped"] if values.shape[2] == 4 else []  # of gray with alpha, three equal channels
+        return values, None
+    pixels = values[..., 2::-1]
+    if values.shape[2] < 4 or fourth == tifffile.EXTRASAMPLE.UNSPECIFIED:
+        return pixels, None
+    alpha = values[..., 3]  # of gray with alpha, three equal channels
+    if fourth == tifffile.EXTRASAMPLE.ASSOCALPHA:  # Pillow divides 8 bit itself
+        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
+        pixels = np.rint(np.minimum(pixels / share, 65535)).astype(np.uint16)
+    return pixels, alpha
 
 
-def _opencv(path, dtype):
+def _opencv(path, dtype, content=None):
     """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
-    values = cv2.imdecode(np.memmap(path, np.uint8, mode="r"), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(content, np.uint8) if content else np.memmap(path, np.uint8, mode="r")
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != dtype:
         raise ValueError("not decodable")
     return values
@@ -499,7 +714,7 @@ def _check_exr(path, max_pixels):
     return index, len(parts)
 
 
-def _write_exr(path, radiance, attributes, half):
+def _write_exr(path, radiance, attributes, half, alpha=None):
     if half:
         beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
         if beyond:
@@ -508,10 +723,12 @@ def _write_exr(path, radiance, attributes, half):
                 "write float32, or scale the radiance"
             )
         radiance = radiance.astype(np.float16)
+    if alpha is not None:
+        radiance = np.dstack([radiance, alpha.astype(radiance.dtype)])
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}
     with atomic(path) as temporary:
         try:
-            OpenEXR.File(header, {"RGB": np.ascontiguousarray(radiance)}).write(str(temporary))
+            OpenEXR.File(header, {"RGB" if alpha is None else "RGBA": np.ascontiguousarray(radiance)}).write(str(temporary))
         except RuntimeError as error:
             raise OSError(error) from error
 
@@ -555,34 +772,42 @@ def _read_hdr(path, max_pixels):
     if not size or b"FORMAT=32-bit_rle_rgbe" not in header[: size.start()]:
         raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
     _check_size(path, int(size[2]), int(size[1]), max_pixels)
-    return _read_float(path)
+    return _rgb_of(_opencv(path, np.float32))
 
 
 def _read_float_tiff(path, max_pixels):
+    return _rgb_of(_float_tiff(path, max_pixels))
+
+
+def _float_tiff(path, max_pixels):
     with tifffile.TiffFile(path) as tiff:
         page, planar = _tiff_page(path, tiff, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
-            raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
+            raise ValueError(f"{path}: expected a floating-point TIFF, found one of {page.bitspersample} bit for display")
+        _check_compression(path, page, _OPENCV_COMPRESSIONS)
         if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
             raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
-    return _read_float(path)
+    with path.open("rb") as file:
+        return _opencv(path, np.float32, _at_page(file, None)[0])
 
 
-def _read_float(path):
-    values = _opencv(path, np.float32)
+def _rgb_of(values):
     return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
 def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
     """Writes what OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
-    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     with quiet.decoders():
-        fitted = exif.fitted(metadata, pixels.shape)
+        if suffix != ".png" and metadata.png:
+            metadata = metadata._replace(icc=transfer.profile(metadata, pixels.ndim == 2), png=None)
+        fitted = exif.fitted(metadata, (*pixels.shape[:2], 3)[: pixels.ndim])  # alpha is no colour
         if suffix.startswith(".tif"):
             done, data = cv2.imencode(suffix, bgr, parameters)
-            written, data = fitted, exif.into_tiff(data.tobytes(), fitted) if done else None
+            written, data = fitted, exif.into_tiff(data.tobytes(), fitted, alpha=pixels.shape[2:] == (4,)) if done else None
         else:
-            for written in (fitted, fitted._replace(icc=None), fitted._replace(exif=None), exif.NO_METADATA):
+            for dropped in ((), ("icc",), ("exif",), ("exif", "icc")):
+                written = fitted._replace(**dict.fromkeys(dropped))
                 chunks = {cv2.IMAGE_METADATA_EXIF: written.exif, cv2.IMAGE_METADATA_ICCP: written.icc}
                 chunks = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}
                 done, data = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
@@ -590,7 +815,10 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
                     break
     if not done:
         raise ValueError(f"{path}: {path.suffix} does not hold images as large as {_describe(pixels)}")
-    for what, before, after in zip(("EXIF", "colour profile"), metadata, written, strict=True):
+    if written.png:  # right after IHDR
+        data = bytes(data)
+        data = data[:_PNG_HEADER] + written.png + data[_PNG_HEADER:]
+    for what, before, after in zip(("EXIF", "colour profile"), metadata[:2], written[:2], strict=True):
         if before and not after:
             absl_logging.warning("%s: cannot hold the %s of %d bytes: dropped", path, what, len(before))
     if head:

@@ -8,12 +8,13 @@ A merge works on light, but its images are integers of gamma 2.2. So files are d
 with 16 bit; images that follow gamma 2.2 anyway stay as they are. The response is
 
     auto        linear for RAW and floating-point TIFF; what the file states if that is linear, PQ or HLG (`io.transfer`);
-                otherwise gamma 2.2, unless the exposures disagree under it: then it is estimated from them
+                otherwise the encoding for display that the file states, or gamma 2.2, unless the exposures disagree under it:
+                then it is estimated from them
     estimate    estimated from the exposures
     gamma, srgb, linear, pq, hlg, or a file that `io.responses` wrote
 
-Where the response is known or was estimated, exposures are refined, because cameras round them ("1/60" is 1/64). Under gamma
-2.2, which is mostly an assumption, they stay: both cannot be measured at once.
+Where the response is known or was estimated, exposures are refined, because cameras round them ("1/60" is 1/64). Under an
+encoding for display, which is mostly an assumption, they stay: both cannot be measured at once.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
+from hdr_tf.image import reach, tone
 from hdr_tf.image import response as responses
-from hdr_tf.image import tone
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 from hdr_tf.image.noise import Noise
 from hdr_tf.image.response import Response
@@ -44,6 +45,7 @@ _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
 _MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
+_VALUES, _SAME_CURVE = np.linspace(0, 1, 256, dtype=np.float32), 0.02  # of linear values; gamma 2.2 and sRGB differ by 0.007
 _WORTH_A_LINE = 1.01  # of an exposure to the stated one
 
 
@@ -59,6 +61,8 @@ class Frame:
     curve: str | None = None  # what the file states: "linear", "pq" or "hlg"
     is_light: bool = False  # whether the pixels were linear light, which reading has encoded with gamma 2.2
     sensor: raw.RawImage | None = None  # of RAW, without its pixels
+    reached: np.ndarray | None = None  # [H, W] bool, False where the file is transparent; None for nowhere
+    start: Response | None = None  # the encoding for display that the file states, where `curve` is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Light:
     noise: Noise | None  # of RAW, where it is known
     order: list[int]  # index of each frame among the given ones
     useful: list[bool]  # whether it is neither clipped nor black everywhere
+    reached: np.ndarray | None = None  # [H, W] bool, False where no exposure shows anything; None for nowhere
 
     @property
     def sensor(self) -> raw.RawImage | None:
@@ -121,11 +126,18 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
         if len(set(having)) > 1:
             one, other = frames[having.index(True)], frames[having.index(False)]
             raise ValueError(f"{other.name}: expected images of one kind, found {kind} in {one.name} and another here")
+    light = start(frames).decode(_VALUES)
+    for frame in frames:
+        if np.abs(start([frame]).decode(_VALUES) - light).max() > _SAME_CURVE:
+            names = start([frame]).name, start(frames).name, frames[0].name
+            raise ValueError(f"{frame.name}: states the curve {names[0]}, expected {names[1]} as in {names[2]}")
     depth = 8 * max(frame.pixels.itemsize for frame in frames)
     return [dataclasses.replace(frame, pixels=to_rgb(to_depth(frame.pixels, depth))) for frame in frames]
 
 
 def _read(image, number, max_pixels, develop):
+    if isinstance(image, image_files.LoadedImage):
+        return _stating(image)
     if not isinstance(image, (str, os.PathLike)):
         pixels = np.asarray(image)
         if pixels.dtype not in (np.uint8, np.uint16) or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] == 3):
@@ -143,18 +155,28 @@ def _read(image, number, max_pixels, develop):
         sensor = dataclasses.replace(sensor, linear=nothing)
         return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, sensor)
     if image_files.is_float_tiff(path):
-        linear = image_files.read_radiance(path, max_pixels)
+        linear, reached = image_files.read_float_tiff(path, max_pixels)
         wrong = linear.size - np.count_nonzero(np.isfinite(linear))
         if wrong:
             raise ValueError(f"{path}: expected finite values from 0 to 1, found {wrong:,} that are infinite or not a number")
         if linear.max() > 1:
             logging.info("%s: values above 1, up to %.3g, count as clipped", path, linear.max())
-        return Frame(str(path), path, _encoded(linear), None, NO_METADATA, "linear", True)
-    loaded = image_files.read_image(path, max_pixels)
+        return Frame(str(path), path, _encoded(linear), None, NO_METADATA, "linear", True, reached=reached)
+    return _stating(image_files.read_image(path, max_pixels))
+
+
+def _stating(loaded):
+    """A frame of the pixels of a file, with the curve that it states."""
+    path = loaded.path
     for note in loaded.notes:
         logging.info("%s: %s", path, note)
-    curve = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(path, loaded.metadata.icc)
-    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve)
+    pixels, reached = loaded.pixels, loaded.reached
+    if reached is not None:  # black counts neither for the response nor for the range
+        pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
+    stated = transfer.stated(loaded.metadata)
+    curve = stated.name if stated and stated.name in transfer.LIGHT else None
+    start = None if curve else stated
+    return Frame(str(path), path, pixels, loaded.exposure, loaded.metadata, curve, reached=reached, start=start)
 
 
 def _encoded(linear):
@@ -163,6 +185,11 @@ def _encoded(linear):
 
 
 # === Response and exposures ===
+
+
+def start(frames: Sequence[Frame]) -> Response:
+    """Returns the encoding for display of frames whose response is not known: what the first file states, or gamma 2.2."""
+    return frames[0].start or Response.gamma()
 
 
 def check_response(setting: str | Response) -> str | Response:
@@ -232,30 +259,35 @@ def find_exposures(
     return 2 ** np.float64(exposures)
 
 
-def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str) -> Response:
-    """Returns the response that brackets of one camera share: estimated, or gamma 2.2 where that fits or nothing better can be
+def find_response(
+    bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str, assumed: Response | None = None
+) -> Response:
+    """Returns the response that brackets of one camera share: estimated, or `assumed` where that fits or nothing better can be
     had, which is logged.
 
     Args:
         bracket_list: (images [N, H, W, 3], exposures) of each, as `image.response.reduced` returns the images.
         setting: "auto" or "estimate".
+        assumed: see `start`; None for gamma 2.2.
     """
-    found = responses.estimate(bracket_list, Response.gamma())
+    assumed = assumed or Response.gamma()
+    name = "gamma 2.2" if assumed.name == "gamma" else assumed.name
+    found = responses.estimate(bracket_list, assumed)
     if setting == "auto" and found.response and not found.before > responses.DISAGREEMENT:
-        return Response.gamma()
+        return assumed
     if found.response is None:
-        logging.warning("the response cannot be estimated (%s): gamma 2.2 is assumed", found.reason)
-        return Response.gamma()
+        logging.warning("the response cannot be estimated (%s): %s is assumed", found.reason, name)
+        return assumed
     if found.after > max(responses.DISAGREEMENT, min(found.before / 2, 2 * responses.DISAGREEMENT)):
         logging.warning(
-            "the exposures disagree by %.0f %% whatever the response: gamma 2.2 is assumed; are they those of the images "
+            "the exposures disagree by %.0f %% whatever the response: %s is assumed; are they those of the images "
             "(EXIF, --exposures), and do the images show one scene?",
-            100 * math.expm1(found.after),
+            *(100 * math.expm1(found.after), name),
         )
-        return Response.gamma()
+        return assumed
     logging.info(
-        "response estimated: the exposures disagree by %.0f %% with gamma 2.2 and by %.0f %% with it",
-        *(100 * math.expm1(value) for value in (found.before, found.after)),
+        "response estimated: the exposures disagree by %.0f %% with %s and by %.0f %% with it",
+        *(100 * math.expm1(found.before), name, 100 * math.expm1(found.after)),
     )
     return found.response
 
@@ -270,29 +302,32 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
         frames: as `read` returns them; memory: the pixels of each are kept as long as the caller keeps the frames.
         exposures: of them, 2**stops.
         setting: of the response, see `check_response`.
-        assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, whether the exposures fit or not.
+        assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, or that of sRGB, whether the exposures fit or
+            not.
 
     Raises:
         ValueError: all exposures are clipped or black, or two neighbours share no values that are neither.
     """
     order = np.argsort(exposures, kind="stable").tolist()
     frames, exposures = [frames[i] for i in order], np.float64(exposures)[order]
-    response = known_response(frames, setting)
+    response, assumed = known_response(frames, setting), start(frames)
     if response is None and assume_gamma and setting == "auto":
-        response = Response.gamma()
+        assumed = response = Response.gamma() if assumed.name == "srgb" else assumed
     if response is None:
-        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting)
+        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting, assumed)
     curve = Response.gamma() if frames[0].is_light else response
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]
+    masks = [frame.reached for frame in frames]
     small = responses.reduced(images)
     useful = check_range(small, exposures, [frame.name for frame in frames])
-    if response.name != "gamma":
+    if response.name != "gamma" and response is not assumed:
         exposures = _refined(small, exposures, frames)
     noise = next((frame.sensor.noise for frame in frames if frame.sensor and frame.sensor.noise), None)
     noise = noise and Noise(noise.gain, noise.read, step)
-    frames = [dataclasses.replace(frame, pixels=frame.pixels[:0]) for frame in frames]
-    return Light(frames, images, exposures, response, step, noise, order, useful)
+    images = reach.fill(images, masks, exposures)
+    frames = [dataclasses.replace(frame, pixels=frame.pixels[:0], reached=None) for frame in frames]
+    return Light(frames, images, exposures, response, step, noise, order, useful, reach.union(masks))
 
 
 def _decoded(pixels, response):

@@ -39,7 +39,7 @@ from hdr_tf.image import response as responses
 from hdr_tf.image import tone, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
-from hdr_tf.io import brackets, exif, image_files, outputs, raw
+from hdr_tf.io import brackets, image_files, outputs, raw, transfer
 from hdr_tf.io import responses as response_files
 from hdr_tf.io.image_files import RadianceHeader
 from hdr_tf.progress import stage
@@ -168,7 +168,7 @@ def fuse_radiance(
     """Merges photographs as `merge` does and writes the radiance, with a preview next to it.
 
     Args:
-        images: files of one size, in any order.
+        images: files of one size, in any order; also images that are read already, `io.image_files.LoadedImage`.
         output: .exr, .hdr, .tif (float32), or of RAW files .dng, which keeps the camera's primaries; its folder is created.
             <stem>_preview.png next to it is the radiance, tone-mapped by the mu-law.
         exposures, model, response: see `merge`.
@@ -184,7 +184,8 @@ def fuse_radiance(
     Raises:
         ValueError: images, exposures, output and weights do not go together. OSError: a file cannot be read or written.
     """
-    paths, output = [pathlib.Path(image) for image in images], pathlib.Path(output)
+    images, output = list(images), pathlib.Path(output)
+    paths = [image.path if isinstance(image, image_files.LoadedImage) else pathlib.Path(image) for image in images]
     preview = output.with_name(f"{output.stem}_preview.png")
     extras = [pathlib.Path(path) for path in (save_exposure_map, save_response) if path is not None]
     system = systems.find(model, "radiance")
@@ -200,7 +201,7 @@ def fuse_radiance(
         raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
     folder = None if save_aligned is None else pathlib.Path(save_aligned)
     check = functools.partial(_aligned_targets, folder, [*paths, preview, output, *extras])
-    merged = _merge(paths, exposures, model, response, check=check, **arguments)
+    merged = _merge(images, exposures, model, response, check=check, **arguments)
     if folder is not None and merged.aligned is None:
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
     frames, shown = merged.light.frames, merged.output()
@@ -214,12 +215,12 @@ def fuse_radiance(
             sensor = merged.sensor
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
-            image_files.write_radiance(output, shown, merged.header(), half)
-        image_files.write_image(preview, merged.preview(), metadata=metadata)
+            image_files.write_radiance(output, shown, merged.header(), half, merged.light.reached)
+        image_files.write_image(preview, merged.preview(), metadata=transfer.displayed(metadata), reached=merged.light.reached)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
-                image_files.write_image(target, pixels, metadata=frame.metadata)
+                image_files.write_image(target, pixels, metadata=transfer.displayed(frame.metadata))
         for target in extras:
             target.parent.mkdir(parents=True, exist_ok=True)
         if save_exposure_map is not None:
@@ -386,14 +387,14 @@ class _Shared:
     def response(self, paths):
         """What `merge` takes for the bracket of these files."""
         camera = _camera(paths[0])
-        if camera is None:
+        if camera is None or _states_light(paths[0]):
             return self._setting
         if camera not in self._found:
             self._found[camera] = self._estimate(camera)
         return self._found[camera]
 
     def _estimate(self, camera):
-        measured = []
+        measured, assumed = [], None
         for job in self._jobs:
             try:
                 paths = job.inputs()
@@ -406,6 +407,7 @@ class _Shared:
                 images = responses.reduced([frame.pixels for frame in frames])
                 lights.check_range(images[np.argsort(exposures)], np.sort(exposures), [frame.name for frame in frames])
                 measured.append((images, exposures))
+                assumed = assumed or lights.start(frames)
             except (ValueError, OSError):  # the bracket reports it when its turn comes
                 continue
             if len(measured) == _SHARED:
@@ -413,7 +415,18 @@ class _Shared:
         if not measured:
             return self._setting
         logging.info("%s: one response from %d brackets", camera, len(measured))
-        return lights.find_response(measured, self._setting)
+        return lights.find_response(measured, self._setting, assumed)
+
+
+def _states_light(path):
+    """Whether a file needs no response of its camera: it says what the light was."""
+    try:
+        if image_files.is_float_tiff(path):
+            return True
+        stated = transfer.stated(image_files.read_metadata(path))
+        return stated is not None and stated.name in transfer.LIGHT
+    except (ValueError, OSError):  # reported when its turn comes
+        return False
 
 
 def _camera(path):
@@ -455,6 +468,8 @@ class _Merged:
     def output(self) -> np.ndarray:
         """Radiance in the primaries of the result."""
         radiance, sensor = self.camera(), self.sensor
+        if self.light.reached is not None:
+            radiance = radiance * self.light.reached[..., None]
         return raw.to_output(radiance, sensor.white_balance, sensor.matrix) if sensor else radiance
 
     def preview(self) -> np.ndarray:
@@ -465,7 +480,7 @@ class _Merged:
 
     def header(self) -> RadianceHeader:
         frame = self.light.frames[self.reference]
-        primaries = exif.primaries(frame.metadata.icc) if frame.metadata.icc and not self.sensor else None
+        primaries = None if self.sensor else transfer.primaries(frame.metadata)
         return RadianceHeader(
             exposure=-math.log2(self.factor),
             white_level=self.factor,

@@ -137,7 +137,7 @@ def test_paths_and_arrays_give_the_same(weights, tmp_path):
 def test_alpha_is_dropped_with_a_note(weights, tmp_path, caplog):
     dark, bright = helpers.bracket()
     path = tmp_path / "alpha.png"
-    PIL.Image.fromarray(np.dstack([dark, dark[..., 0]])).save(path)
+    PIL.Image.fromarray(np.dstack([dark, np.maximum(dark[..., 0], 1)])).save(path)
     with caplog.at_level(logging.INFO, "absl"):
         fused = hdr_tf.fuse([path, bright], weights=weights["pyramid"])
     np.testing.assert_array_equal(fused, hdr_tf.fuse([dark, bright], weights=weights["pyramid"]))

@@ -220,11 +220,11 @@ def test_largest_rectangle_equals_a_search(spans):
     corners = itertools.product(range(len(mask)), range(1, len(mask) + 1), range(9), range(1, 10))
     areas = [(b - t) * (r - left) for t, b, left, r in corners if t < b and left < r and mask[t:b, left:r].all()]
     if areas:
-        rows, columns = align._largest_rectangle(mask)
+        rows, columns = align.largest_rectangle(mask)
         assert mask[rows, columns].all() and mask[rows, columns].size == max(areas)
     else:
         with pytest.raises(ValueError, match=helpers.mentions("crop")):
-            align._largest_rectangle(mask)
+            align.largest_rectangle(mask)
 
 
 @pytest.mark.parametrize("pair", ["ArchSequence", "Balloons", "Chair"])

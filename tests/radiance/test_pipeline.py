@@ -13,7 +13,7 @@ from hdr_tf.image import response as responses
 from hdr_tf.image import tone
 from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
-from hdr_tf.io import exif, image_files, raw, transfer
+from hdr_tf.io import exif, image_files, raw
 from hdr_tf.io import responses as response_files
 from hdr_tf.radiance import light as lights
 from hdr_tf.radiance import pipeline
@@ -109,56 +109,6 @@ def test_a_response_that_cannot_be_estimated_is_gamma_with_a_line(caplog):
     with caplog.at_level("INFO", logger="absl"):
         hdr_tf.merge(flat, (0, 3), **CLASSICAL)
     assert any(helpers.mentioned("response estimated 2.2", record.getMessage()) for record in caplog.records)
-
-
-def _icc(*tags):
-    """A profile's bytes, as far as `transfer` looks."""
-    offset, table, data = 132 + 12 * len(tags), b"", b""
-    for name, content in tags:
-        table += struct.pack(">4sII", name, offset + len(data), len(content))
-        data += content
-    return bytes(128) + struct.pack(">I", len(tags)) + table + data
-
-
-CURVE = struct.Struct(">4sIIH")
-
-
-@pytest.mark.parametrize(
-    ("icc", "expected"),
-    [
-        (_icc((b"rTRC", struct.pack(">4sII", b"curv", 0, 0))), "linear"),
-        (_icc((b"rTRC", CURVE.pack(b"curv", 0, 1, 256))), "linear"),
-        (_icc((b"rTRC", CURVE.pack(b"curv", 0, 1, 563))), None),
-        (_icc((b"kTRC", struct.pack(">4sII3H", b"curv", 0, 3, 0, 32768, 65535))), "linear"),
-        (_icc((b"rTRC", struct.pack(">4sIHHi", b"para", 0, 0, 0, 65536))), "linear"),
-        (_icc((b"rTRC", struct.pack(">4sIHHi", b"para", 0, 3, 0, 65536))), None),
-        (_icc((b"rTRC", struct.pack(">4sII", b"curv", 0, 0)), (b"gTRC", CURVE.pack(b"curv", 0, 1, 563))), None),
-        (_icc((b"cicp", b"cicp" + bytes(4) + bytes((9, 16, 0, 1)))), "pq"),
-        (_icc((b"cicp", b"cicp" + bytes(4) + bytes((9, 18, 0, 1)))), "hlg"),
-        (_icc((b"cicp", b"cicp")), None),
-        (bytes(60), None),
-        (None, None),
-    ],
-)
-def test_what_a_profile_states(icc, expected):
-    assert transfer.stated(None, icc) == expected
-
-
-def test_what_a_png_states(tmp_path):
-    row = bytes(3 * 8)
-    for name, chunks, expected in (
-        ("linear", [helpers.png_chunk(b"gAMA", struct.pack(">I", 100_000))], "linear"),
-        ("srgb", [helpers.png_chunk(b"gAMA", struct.pack(">I", 45_455))], None),
-        ("pq", [helpers.png_chunk(b"cICP", bytes((9, 16, 0, 1)))], "pq"),
-        (
-            "wins",
-            [helpers.png_chunk(b"gAMA", struct.pack(">I", 100_000)), helpers.png_chunk(b"cICP", bytes((1, 13, 0, 1)))],
-            None,
-        ),
-    ):
-        path = tmp_path / f"{name}.png"
-        path.write_bytes(helpers.png(8, 8, 8, 2, [row] * 8, *chunks))
-        assert transfer.stated(path, None) == expected, name
 
 
 def test_a_linear_png_is_taken_at_its_word(scene, tmp_path):
