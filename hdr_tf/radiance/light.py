@@ -59,6 +59,7 @@ class Frame:
     curve: str | None = None  # what the file states: "linear", "pq" or "hlg"
     is_light: bool = False  # whether the pixels were linear light, which reading has encoded with gamma 2.2
     sensor: raw.RawImage | None = None  # of RAW, without its pixels
+    orientation: int = 1  # EXIF's, that was applied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,11 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
     Raises:
         ValueError: images do not go together, or a floating-point TIFF holds NaN. OSError: a file cannot be read.
     """
+    brackets.check_different([image for image in images if isinstance(image, (str, os.PathLike))])
     frames = [_read(image, number, max_pixels, develop) for number, image in enumerate(images, start=1)]
+    turns = [frame.orientation for frame in frames]
+    alike = brackets.turned_alike([frame.pixels for frame in frames], turns, [frame.name for frame in frames])
+    frames = [dataclasses.replace(frame, pixels=pixels) for frame, pixels in zip(frames, alike, strict=True)]
     brackets.check_sizes([frame.pixels for frame in frames], [frame.name for frame in frames], systems.MIN_SIDE)
     for kind, having in (
         ("RAW", [bool(frame.sensor) for frame in frames]),
@@ -141,7 +146,7 @@ def _read(image, number, max_pixels, develop):
         for note in sensor.notes:
             logging.info("%s: %s", path, note)
         sensor = dataclasses.replace(sensor, linear=nothing)
-        return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, sensor)
+        return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, sensor, sensor.orientation)
     if image_files.is_float_tiff(path):
         linear = image_files.read_radiance(path, max_pixels)
         wrong = linear.size - np.count_nonzero(np.isfinite(linear))
@@ -154,7 +159,7 @@ def _read(image, number, max_pixels, develop):
     for note in loaded.notes:
         logging.info("%s: %s", path, note)
     curve = None if develop and path.suffix.lower() in image_files.RAW_SUFFIXES else transfer.stated(path, loaded.metadata.icc)
-    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve)
+    return Frame(str(path), path, loaded.pixels, loaded.exposure, loaded.metadata, curve, orientation=loaded.orientation)
 
 
 def _encoded(linear):

@@ -280,6 +280,7 @@ def fuse_radiance_brackets(
     suffix: str = ".exr",
     runner: Any = None,
     mixed_precision: bool = False,
+    allow_missing: bool = False,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
     """Merges each bracket into `output`/<its name>.exr with `batch.run`: one that fails does not stop the others.
@@ -293,6 +294,7 @@ def fuse_radiance_brackets(
         response: see `merge`. Where it has to be estimated, brackets of the same camera share one, from at most six of them;
             "per_bracket" is "auto" for each bracket by itself.
         suffix: of the results.
+        allow_missing: files that cannot be read are left out of their brackets, if two others are left.
         **arguments: the others of `fuse_radiance`; exposures are those of each bracket's images in the order of their names.
 
     Returns:
@@ -306,6 +308,7 @@ def fuse_radiance_brackets(
 
     def fuse(job, paths):
         places = _places(job, *folders_of)
+        paths = brackets.readable(paths, arguments.get("max_pixels", image_files.MAX_PIXELS)) if allow_missing else paths
         return fuse_radiance(paths, job.output, model=model, runner=loaded, response=response_of(paths), **places, **arguments)
 
     weights = [weights, batch.state(systems.PRETRAINED if weights is None else weights)]
@@ -349,7 +352,8 @@ def _fuse_one(bracket, target, arguments):
         (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
         loading = {name: arguments.pop(name, None) for name in ("weights", "mixed_precision")}
         runner = _loaded(arguments["model"], **loading)
-        return target, fuse_radiance(job.inputs(), target, runner=runner, **arguments).shape
+        paths = brackets.readable(job.inputs()) if arguments.pop("allow_missing", False) else job.inputs()
+        return target, fuse_radiance(paths, target, runner=runner, **arguments).shape
     except (ValueError, OSError) as error:  # some do not survive the way between processes
         return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
 
@@ -419,10 +423,9 @@ class _Shared:
 def _camera(path):
     """The model in EXIF, None if there is none (RAW files need no response)."""
     try:
-        model = image_files.read_capture(path).kind[0]
+        return image_files.read_capture(path).camera[1]
     except (ValueError, OSError):
         return None
-    return str(model).strip("\0 ") or None if model is not None else None
 
 
 # === One bracket ===
