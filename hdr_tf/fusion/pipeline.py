@@ -26,6 +26,7 @@ from absl import logging
 from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
 from hdr_tf.image.align import align as align_images
+from hdr_tf.image.align import displacement
 from hdr_tf.image.depth import is_gray, to_depth
 from hdr_tf.io import brackets, image_files
 from hdr_tf.io.exif import NO_METADATA, Metadata
@@ -251,9 +252,23 @@ def _prepare(
             least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
             raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
         loaded = [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, aligned, strict=True)]
+    elif not deghost and not _is_gray_and_color(loaded):
+        _propose_to_align(loaded)
     if deghost:
         loaded = _deghosted(loaded)
     return loaded, runner
+
+
+def _propose_to_align(loaded):
+    """Says so if neighbours in brightness would lie better on each other after a shift."""
+    pairs = zip(loaded[:-1], loaded[1:], strict=True)
+    moved = max(displacement(short.pixels, long.pixels) for short, long in pairs)
+    if moved:
+        logging.warning(
+            "the camera moved between the images, by about %.0f pixels: edges will be double; --align=auto aligns the images, "
+            "--deghost also follows what moved in the scene",
+            moved,
+        )
 
 
 def _deghosted(loaded):

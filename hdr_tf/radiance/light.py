@@ -27,7 +27,7 @@ from absl import logging
 
 from hdr_tf import systems
 from hdr_tf.image import response as responses
-from hdr_tf.image import tone
+from hdr_tf.image import stated_exposures, tone
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 from hdr_tf.image.noise import Noise
 from hdr_tf.image.response import Response
@@ -44,7 +44,7 @@ _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
 _MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
-_WORTH_A_LINE = 1.01  # of an exposure to the stated one
+_WORTH_A_LINE = 2 ** (1 / 6)  # of an exposure to the stated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +227,11 @@ def find_exposures(
                     f"{frame.name}: {needs} needs the exposures, and EXIF gives none: pass --exposures=STOPS, log2, one for "
                     "each image, such as --exposures=-2,0,2"
                 )
-        return np.array([frame.exposure for frame in frames], np.float64)
+        found = np.array([frame.exposure for frame in frames], np.float64)
+        if np.ptp(np.log2(found)) > 2 * _MOST_STOPS:
+            listed = ", ".join(f"{stops:.1f}" for stops in np.log2(found))
+            raise ValueError(f"{frames[0].name}: expected exposures within {2 * _MOST_STOPS} stops, EXIF says {listed}")
+        return found
     if len(exposures) != len(frames) or not np.isfinite(np.float64(exposures)).all():
         listed = ", ".join(map(str, exposures))
         raise ValueError(f"expected {len(frames)} exposures (stops), one for each image, found {listed}")
@@ -237,15 +241,54 @@ def find_exposures(
     return 2 ** np.float64(exposures)
 
 
-def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str) -> Response:
+def check_exposures(frames: Sequence[Frame], exposures: np.ndarray, setting: str | Response, trust: bool = False) -> np.ndarray:
+    """Compares exposures with the images; returns them, corrected where the response is linear, PQ or HLG and a step is off by
+    1/6 to 1 stop, which is logged.
+
+    Args:
+        frames: as `read` returns them.
+        exposures: of them, 2**stops.
+        setting: of the response, see `check_response`.
+        trust: takes the exposures as they are.
+
+    Raises:
+        ValueError: the images contradict the exposures, see `image.stated_exposures`.
+    """
+    if trust:
+        return exposures
+    response = known_response(frames, setting)
+    right = response is not None and response.name in ("linear", "pq", "hlg")
+    curve = Response.gamma() if response is None or frames[0].is_light else response
+    checked = stated_exposures.check(responses.reduced([frame.pixels for frame in frames]), exposures, curve, right)
+    if checked.contradiction:
+        short, long, stated, shown = checked.contradiction
+        under = "" if right else f" (under {curve.name})"
+        raise ValueError(
+            f"{frames[long].name}: EXIF or --exposures say {stated:+.2f} stops from {frames[short].name} to it, the images "
+            f"show {shown:+.2f}{under}: give the right --exposures (stops, log2), or --trust_exposures"
+        )
+    for short, long, stated, shown in checked.corrected:
+        names = frames[long].name, frames[short].name
+        logging.info("%s: stated as %+.2f stops from %s, shown as %+.2f: corrected", names[0], stated, names[1], shown)
+    return checked.exposures
+
+
+def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str, trust: bool = True) -> Response:
     """Returns the response that brackets of one camera share: estimated, or gamma 2.2 where that fits or nothing better can be
     had, which is logged.
 
     Args:
         bracket_list: (images [N, H, W, 3], exposures) of each, as `image.response.reduced` returns the images.
         setting: "auto" or "estimate".
+        trust: whether exposures that fit under no response are accepted; otherwise they raise ValueError.
     """
     found = responses.estimate(bracket_list, Response.gamma())
+    if not trust and found.response is not None and found.after > stated_exposures.RESIDUAL:
+        raise ValueError(
+            f"expected exposures that fit the images within {stated_exposures.RESIDUAL / math.log(2):.2g} stops under some "
+            f"response, found {found.after / math.log(2):.2f}: give the right --exposures (stops, log2), or --trust_exposures; "
+            "or the images do not show one scene"
+        )
     if setting == "auto" and found.response and not found.before > responses.DISAGREEMENT:
         return Response.gamma()
     if found.response is None:
@@ -268,13 +311,20 @@ def find_response(bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], se
 # === Light ===
 
 
-def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str | Response, assume_gamma: bool = False) -> Light:
+def to_light(
+    frames: Sequence[Frame],
+    exposures: Sequence[float],
+    setting: str | Response,
+    assume_gamma: bool = False,
+    trust: bool = True,
+) -> Light:
     """Decodes a bracket.
 
     Args:
         frames: as `read` returns them; memory: the pixels of each are kept as long as the caller keeps the frames.
         exposures: of them, 2**stops.
         setting: of the response, see `check_response`.
+        trust: see `find_response`.
         assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, whether the exposures fit or not.
 
     Raises:
@@ -286,7 +336,8 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
     if response is None and assume_gamma and setting == "auto":
         response = Response.gamma()
     if response is None:
-        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting)
+        measured = responses.reduced([frame.pixels for frame in frames])
+        response = find_response([(measured, exposures)], setting, trust)
     curve = Response.gamma() if frames[0].is_light else response
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]

@@ -36,7 +36,7 @@ from absl import logging
 
 from hdr_tf import batch, systems
 from hdr_tf.image import response as responses
-from hdr_tf.image import tone, trusted_merge
+from hdr_tf.image import stated_exposures, tone, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, exif, image_files, outputs, raw
@@ -140,6 +140,7 @@ def merge(
         absolute: RAW only: values are in cd/m², good to ± 1 stop.
         max_pixels: a larger file is refused before it is decoded.
         runner: a runner that takes the place of the system's own.
+        trust_exposures: takes the exposures as they are stated, even if the images contradict them.
         options of the system: mixed_precision.
 
     Returns:
@@ -386,6 +387,7 @@ class _Shared:
     def __init__(self, jobs, setting, arguments):
         self._jobs, self._setting, self._found = jobs, setting, {}
         self._exposures, self._max_pixels = arguments.get("exposures"), arguments.get("max_pixels", image_files.MAX_PIXELS)
+        self._trust = arguments.get("trust_exposures", False)
 
     def response(self, paths):
         """What `merge` takes for the bracket of these files."""
@@ -407,7 +409,10 @@ class _Shared:
                 if lights.known_response(frames, self._setting) is not None:
                     continue
                 exposures = lights.find_exposures(frames, self._exposures, self._setting)
+                lights.check_exposures(frames, exposures, self._setting, self._trust)
                 images = responses.reduced([frame.pixels for frame in frames])
+                if not self._trust and responses.disagreement(images, exposures, Response.gamma()) > stated_exposures.RESIDUAL:
+                    lights.find_response([(images, exposures)], "estimate", trust=False)
                 lights.check_range(images[np.argsort(exposures)], np.sort(exposures), [frame.name for frame in frames])
                 measured.append((images, exposures))
             except (ValueError, OSError):  # the bracket reports it when its turn comes
@@ -493,6 +498,7 @@ def _merge(
     absolute=False,
     max_pixels=image_files.MAX_PIXELS,
     runner=None,
+    trust_exposures=False,
     check=lambda frames: None,
     **options,
 ):
@@ -529,11 +535,13 @@ def _merge(
     if absolute and (scale or not frames[0].sensor):
         found = f"scale {scale}" if scale else frames[0].name
         raise ValueError(f"absolute: expected RAW files, a model that merges them and no other scale, found {found}")
+    measured = isinstance(exposures, str)
     exposures = lights.find_exposures(frames, exposures, response)
+    exposures = lights.check_exposures(frames, exposures, response, trust_exposures or measured)
     if not own:
         frames, exposures = _chosen(frames, exposures)
     with stage("decoding"):
-        light = lights.to_light(frames, exposures, response, assume_gamma=not own)
+        light = lights.to_light(frames, exposures, response, assume_gamma=not own, trust=trust_exposures)
     del frames
     check(light.frames)
     if not own:
