@@ -159,7 +159,7 @@ def test_auto_uses_what_helps(depth, warnings, caplog):
     for index in (1, 2, 3):
         assert aligned[index] is images[index]
     np.testing.assert_array_equal(aligned[0], align.align(images, "homography", 2)[0])
-    assert not warnings[1:]  # the one about the homography for the image of another scene
+    assert len(warnings) == 2  # about the image of another scene, by auto and by the homography
 
 
 def test_auto_uses_a_shift_that_is_better(caplog, monkeypatch):
@@ -197,7 +197,7 @@ def test_crop_leaves_no_border(move, caplog):
     assert min(image.min() for image in cropped) >= 249
     height, width = cropped[1].shape[:2]
     assert all(image.shape == (height, width, 3) for image in cropped) and height * width > 0.6 * 300 * 400
-    (line,) = caplog.messages
+    line = caplog.messages[-1]  # after those about white images, whose alignment cannot be checked
     *sizes, column, row = map(int, re.findall(r"\d+", line))
     assert sizes == [width, height, 400, 300]
     np.testing.assert_array_equal(cropped[1], white[1][row : row + height, column : column + width])
