@@ -30,7 +30,7 @@ _MATCHING_PIXELS = 4_000_000
 _KDTREE = 1  # FLANN_INDEX_KDTREE, which cv2 does not name
 _METHODS = ("homography", "mtb")
 _MIN_GAIN, _MIN_AGREEMENT = 0.05, 0.3  # that "auto" requires of a movement, see `_edge_agreement`
-_MIDDLE = 1024  # pixels a side, of `displacement`
+_MIDDLE, _LEAST_SHIFT = 1024, 2.0  # pixels, of `displacement`: a side of what it looks at, and what it reports
 _MIN_INLIERS = 10  # four points always agree on a homography, and a few more of 21 wrong matches agree by chance
 
 
@@ -97,7 +97,7 @@ def displacement(image: np.ndarray, target: np.ndarray) -> float:
     window = cv2.createHanningWindow(pair[0].shape[::-1], cv2.CV_32F)
     (x, y), _ = cv2.phaseCorrelate(*logs, window)
     distance = float(np.hypot(x, y))
-    if not 1 <= distance < min(pair[0].shape) / 4:
+    if not _LEAST_SHIFT <= distance < min(pair[0].shape) / 4:
         return 0.0
     before = _edge_agreement(pair[1], pair[0], np.full(pair[0].shape, True))
     matrix = np.float64([[1, 0, x], [0, 1, y], [0, 0, 1]])
