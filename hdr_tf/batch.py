@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -82,21 +83,25 @@ def bracket_jobs(brackets: Sequence[pathlib.Path | Bracket], output: pathlib.Pat
     """Makes a job of each bracket: from at least `least` images to `output`/<its name><suffix>, where `output` must not lie
     among the brackets. If two brackets have the same name, the second gets the name of its first file, suffix included."""
 
-    def inputs(path, files):
-        files = image_files.list_images(path) if files is None else files
+    def inputs(path, bracket):
+        if bracket.problem:
+            raise ValueError(f"{bracket.problem}; --allow_missing fuses the others without it")
+        files = bracket.paths or image_files.list_images(path)
         if len(files) < least:
             raise ValueError(f"{path}: expected at least {least} images, found {len(files)}")
         return files
 
     jobs, paths = {}, []
     for bracket in brackets:
-        loose = isinstance(bracket, Bracket)
-        path, files = (bracket.paths[0], bracket.paths) if loose else (bracket, None)
+        if not isinstance(bracket, Bracket):
+            bracket = Bracket(bracket.name, (), bracket)
+        path = bracket.source or bracket.paths[0]
         if output.resolve() == path.parent.resolve():
-            held = "photographs" if loose else "brackets"  # a later run would take the results for photographs
+            held = "brackets" if bracket.source else "photographs"  # a later run would take the results for photographs
             raise ValueError(f"{output}: holds the {held} and would also hold the results; choose a folder elsewhere")
-        name = path.name if bracket.name in jobs else bracket.name
-        jobs[name] = Job(name, functools.partial(inputs, path, files), output / f"{name}{suffix}")
+        name = path.name if bracket.name in jobs and not bracket.source else bracket.name
+        name = next(other for i in itertools.count(1) if (other := f"{name}_{i}" if i > 1 else name) not in jobs)
+        jobs[name] = Job(name, functools.partial(inputs, path, bracket), output / f"{name}{suffix}")
         paths.append(path)
     outputs.check_outside(output, paths, "brackets")
     return list(jobs.values())

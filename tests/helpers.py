@@ -161,7 +161,15 @@ def mosaic(camera, black=512, white=15_871, pattern="RGGB", gain=0.0, read=0.0, 
 
 
 def write_dng(
-    path, camera, neutral=(0.5, 1.0, 0.625), matrix=CAMERA, orientation=1, settings=(1 / 64, 4.0, 200), profile=None, **sensor
+    path,
+    camera,
+    neutral=(0.5, 1.0, 0.625),
+    matrix=CAMERA,
+    orientation=1,
+    settings=(1 / 64, 4.0, 200),
+    profile=None,
+    date=None,
+    **sensor,
 ) -> pathlib.Path:
     """Writes a DNG, a Bayer mosaic without compression, of known content; returns its path.
 
@@ -170,6 +178,7 @@ def write_dng(
         neutral: what the camera sees of white; None leaves it out.
         matrix: XYZ to camera RGB (D65).
         settings: exposure time, f-number and ISO, or () for none.
+        date: of the capture, in EXIF's form.
         profile: the tag NoiseProfile, two numbers or two for each colour.
         **sensor: see `mosaic`.
     """
@@ -194,6 +203,8 @@ def write_dng(
     if settings:
         tables = Image.Exif()
         tables.get_ifd(0x8769).update(zip((0x829A, 0x829D, 0x8827), settings, strict=True))  # ExposureTime, FNumber, ISO
+        if date:
+            tables.get_ifd(0x8769)[0x9003] = date
         metadata = exif.Metadata(tables.tobytes().removeprefix(b"Exif\0\0"))
         path.write_bytes(exif.into_tiff(path.read_bytes(), metadata))
     return path

@@ -21,7 +21,13 @@ def folder(tmp_path_factory):
     """Good and bad files; every case runs in here."""
     folder = tmp_path_factory.mktemp("input")
     rng = np.random.default_rng(0)
-    for name, shape in (("a.png", (16, 20, 3)), ("b.png", (16, 20, 3)), ("small.png", (12, 20, 3)), ("tiny.png", (7, 20, 3))):
+    for name, shape in (
+        ("a.png", (16, 20, 3)),
+        ("b.png", (16, 20, 3)),
+        ("small.png", (12, 20, 3)),
+        ("tiny.png", (7, 20, 3)),
+        ("tiny2.png", (7, 20, 3)),
+    ):
         image_files.write_image(folder / name, rng.integers(0, 256, shape, np.uint8))
     image_files.write_image(folder / "whole.jpg", rng.integers(0, 256, (16, 20, 3), np.uint8))
     (folder / "empty.png").touch()
@@ -78,7 +84,7 @@ def test_the_copy_does_what_the_command_does(folder, run):
         ("a.png truncated.jpg -o out.png", ["truncated.jpg", "JPEG"]),
         ("a.png radiance.exr -o out.png", ["radiance.exr", "read_radiance"]),
         ("a.png small.png -o out.png", ["a.png", "20 x 16", "small.png", "20 x 12"]),
-        ("tiny.png tiny.png -o out.png", ["tiny.png", "8 x 8", "20 x 7"]),
+        ("tiny.png tiny2.png -o out.png", ["tiny.png", "8 x 8", "20 x 7"]),
         ("a.png -o out.png", ["2", "1"]),
         ("-o out.png", ["--brackets", "--sample"]),
         ("a.png b.png", ["--output"]),

@@ -37,7 +37,6 @@ import simple_parsing
 from hdr_tf import systems
 from hdr_tf.commands import merge
 from hdr_tf.fusion import batch, pipeline
-from hdr_tf.io import brackets as bracket_files
 from hdr_tf.io import image_files
 
 
@@ -54,6 +53,14 @@ class Config:
     """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     brackets: str | None = None
     """fuses every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
+    frames: int | None = None
+    """sets the number of images of each bracket (--brackets); default: whatever the sequence of photographs suggests"""
+    prefer: Literal["jpeg", "raw"] = simple_parsing.field(default="jpeg", metavar="jpeg|raw")
+    """chooses what is used where a RAW file and an image have the same name (--brackets)"""
+    allow_missing: bool = False
+    """fuses brackets that lack an image without it, instead of failing (--brackets)"""
+    dry_run: bool = False
+    """prints the images of each bracket and does nothing else (--brackets)"""
     sample: bool = False
     """writes a sample bracket next to the output and fuses it"""
     model: str = simple_parsing.field(
@@ -63,6 +70,8 @@ class Config:
     exposures: str | None = None
     """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2 (radiance);
     default: EXIF"""
+    trust_exposures: bool = False
+    """takes the exposures as they are stated, whatever the images show (radiance)"""
     response: str = "auto"
     """says how the images are encoded (radiance), see hdr-tf merge --help"""
     weights: str | None = None
@@ -105,6 +114,9 @@ def main(config: Config) -> int:
         raise ValueError("expected images, --brackets=FOLDER or --sample, and only one of them")
     if config.pages and not config.images:
         raise ValueError("--pages goes with images, not with --brackets or --sample")
+    merge.check_brackets(config)
+    if config.dry_run:
+        return merge.print_brackets(config)
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model)
@@ -116,8 +128,8 @@ def main(config: Config) -> int:
 
 
 def _fuse(config, arguments):
-    if config.exposures or config.response != "auto":
-        name = "exposures" if config.exposures else "response"
+    if config.exposures or config.response != "auto" or config.trust_exposures:
+        name = "exposures" if config.exposures else "response" if config.response != "auto" else "trust_exposures"
         raise ValueError(
             f"--{name} belongs to radiance ({', '.join(systems.names('radiance'))}), not to --model={config.model}"
         )
@@ -128,7 +140,9 @@ def _fuse(config, arguments):
     if config.brackets:
         if config.trace:
             raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
-        brackets = bracket_files.list_brackets(config.brackets)
+        brackets = merge.list_brackets(config)
+        if config.allow_missing:
+            arguments["allow_missing"] = True
         if config.beam:
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 

@@ -49,12 +49,22 @@ class Config:
     """names the file to write (.exr, .hdr, .tif, of RAW files also .dng), or with --brackets the folder"""
     brackets: str | None = None
     """merges every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
+    frames: int | None = None
+    """sets the number of images of each bracket (--brackets); default: whatever the sequence of photographs suggests"""
+    prefer: Literal["jpeg", "raw"] = simple_parsing.field(default="jpeg", metavar="jpeg|raw")
+    """chooses what is used where a RAW file and an image have the same name (--brackets)"""
+    allow_missing: bool = False
+    """merges brackets that lack an image without it, instead of failing (--brackets)"""
+    dry_run: bool = False
+    """prints the images of each bracket and does nothing else (--brackets)"""
     model: str = simple_parsing.field(
         default=systems.names("radiance")[0], help=f"chooses the system: {systems.help_text('radiance')}"
     )
     exposures: str | None = None
     """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2; estimate: measures
     them, which needs a known response; default: EXIF"""
+    trust_exposures: bool = False
+    """takes the exposures as they are stated, whatever the images show"""
     response: str = "auto"
     """says how the images are encoded: gamma, srgb, linear, pq, hlg, a file that --save_response wrote, or estimate, which
     measures it; auto: what RAW files and profiles state as linear, PQ or HLG, otherwise gamma (2.2), unless the exposures
@@ -98,6 +108,9 @@ def main(config: Config) -> int:
         raise ValueError("expected images or --brackets=FOLDER, and only one of them")
     if config.pages and config.brackets:
         raise ValueError("--pages goes with images, not with --brackets")
+    check_brackets(config)
+    if config.dry_run:
+        return print_brackets(config)
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model, "radiance")
@@ -129,8 +142,12 @@ def run(config, arguments: dict) -> int:
         arguments: of `pipeline.fuse_radiance`.
     """
     arguments |= {"exposures": _exposures(config.exposures)}
+    if config.trust_exposures:  # otherwise left out, so that results of earlier versions are kept
+        arguments["trust_exposures"] = True
     if config.brackets:
-        brackets = bracket_files.list_brackets(config.brackets)
+        brackets = list_brackets(config)
+        if config.allow_missing:
+            arguments["allow_missing"] = True
         if config.beam:
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 
@@ -155,6 +172,33 @@ def images(config) -> list:
     if len(pages) < 2:
         raise ValueError("--pages: expected TIFF files with several pages of one size, found a single image")
     return pages
+
+
+def check_brackets(config) -> None:
+    """Raises ValueError if a flag about brackets is set without --brackets."""
+    for name in ("frames", "prefer", "allow_missing", "dry_run"):
+        if not config.brackets and getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name} goes with --brackets: it is about the brackets of a folder")
+
+
+def list_brackets(config) -> list:
+    """Returns the brackets of the folder of a configuration, see `io.brackets.list_brackets`."""
+    return bracket_files.list_brackets(config.brackets, config.frames, config.allow_missing, config.prefer)
+
+
+def print_brackets(config) -> int:
+    """Prints a line for each bracket of a configuration, and what those that lack an image lack; returns the exit code."""
+    brackets = list_brackets(config)
+    lacking = 0
+    for bracket in brackets:
+        loose = isinstance(bracket, bracket_files.Bracket)
+        paths = bracket.paths if loose else image_files.list_images(bracket)
+        print(f"{bracket.name}: {len(paths)} images: {' '.join(path.name for path in paths)}")
+        if loose and bracket.problem:
+            lacking += 1
+            print(f"error: {bracket.name}: {bracket.problem}", file=sys.stderr)
+    print(f"{len(brackets)} brackets in {config.brackets}")
+    return 1 if lacking else 0
 
 
 def report(brackets: list, results, output: str, done: str = "fused") -> int:

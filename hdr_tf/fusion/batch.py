@@ -1,5 +1,6 @@
 """Many brackets fused into a folder: on this machine (`hdr_tf.batch`), or on a cluster (`hdr_tf.batch_beam`)."""
 
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from hdr_tf import batch, systems
 from hdr_tf.fusion import pipeline
+from hdr_tf.io import brackets as bracket_files
 from hdr_tf.io import image_files
 from hdr_tf.io.brackets import Bracket
 
@@ -19,6 +21,7 @@ def fuse_brackets(
     weights: str | pathlib.Path | None = None,
     save_aligned: str | pathlib.Path | None = None,
     runner: Any = None,
+    allow_missing: bool = False,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
     """Fuses each bracket into `output`/<its name>.png with `batch.run`: one that fails does not stop the others.
@@ -28,6 +31,7 @@ def fuse_brackets(
         output: folder of the results and of summary.json, outside the brackets; an image of a bracket is never overwritten.
         model, weights, runner: see `pipeline.fuse`.
         save_aligned: folder in which each bracket gets a folder of aligned images.
+        allow_missing: files that cannot be read are left out of their brackets, if two others are left.
         **arguments: those of `pipeline.fuse_to_outputs`.
 
     Returns:
@@ -42,11 +46,13 @@ def fuse_brackets(
     everything = set()
     for bracket in brackets:
         paths = bracket.paths if isinstance(bracket, Bracket) else bracket.glob("*")  # none if forbidden
-        everything.update(image.resolve() for image in paths)
+        everything.update(pathlib.Path(os.path.realpath(image)) for image in paths)  # resolve() raises for links in a circle
 
     def read(job, paths):
         pipeline.check_output(job.output, arguments.get("depth"), list(everything & {job.output.resolve()}))
-        return [image_files.read_image(image, arguments.get("max_pixels", image_files.MAX_PIXELS)) for image in paths]
+        max_pixels = arguments.get("max_pixels", image_files.MAX_PIXELS)
+        paths = bracket_files.readable(paths, max_pixels) if allow_missing else paths
+        return [image_files.read_image(image, max_pixels) for image in paths]
 
     def fuse(job, images):
         aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
@@ -73,9 +79,11 @@ def fuse_brackets_on(
 def _fuse(bracket, target, arguments):
     """Returns the file with the shape and the type of what is in it, or the error that took its place."""
     aligned = arguments.get("save_aligned") and pathlib.Path(arguments["save_aligned"]) / target.stem
+    arguments = dict(arguments)
     try:
         (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
-        fused = pipeline.fuse_files(job.inputs(), target, **arguments | {"save_aligned": aligned})
+        paths = bracket_files.readable(job.inputs()) if arguments.pop("allow_missing", False) else job.inputs()
+        fused = pipeline.fuse_files(paths, target, **arguments | {"save_aligned": aligned})
     except (ValueError, OSError) as error:  # some do not survive the way between processes
         return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
     return target, (fused.shape, fused.dtype)

@@ -27,7 +27,7 @@ from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
 from hdr_tf.image import reach
 from hdr_tf.image.align import align as align_images
-from hdr_tf.image.align import largest_rectangle
+from hdr_tf.image.align import displacement, largest_rectangle
 from hdr_tf.image.depth import from_unit, is_gray, to_depth
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, transfer
@@ -274,6 +274,8 @@ def _prepare(
             for image, pixels, mask in zip(loaded, aligned, masks, strict=True)
         ]
         loaded = _filled(loaded)
+    elif not deghost and not _is_gray_and_color(loaded):
+        _propose_to_align(loaded)
     if deghost:
         loaded = _deghosted(loaded)
     return loaded, runner
@@ -297,6 +299,18 @@ def _filled(loaded):
     return [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, filled, strict=True)]
 
 
+def _propose_to_align(loaded):
+    """Says so if neighbours in brightness would lie better on each other after a shift."""
+    pairs = zip(loaded[:-1], loaded[1:], strict=True)
+    moved = max(displacement(short.pixels, long.pixels) for short, long in pairs)
+    if moved:
+        logging.warning(
+            "the camera moved between the images, by about %.0f pixels: edges will be double; --align=auto aligns the images, "
+            "--deghost also follows what moved in the scene",
+            moved,
+        )
+
+
 def _deghosted(loaded):
     exposures = [image.exposure for image in loaded]
     known = None not in exposures and len(set(exposures)) > 1
@@ -318,8 +332,12 @@ def _read(images, two_halves, max_pixels):
             raise ValueError(f"expected at least 2 images to fuse, found 1; {error}") from error
         loaded = [dataclasses.replace(image, reached=None) for image in loaded]
         return loaded, [f"{images[0]}, half {number}" for number in (1, 2)]
+    paths = [image.path if isinstance(image, image_files.LoadedImage) else image for image in images]
+    brackets.check_different([path for path in paths if isinstance(path, (str, os.PathLike))])
     loaded = [_read_image(image, number, max_pixels) for number, image in enumerate(images, start=1)]
-    return loaded, [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]
+    names = [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]
+    alike = brackets.turned_alike([image.pixels for image in loaded], [image.orientation for image in loaded], names)
+    return [dataclasses.replace(image, pixels=pixels) for image, pixels in zip(loaded, alike, strict=True)], names
 
 
 def _read_image(image, number, max_pixels):

@@ -31,6 +31,7 @@ _KDTREE = 1  # FLANN_INDEX_KDTREE, which cv2 does not name
 _METHODS = ("homography", "mtb")
 _MIN_GAIN, _MIN_AGREEMENT = 0.05, 0.3  # that "auto" requires of a movement, see `_edge_agreement`
 _BLOCKS = 256  # each way, at most, of a mask with gaps
+_MIDDLE, _LEAST_SHIFT = 1024, 2.0  # pixels, of `displacement`: a side of what it looks at, and what it reports
 _MIN_INLIERS = 10  # four points always agree on a homography, and a few more of 21 wrong matches agree by chance
 
 
@@ -65,12 +66,19 @@ def align(
         if index == reference:
             continue
         if method == "auto":
-            moved, reached, message = _moved_best(image, target, masks and masks[index])
+            moved, reached, agreement, message = _moved_best(image, target, masks and masks[index])
             chosen.append(f"image {index + 1} {message}")
+            reason = None
         else:
             moved, reached, reason = _moved(image, target, method, masks and masks[index])
-            if moved is None:
-                logging.warning("image %d of %d is not aligned: %s", index + 1, len(images), reason)
+            agreement = 0.0 if moved is None else _edge_agreement(moved, target, reached)
+        if reason or agreement < _MIN_AGREEMENT:
+            logging.warning(
+                "image %d of %d is not aligned: it shows too little of what image %d shows; if the camera moved, edges are "
+                "double in the result (%s)",
+                *(index + 1, len(images), reference + 1),
+                reason or f"agreement of edges {agreement:.2f}, expected at least {_MIN_AGREEMENT}",
+            )
         if moved is not None:
             aligned[index] = moved
             common &= reached
@@ -87,6 +95,29 @@ def align(
         sizes = *aligned[0].shape[1::-1], *target.shape[1::-1]
         logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
     return aligned
+
+
+def displacement(image: np.ndarray, target: np.ndarray) -> float:
+    """Returns by how many pixels a shift would align the middle of an image with that of another one, as far as that makes
+    their edges agree clearly better; 0 if it does not. Takes a fraction of the time of `align`; finds no rotation.
+
+    The images are as in `align`; of an image larger than 1 megapixel, the middle is looked at.
+    """
+    height, width = target.shape[:2]
+    rows, columns = (slice((side - min(side, _MIDDLE)) // 2, (side + min(side, _MIDDLE)) // 2) for side in (height, width))
+    pair = [_gray(np.ascontiguousarray(values[rows, columns])) for values in (target, image)]
+    logs = [np.log(4 + np.float32(values)) for values in pair]
+    logs = [values - cv2.GaussianBlur(values, (0, 0), 8) for values in logs]
+    window = cv2.createHanningWindow(pair[0].shape[::-1], cv2.CV_32F)
+    (x, y), _ = cv2.phaseCorrelate(*logs, window)
+    distance = float(np.hypot(x, y))
+    if not _LEAST_SHIFT <= distance < min(pair[0].shape) / 4:
+        return 0.0
+    before = _edge_agreement(pair[1], pair[0], np.full(pair[0].shape, True))
+    matrix = np.float64([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    reached = warp(np.full(pair[0].shape, 128, np.uint8), matrix) == 128
+    after = _edge_agreement(warp(pair[1], matrix), pair[0], reached)
+    return distance if after > max(before + _MIN_GAIN, _MIN_AGREEMENT) else 0.0
 
 
 def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
@@ -115,7 +146,8 @@ def _moved(source, target, method, mask=None):
 
 
 def _moved_best(source, target, mask=None):
-    """The same as `_moved`, by the method with the best agreement of edges, if any; always with a message about the choice."""
+    """The first two of `_moved`, by the method with the best agreement of edges, if any; the agreement, and a message about the
+    choice."""
     before = _edge_agreement(source, target, np.full(source.shape[:2], True))
     best, message = (max(before + _MIN_GAIN, _MIN_AGREEMENT), None, None, "stays"), []
     for method in _METHODS:
@@ -124,7 +156,11 @@ def _moved_best(source, target, mask=None):
         message.append(f"{method} {'failed' if after is None else f'{after:.2f}'}")
         if after is not None and after > best[0]:
             best = after, moved, reached, f"by {method}"
-    return *best[1:3], f"{best[3]} (agreement of edges: unaligned {before:.2f}, {', '.join(message)})"
+    return (
+        *best[1:3],
+        before if best[1] is None else best[0],
+        f"{best[3]} (agreement of edges: unaligned {before:.2f}, {', '.join(message)})",
+    )
 
 
 def _edge_agreement(image, target, within):

@@ -40,9 +40,7 @@ _FLOW_PIXELS = 12  # OpenCV's minimum
 _STILL = 0.2  # pixels; mean flow between images that differ only by noise
 _HALF_SIZE, _FULL_SIZE = 1, 0  # finest level of the flow; OpenCV's preset has the first
 _LARGE = 2**23  # pixels; above, full size would take 0.25 GB a megapixel
-_TRIPOD = (
-    0.25  # pixels of typical motion: in 56 images of still scenes the flow was at most 0.18, with a moving camera above 0.6
-)
+_TRIPOD = 0.25  # pixels of typical motion: at most 0.18 in 56 images of still scenes, above 0.6 with a moving camera
 _STILL_WINDOW = 7  # pixels
 _STRUCTURE, _UNCLIPPED = 8, 245  # of 255: slope per pixel, and values, that show where something is
 _LEAST_STRUCTURE = 0.001  # share of the pixels

@@ -13,9 +13,9 @@ not tell which, so the content decides (`_in_register`), in favour of exactly on
 single image, halves that moved, a side of an odd number of pixels to halve.
 """
 
-import contextlib
+import collections
 import dataclasses
-import math
+import filecmp
 import os
 import pathlib
 from collections.abc import Sequence
@@ -25,11 +25,10 @@ import numpy as np
 from absl import logging
 
 from hdr_tf.image import color
-from hdr_tf.io import image_files
+from hdr_tf.io import grouping, image_files
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-GAP = 4.0  # seconds, at most, between two exposures of a bracket
-STEP = 0.25  # stops, at least, between two exposures of a bracket: cameras have steps of a third and more
+PREFERENCES = ("jpeg", "raw")  # of a RAW file and an image of the same name, which one is used
 
 _SIDE, _SHIFT, _PEAK = 256, 2.0, 0.2  # of the phase correlation in `_in_register`
 
@@ -40,6 +39,8 @@ class Bracket:
 
     name: str
     paths: tuple[pathlib.Path, ...]
+    source: pathlib.Path | None = None  # the sub-folder that holds it, None if it lies in the folder that was given
+    problem: str = ""  # what it lacks, a line that begins with a path; such a bracket is not fused
 
 
 def find_brackets(folder: str | os.PathLike) -> tuple[list[Bracket], list[str]]:
@@ -80,36 +81,28 @@ def find_brackets(folder: str | os.PathLike) -> tuple[list[Bracket], list[str]]:
     return list(brackets.values()), lines
 
 
-def group_photographs(paths: Sequence[pathlib.Path]) -> tuple[list[Bracket], list[pathlib.Path]]:
-    """Groups photographs (JPEG, PNG or TIFF) into brackets by the time and the exposure in EXIF; their pixels are not read.
+def group_photographs(paths: Sequence[pathlib.Path], frames: int | None = None) -> tuple[list[Bracket], list[pathlib.Path]]:
+    """Groups photographs (JPEG, PNG, TIFF or RAW) into brackets by what EXIF says; their pixels are not read.
 
-    In the order of capture, a photograph begins a new bracket if it was captured more than `GAP` seconds after the photograph
-    before it ended (plus that one's exposure time, for the camera's dark frame), if the bracket already holds an exposure less
-    than `STEP` stops away, or if camera, size or orientation differ.
+    Each camera (maker, model, serial number) and size has a sequence of its own, see `io.grouping`. An orientation that differs
+    parts no bracket: a camera that looks straight down does not know how it is turned.
 
-    Returns the brackets in the order of capture, each with the name of its first file without the suffix, and the files that
-    are in none: single ones, and those that are unreadable or lack EXIF.
+    A photograph that lies among those of a bracket by its time (no exposure) or its number (not readable, no EXIF) is not left
+    out in silence: the bracket gets a `problem`.
+
+    Args:
+        frames: of each bracket; None: as many as the sequence suggests.
+
+    Returns:
+        The brackets in the order of capture, each with the name of its first file without the suffix, and the files that are in
+        none, sorted.
     """
-    captures = []
-    for path in paths:
-        with contextlib.suppress(ValueError, OSError):
-            capture = image_files.read_capture(path)
-            if None not in (capture.time, capture.exposure):
-                captures.append(capture)
-    groups = []
-    for capture in sorted(captures, key=lambda capture: (capture.time, capture.path.name)):
-        if groups and _belongs(capture, groups[-1]):
-            groups[-1].append(capture)
-        else:
-            groups.append([capture])
-    brackets = [Bracket(group[0].path.stem, tuple(capture.path for capture in group)) for group in groups if len(group) > 1]
-    return brackets, sorted({*paths} - {path for bracket in brackets for path in bracket.paths})
+    groups, alone = grouping.group_files(paths, frames)
+    return [_bracket(group, group.captures[0].path.stem) for group in groups], alone
 
 
-def _belongs(capture, group):
-    last = group[-1]
-    step = min(abs(math.log2(capture.exposure / other.exposure)) for other in group)
-    return capture.kind == last.kind and step >= STEP and capture.time - last.time <= GAP + 2 * last.seconds
+def _bracket(group, name, source=None):
+    return Bracket(name, tuple(capture.path for capture in group.captures), source, group.problem)
 
 
 def read_bracket(bracket: Bracket, max_pixels: int = image_files.MAX_PIXELS) -> list[image_files.LoadedImage]:
@@ -163,18 +156,97 @@ def _in_register(first, second):
     return max(map(abs, shift)) <= _SHIFT and peak >= _PEAK
 
 
-def list_brackets(folder: str | os.PathLike) -> list[pathlib.Path | Bracket]:
-    """Lists the brackets of a folder: its sub-folders, sorted, then those that `group_photographs` finds among its photographs.
-    Photographs that belong to no bracket are logged; a folder without any bracket raises ValueError."""
-    folders = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_dir() and path.name[0] != ".")
-    groups, alone = group_photographs(image_files.list_images(folder))
-    if not folders and not groups:
+def list_brackets(
+    folder: str | os.PathLike, frames: int | None = None, allow_missing: bool = False, prefer: str = "jpeg"
+) -> list[pathlib.Path | Bracket]:
+    """Lists the brackets of a folder: those of its sub-folders, sorted, then those among its photographs.
+
+    A sub-folder is one bracket, whatever it holds, unless EXIF says that there are several (see `io.grouping`); these are
+    called <sub-folder>_<first file>. What was decided, and photographs that belong to no bracket, are logged.
+
+    Args:
+        frames: of each bracket; None: as many as the sequence suggests.
+        allow_missing: brackets that lack a frame are fused from the others; otherwise they have a `problem`.
+        prefer: what is used where a RAW file and an image have the same name, "jpeg" (whatever image it is) or "raw".
+
+    Raises:
+        ValueError: there is no bracket, or an argument is unfit.
+    """
+    if prefer not in PREFERENCES:
+        raise ValueError(f"prefer: expected {' or '.join(PREFERENCES)}, found {prefer!r}")
+    if frames is not None and frames < 2:
+        raise ValueError(f"frames: expected at least 2 of a bracket, found {frames}")
+    folder = pathlib.Path(folder)
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    found = [bracket for path in folders for bracket in _of_folder(path, frames, prefer)]
+    groups, alone = group_photographs(_chosen(folder, prefer), frames)
+    if not found and not groups:
         single = f", only {len(alone)} images whose EXIF times and exposures do not match any other" if alone else ""
         raise ValueError(f"{folder}: expected a sub-folder or photographs with EXIF for each bracket, found none{single}")
+    _tell_alone(alone)
+    return [_allowed(bracket) if allow_missing else bracket for bracket in [*found, *groups]]
+
+
+def _of_folder(path, frames, prefer):
+    """The brackets of a sub-folder: itself, or those that EXIF tells apart."""
+    try:
+        files, everything = _chosen(path, prefer, loose=False), image_files.list_images(path)
+        groups = grouping.group_files(files, frames, folder=True)
+    except OSError:  # the bracket reports it when its turn comes
+        return [path]
+    if groups:
+        groups, alone = groups
+        brackets = [_bracket(group, f"{path.name}_{group.captures[0].path.stem}", path) for group in groups]
+        logging.info("%s: holds %d brackets, by the cameras, times and exposures in EXIF", path, len(brackets))
+        _tell_alone(alone)
+        return brackets
+    if len({_is_raw(file) for file in files}) > 1:
+        problem = f"{path}: expected RAW files or images for all exposures, found some of each"
+        return [Bracket(path.name, tuple(files), path, problem)]
+    return [path] if files == everything else [Bracket(path.name, tuple(files), path)]
+
+
+def _tell_alone(alone):
     if alone:
         names = ", ".join(path.name for path in alone[:5]) + (", ..." if len(alone) > 5 else "")
         logging.warning("left out %d images whose EXIF times and exposures do not match any other (%s)", len(alone), names)
-    return folders + groups
+
+
+def _allowed(bracket):
+    if not isinstance(bracket, Bracket) or not bracket.problem or len(bracket.paths) < 2:
+        return bracket
+    logging.warning("%s; fused from %d frames without it", bracket.problem, len(bracket.paths))
+    paths = bracket.paths
+    if len({_is_raw(path) for path in paths}) > 1:
+        kind = sum(map(_is_raw, paths)) * 2 > len(paths)
+        paths = tuple(path for path in paths if _is_raw(path) == kind)
+    return dataclasses.replace(bracket, paths=paths, problem="")
+
+
+def _is_raw(path):
+    return path.suffix.lower() in image_files.RAW_SUFFIXES
+
+
+def _chosen(folder, prefer, loose=True):
+    """The photographs of a folder, one of each pair of a RAW file and an image of the same name; says which. Without such
+    pairs, RAW files and images are different brackets if they are `loose`; otherwise one kind is left out."""
+    names, preferred = {}, int(prefer == "raw")
+    for path in image_files.list_photographs(folder):
+        names.setdefault(path.stem.casefold(), ([], []))[_is_raw(path)].append(path)
+    kinds = [sorted(path for files in names.values() for path in files[kind]) for kind in (0, 1)]
+    called = "images", "RAW files"
+    if not any(images and raws for images, raws in names.values()):
+        if loose or not all(kinds):
+            return sorted(sum(kinds, []))
+        left = len(kinds[1 - preferred])
+        logging.warning("%s: %d %s are left out, as there are %s", folder, left, called[1 - preferred], called[preferred])
+        return kinds[preferred]
+    # The other kind, if only that is complete.
+    complete = [all(files[kind] for files in names.values()) for kind in (0, 1)]
+    kind = 1 - preferred if complete[1 - preferred] and not complete[preferred] else preferred
+    choice = "" if kind else "; --prefer=raw takes the RAW files"
+    logging.info("%s: RAW files and images have the same names: the %s are used%s", folder, called[kind], choice)
+    return sorted(path for files in names.values() for path in files[kind] or files[1 - kind])
 
 
 def dark_to_bright(images: Sequence[image_files.LoadedImage], names: Sequence[str]) -> list[image_files.LoadedImage]:
@@ -189,6 +261,60 @@ def dark_to_bright(images: Sequence[image_files.LoadedImage], names: Sequence[st
     listed = ", ".join(pathlib.Path(names[i]).name for i in order)
     logging.info("EXIF does not give different exposures; sorted by mean luminance: %s", listed)
     return [images[i] for i in order]
+
+
+def turned_alike(images: Sequence[np.ndarray], orientations: Sequence[int], names: Sequence) -> list[np.ndarray]:
+    """Returns the images of a bracket, [H, W, ...], turned as most of them are; says which EXIF had turned otherwise.
+
+    A camera that looks straight down does not know how it is turned. Images whose pixels are stored in different shapes were
+    turned by somebody: they stay as they are.
+
+    Args:
+        orientations: of EXIF, that were applied to the images; the first of those that are as frequent counts.
+    """
+    stored = {image.shape[1::-1] if turn >= 5 else image.shape[:2] for image, turn in zip(images, orientations, strict=True)}
+    ((most, count),) = collections.Counter(orientations).most_common(1)
+    if count == len(images) or len(stored) > 1:
+        return list(images)
+    alike = []
+    for image, turn, name in zip(images, orientations, names, strict=True):
+        if turn != most:
+            logging.warning("%s: EXIF turns it otherwise than the others (%d, not %d): turned like them", name, turn, most)
+            image = np.ascontiguousarray(image_files.turned(image, turn, most))
+        alike.append(image)
+    return alike
+
+
+def check_different(paths: Sequence[str | os.PathLike]) -> None:
+    """Raises ValueError if a file, or a copy of it, is there twice: what it shows would count twice. Different photographs of
+    one exposure are welcome, as they have less noise together."""
+    sizes = {}
+    for path in map(pathlib.Path, paths):
+        try:
+            status = path.stat()
+        except OSError:  # reading reports it
+            continue
+        for other in sizes.setdefault(status.st_size, []):
+            if path.samefile(other) or filecmp.cmp(path, other, shallow=False):
+                raise ValueError(f"{path}: is the same image as {other}; leave one of them out")
+        sizes[status.st_size].append(path)
+
+
+def readable(paths: Sequence[pathlib.Path], max_pixels: int = image_files.MAX_PIXELS) -> list[pathlib.Path]:
+    """Returns the files that can be read; says which cannot. If fewer than two can, raises the first one's error."""
+    found, errors = [], []
+    for path in paths:
+        try:
+            read = image_files.read_radiance if image_files.is_float_tiff(path) else image_files.read_image
+            read(path, max_pixels)
+            found.append(path)
+        except (ValueError, OSError) as error:
+            errors.append(error)
+    if errors and len(found) < 2:
+        raise errors[0]
+    for error in errors:
+        logging.warning("%s; fused without it", error)
+    return found
 
 
 def check_sizes(images: Sequence[np.ndarray], names: Sequence, least: int = 1) -> None:

@@ -6,10 +6,12 @@ anew. Other metadata (XMP, IPTC) is dropped.
 """
 
 import contextlib
+import datetime
 import io
 import math
 import os
 import pathlib
+import re
 import struct
 from typing import NamedTuple
 
@@ -78,6 +80,14 @@ def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[s
     return orientation, exposed, Metadata(exif, icc), notes
 
 
+def orientation(image: Image.Image) -> int:
+    """Returns the orientation, 1 to 8, of an image that Pillow has opened but not decoded; 1 if EXIF does not say."""
+    with contextlib.suppress(Exception):  # damaged EXIF raises anything
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return found if found in range(1, 9) else 1
+    return 1
+
+
 def read_raw(path: str | os.PathLike) -> Metadata:
     """Reads the EXIF of a RAW file that is a TIFF (DNG, NEF, CR2, ARW and others; other formats give nothing). The camera's
     notes, which describe the sensor's data, are dropped; the colour space becomes sRGB."""
@@ -92,18 +102,120 @@ def read_raw(path: str | os.PathLike) -> Metadata:
 
 
 def exposure(exif: dict) -> float | None:
-    """Returns time * ISO/100 / f-number**2 from the tags of an EXIF table, or None if the time is missing or a value is zero or
-    nonsense. Aperture and ISO may be missing (old lenses, some scanners): the images are assumed to share them."""
-    time = exif.get(ExifTags.Base.ExposureTime)
-    aperture = exif.get(ExifTags.Base.FNumber, 1)
-    iso = exif.get(ExifTags.Base.ISOSpeedRatings, 100)
+    """Returns time * ISO/100 / f-number**2 from the tags of an EXIF table, None without a time. Aperture and ISO may be missing
+    (old lenses, some scanners): the images are assumed to share them. A value without a meaning (0, 0/0) is a missing one."""
+    time, base = exposure_time(exif), ExifTags.Base
+    if time is None:
+        return None
+    isos = [exif.get(tag) for tag in (base.ISOSpeedRatings, base.RecommendedExposureIndex, base.StandardOutputSensitivity)]
+    isos = [iso for iso in map(_positive, [*isos, exif.get(base.ISOSpeed)]) if iso]
+    iso = next((iso for iso in isos if iso != _ISO_TOO_LARGE), isos[0] if isos else 100)
+    # ApertureValue is 2 log2 of the f-number.
+    aperture = _true(_positive(exif.get(base.FNumber)), _apex(exif, base.ApertureValue, 0.5), _F_NUMBERS) or 1
+    exposed = time * iso / 100 / aperture**2
+    return exposed if math.isfinite(exposed) and exposed > 0 else None
+
+
+def exposure_time(exif: dict) -> float | None:
+    """Returns the exposure time in seconds from the tags of an EXIF table, None if it gives none above 0.
+
+    Cameras count in thirds or halves of a stop and write rounded values: "1/60" is 1/64. So a time of the usual series is what
+    it stands for; ShutterSpeedValue, which is -log2 of the time, comes first where it is no copy of the rounded value.
+    """
+    return _true(_positive(exif.get(ExifTags.Base.ExposureTime)), _apex(exif, ExifTags.Base.ShutterSpeedValue, -1), _TIMES)
+
+
+def capture_time(tags: dict, exif: dict) -> float | None:
+    """Returns when a photograph was captured, in seconds since an arbitrary moment by the camera's clock, from its first table
+    of tags and its EXIF table; None if they do not say. Dates may be written as EXIF does or as ISO 8601 does."""
+    base = ExifTags.Base
+    for date, fraction in (
+        (exif.get(base.DateTimeOriginal), exif.get(base.SubsecTimeOriginal)),
+        (exif.get(base.DateTimeDigitized), exif.get(base.SubsecTimeDigitized)),
+        (tags.get(base.DateTime), exif.get(base.SubsecTime)),
+    ):
+        found = _DATE.fullmatch(_text(date).strip("\0 "))
+        with contextlib.suppress(ValueError):  # such as the 0th day of a month, of a clock that was never set
+            if found:
+                *numbers, written = found.groups()
+                # Read as UTC: only differences count, and the camera's clock has no daylight saving time.
+                moment = datetime.datetime(*map(int, numbers), tzinfo=datetime.timezone.utc)
+                digits = re.match(r"\d*", written or _text(fraction).strip("\0 "))[0]
+                return moment.timestamp() + float(f"0.{digits or 0}")
+    return None
+
+
+def words(value) -> str | None:
+    """Returns a text of EXIF without what fills it up, None if it is absent or empty."""
+    return " ".join(_text(value).replace("\0", " ").split()) or None
+
+
+def _text(value):
+    return value.decode("latin-1") if isinstance(value, bytes) else "" if value is None else str(value)
+
+
+def _positive(value):
+    """A number above 0, None for anything else."""
     try:
-        iso = iso[0] if isinstance(iso, tuple) else iso
-        exposed = float(time) * float(iso) / 100 / float(aperture) ** 2
-        sensible = min(float(time), float(iso), float(aperture)) > 0 and math.isfinite(exposed) and exposed > 0
+        number = float(value[0] if isinstance(value, (tuple, list)) else value)
     except (TypeError, ValueError, ArithmeticError, IndexError):
         return None
-    return exposed if sensible else None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _apex(exif, tag, factor):
+    """log2 of a quantity, from an APEX tag: a sixth of a stop if the value is near one, as some cameras write eighths."""
+    try:
+        value = float(exif[tag])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    if not abs(value) <= _MOST_STOPS:  # also nan
+        return None
+    sixths = round(6 * value) / 6
+    return factor * (sixths if abs(sixths - value) < _ROUNDED_APEX else value)
+
+
+def _true(nominal, apex, series):
+    """The quantity that a nominal value stands for, by its APEX value (log2, None if absent) or a series."""
+    if nominal is None and apex is None:
+        return None
+    stops = apex if nominal is None else math.log2(nominal)
+    if apex is not None and _COPIED < abs(apex - stops) < _CREDIBLE:
+        return 2.0**apex
+    values, exact = series
+    nearest = np.abs(values - stops).argmin()
+    return float(2.0 ** (exact[nearest] if abs(values[nearest] - stops) < _SAME else stops))
+
+
+def _series(*rows):
+    """log2 of nominal values and of what they stand for, from rows (first value's stops, stops between two, values)."""
+    nominal = [math.log2(value) for _, _, values in rows for value in values]
+    return np.array(nominal), np.array([first + step * i for first, step, values in rows for i in range(len(values))])
+
+
+# What cameras write: thirds of a stop, then halves where they are called otherwise.
+_TIMES = _series(
+    (-15, 1 / 3, [1 / n for n in (32000, 25600, 20000, 16000, 12800, 10000, 8000, 6400, 5000, 4000, 3200, 2500, 2000, 1600)]),
+    (-31 / 3, 1 / 3, [1 / n for n in (1250, 1000, 800, 640, 500, 400, 320, 250, 200, 160, 125, 100, 80, 60, 50, 40, 30, 25)]),
+    (-13 / 3, 1 / 3, [1 / n for n in (20, 15, 13, 10, 8, 6, 5, 4)]),
+    (-5 / 3, 1 / 3, (0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.3, 1.6, 2, 2.5, 3.2, 4, 5, 6, 8, 10, 13, 15, 20, 25, 30)),
+    (-12.5, 1, [1 / n for n in (6000, 3000, 1500, 750, 350, 180, 90, 45)]),
+    *((-0.5, 1, (0.7, 1.5, 3)), (-5 / 3, 1, (1 / 3,))),
+)
+_F_NUMBERS = _series(
+    (0, 1 / 6, (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 2.8, 3.2, 3.5, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9, 10, 11, 13, 14, 16)),
+    (25 / 6, 1 / 6, (18, 20, 22, 25, 29, 32)),
+    (0.75, 0.5, (1.7, 2.4, 3.3, 4.8, 6.7, 9.5)),
+)
+_SAME = 0.012  # stops within which a value is one of a series
+_ROUNDED_APEX = 0.05
+# Stops between an APEX value and the nominal one: below the first it is a copy, above the second one of the two is wrong.
+_COPIED, _CREDIBLE = 0.02, 0.25
+_MOST_STOPS = 30
+_ISO_TOO_LARGE = 65535  # stands in the tag of 16 bit for whatever does not fit
+_DATE = re.compile(
+    r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)[ T]+(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?\s*(?:Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
 
 
 def _colour_space(tags):

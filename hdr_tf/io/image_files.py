@@ -13,7 +13,6 @@ files, which are known by their suffix, because most look like TIFF.
 
 import contextlib
 import dataclasses
-import datetime
 import io
 import itertools
 import mmap
@@ -46,6 +45,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
 RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
+RAW_ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}  # EXIF's, by LibRaw's
 
 SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
@@ -95,6 +95,7 @@ class LoadedImage:
     notes: tuple[str, ...] = ()  # what was dropped on reading, a line each
     metadata: exif.Metadata = exif.NO_METADATA
     reached: np.ndarray | None = None  # [H, W] bool, False where alpha is 0; None if it is 0 nowhere
+    orientation: int = 1  # EXIF's, that was applied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,9 @@ class Capture:
     time: float | None  # seconds since an arbitrary moment, by the camera's clock; None if EXIF does not give the time
     seconds: float  # exposure time; 0 if EXIF does not give it
     exposure: float | None  # see `LoadedImage`
-    kind: tuple  # what all exposures of a scene share: camera, size and orientation
+    camera: tuple  # maker, model and serial number, None where EXIF lacks them
+    size: tuple[int, int] | None  # width and height as stored; None of a RAW file
+    bracketing: bool | None = None  # whether the camera was set to bracketing; None if EXIF does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +150,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         file.seek(0)
         content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
         image = _PILLOW[kind](content or file)
+        stored = exif.orientation(image)
         pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
         if image.mode == "CMYK":
             others = [*others, "CMYK: converted to sRGB by its profile"]
@@ -159,7 +163,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
     reached, dropped = _reached(alpha)
     notes = (*others, *dropped, *damaged)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached, stored)
 
 
 def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[LoadedImage]:
@@ -175,27 +179,49 @@ def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[Lo
 
 
 def read_capture(path: str | os.PathLike) -> Capture:
-    """Reads the header of a JPEG, PNG or TIFF file, but no pixels. Raises the errors of `read_image`."""
+    """Reads the header of a JPEG, PNG, TIFF or RAW file, but no pixels. Raises the errors of `read_image`."""
     path = pathlib.Path(path)
     kind = _kind(path)
+    if kind == "RAW":
+        return _raw_capture(path)
     if kind not in _PILLOW:
-        found = "a RAW file: put those of each bracket into a folder of their own" if kind == "RAW" else f"radiance ({kind})"
-        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found {found}")
+        raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph or a RAW file, found radiance ({kind})")
     with path.open("rb") as file, _decoding(path, kind):
-        image, kind = _PILLOW[kind](file), (None, None)
-        try:
-            tags = image.getexif()
-            kind = (tags.get(ExifTags.Base.Model), tags.get(ExifTags.Base.Orientation))
-            details = tags.get_ifd(ExifTags.IFD.Exif)
-            date = f"{details[ExifTags.Base.DateTimeOriginal]}".strip("\0 ")
-            fraction = f"{details.get(ExifTags.Base.SubsecTimeOriginal, 0)}".strip("\0 ")
-            # Read as UTC: only differences count, and the camera's clock has no daylight saving time.
-            time = datetime.datetime.strptime(f"{date}+0000", "%Y:%m:%d %H:%M:%S%z").timestamp() + float(f"0.{fraction or 0}")
-            exposure = exif.exposure(details)
-            seconds = 0.0 if exposure is None else float(details[ExifTags.Base.ExposureTime])
-        except Exception:  # damaged EXIF raises anything
-            time, seconds, exposure = None, 0.0, None
-        return Capture(path, time, seconds, exposure, (*kind, image.size))
+        image = _PILLOW[kind](file)
+        return _capture(path, image.getexif, image.size)
+
+
+def _capture(path, read_tags, size):
+    time, seconds, exposure, camera, bracketing = None, 0.0, None, (None, None, None), None
+    with contextlib.suppress(Exception):  # damaged EXIF raises anything; what was read before stays
+        tags = read_tags()
+        camera = tuple(exif.words(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
+        details = tags.get_ifd(ExifTags.IFD.Exif)
+        camera = (*camera, exif.words(details.get(ExifTags.Base.BodySerialNumber)))
+        time, exposure = exif.capture_time(tags, details), exif.exposure(details)
+        seconds = exif.exposure_time(details) or 0.0
+        bracketing = {0: False, 1: False, 2: True}.get(details.get(ExifTags.Base.ExposureMode))
+    return Capture(path, time, seconds, exposure, (*camera, None)[:3], size, bracketing)
+
+
+def _raw_capture(path):
+    """By the tags where the file is a TIFF inside, otherwise by LibRaw, which does not tell the camera."""
+
+    def read_tags():
+        tags = Image.Exif()
+        with path.open("rb") as file:
+            tags.load_from_fp(file)
+            tags.get_ifd(ExifTags.IFD.Exif)  # while the file is open
+        return tags
+
+    capture = _capture(path, read_tags, None)
+    if None not in (capture.time, capture.exposure) or rawpy is None:
+        return capture
+    with open_raw(path) as (raw, _):
+        settings = raw.other
+        time = capture.time or (settings.timestamp if settings.timestamp > 0 else None)
+        seconds = capture.seconds or max(settings.shutter_speed, 0.0)
+        return dataclasses.replace(capture, time=time, seconds=seconds, exposure=capture.exposure or raw_exposure(settings))
 
 
 def write_image(
@@ -422,6 +448,11 @@ def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
     return pixels
 
 
+def turned(pixels: np.ndarray, orientation: int, other: int) -> np.ndarray:
+    """Returns pixels to which an orientation was applied as if it had been another one."""
+    return upright(upright(pixels, {6: 8, 8: 6}.get(orientation, orientation)), other)
+
+
 def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None) -> exif.Metadata:
     """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
     brighter one). Logs a warning if their colour profiles differ."""
@@ -434,9 +465,15 @@ def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None)
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's JPEG, PNG and TIFF files by their suffixes, sorted by name, without hidden files. RAW files count
     only if there are no others, because cameras write JPEG files next to them."""
-    paths = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    return images or [path for path in paths if path.suffix.lower() in RAW_SUFFIXES]
+    paths = list_photographs(folder)
+    return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES] or paths
+
+
+def list_photographs(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the folder's images and RAW files, as `list_images` does; also links that lead nowhere, which reading reports."""
+    paths = sorted(path for path in pathlib.Path(folder).iterdir() if not path.name.startswith("."))
+    paths = [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *RAW_SUFFIXES)]
+    return [path for path in paths if path.is_file() or path.is_symlink() and not path.exists()]
 
 
 def _kind(path):
@@ -672,13 +709,14 @@ def _read_raw(path, max_pixels):
     """The camera's black level and white balance, interpolation (AHD), sRGB of 16 bit. The gain that brings 1 % of the pixels
     to white and the white level from the brightest pixel are switched off: a bracket has to keep its brightness."""
     with open_raw(path, max_pixels) as (raw, _):
+        orientation = RAW_ORIENTATION.get(raw.sizes.flip, 1)  # which LibRaw forgets on developing
         pixels = raw.postprocess(
             use_camera_wb=True, output_bps=16, gamma=(2.4, 12.92), no_auto_bright=True, adjust_maximum_thr=0
         )
         exposure = raw_exposure(raw.other)
     metadata = exif.read_raw(path)
     notes = () if metadata.exif else ("EXIF cannot be read: dropped",)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, orientation)
 
 
 def _read_exr(path, max_pixels):

@@ -45,7 +45,6 @@ _NOISE_PROFILE, _SAMPLE_FORMAT, _PHOTOMETRIC = 51041, 339, 262
 _CFA, _LINEAR_RAW = 32803, 34892
 _MARGIN = 64  # what is kept below the black level, as a divisor of the range
 _STRIP = 64  # rows, so that temporary arrays stay in the cache
-_ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}  # EXIF's, by LibRaw's
 
 # Of `photon_transfer`: samples of one colour in a patch, each way; the quantile of a bin's patches; the share of the bins below
 # the line; bins, at most; patches of a bin, at least.
@@ -75,6 +74,7 @@ class RawImage:
     iso: float | None
     notes: tuple[str, ...] = ()  # what was missing and what was assumed, a line each
     metadata: exif.Metadata = exif.NO_METADATA
+    orientation: int = 1  # EXIF's, that was applied
 
     @property
     def matrix(self) -> np.ndarray:
@@ -107,7 +107,7 @@ def read_sensor(path: str | os.PathLike, max_pixels: int = image_files.MAX_PIXEL
         balance, balance_notes = _white_balance(raw)
         xyz_to_camera, matrix_notes = _xyz_to_camera(raw)
         notes += balance_notes + matrix_notes
-        orientation = _ORIENTATION.get(raw.sizes.flip, 1)
+        orientation = image_files.RAW_ORIENTATION.get(raw.sizes.flip, 1)
         mosaic = None
         if raw.raw_type == rawpy.RawType.Flat:
             mosaic, colours = raw.raw_image_visible, raw.raw_colors_visible
@@ -127,7 +127,9 @@ def read_sensor(path: str | os.PathLike, max_pixels: int = image_files.MAX_PIXEL
     if not metadata.exif:
         notes.append("EXIF cannot be read: dropped")
     exposure = image_files.raw_exposure(settings)
-    return RawImage(path, linear, exposure, balance, xyz_to_camera, noise, time, aperture, iso, tuple(notes), metadata)
+    return RawImage(
+        path, linear, exposure, balance, xyz_to_camera, noise, time, aperture, iso, tuple(notes), metadata, orientation
+    )
 
 
 def to_output(radiance: np.ndarray, white_balance: np.ndarray, matrix: np.ndarray) -> np.ndarray:

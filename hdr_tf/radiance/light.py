@@ -27,7 +27,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
-from hdr_tf.image import reach, tone
+from hdr_tf.image import reach, stated_exposures, tone
 from hdr_tf.image import response as responses
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 from hdr_tf.image.noise import Noise
@@ -46,7 +46,7 @@ _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor cl
 _MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
 _VALUES, _SAME_CURVE = np.linspace(0, 1, 256, dtype=np.float32), 0.02  # of linear values; gamma 2.2 and sRGB differ by 0.007
-_WORTH_A_LINE = 1.01  # of an exposure to the stated one
+_WORTH_A_LINE = 2 ** (1 / 6)  # of an exposure to the stated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Frame:
     sensor: raw.RawImage | None = None  # of RAW, without its pixels
     reached: np.ndarray | None = None  # [H, W] bool, False where the file is transparent; None for nowhere
     start: Response | None = None  # the encoding for display that the file states, where `curve` is None
+    orientation: int = 1  # EXIF's, that was applied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,11 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
     Raises:
         ValueError: images do not go together, or a floating-point TIFF holds NaN. OSError: a file cannot be read.
     """
+    brackets.check_different([image for image in images if isinstance(image, (str, os.PathLike))])
     frames = [_read(image, number, max_pixels, develop) for number, image in enumerate(images, start=1)]
+    turns = [frame.orientation for frame in frames]
+    alike = brackets.turned_alike([frame.pixels for frame in frames], turns, [frame.name for frame in frames])
+    frames = [dataclasses.replace(frame, pixels=pixels) for frame, pixels in zip(frames, alike, strict=True)]
     brackets.check_sizes([frame.pixels for frame in frames], [frame.name for frame in frames], systems.MIN_SIDE)
     for kind, having in (
         ("RAW", [bool(frame.sensor) for frame in frames]),
@@ -153,7 +158,8 @@ def _read(image, number, max_pixels, develop):
         for note in sensor.notes:
             logging.info("%s: %s", path, note)
         sensor = dataclasses.replace(sensor, linear=nothing)
-        return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, sensor)
+        facts = {"sensor": sensor, "orientation": sensor.orientation}
+        return Frame(str(path), path, pixels, sensor.exposure, sensor.metadata, "linear", True, **facts)
     if image_files.is_float_tiff(path):
         linear, reached = image_files.read_float_tiff(path, max_pixels)
         wrong = linear.size - np.count_nonzero(np.isfinite(linear))
@@ -175,8 +181,8 @@ def _stating(loaded):
         pixels = np.where(reached if pixels.ndim == 2 else reached[..., None], pixels, pixels.dtype.type(0))
     stated = transfer.stated(loaded.metadata)
     curve = stated.name if stated and stated.name in transfer.LIGHT else None
-    start = None if curve else stated
-    return Frame(str(path), path, pixels, loaded.exposure, loaded.metadata, curve, reached=reached, start=start)
+    facts = {"reached": reached, "start": None if curve else stated, "orientation": loaded.orientation}
+    return Frame(str(path), path, pixels, loaded.exposure, loaded.metadata, curve, **facts)
 
 
 def _encoded(linear):
@@ -249,7 +255,11 @@ def find_exposures(
                     f"{frame.name}: {needs} needs the exposures, and EXIF gives none: pass --exposures=STOPS, log2, one for "
                     "each image, such as --exposures=-2,0,2"
                 )
-        return np.array([frame.exposure for frame in frames], np.float64)
+        found = np.array([frame.exposure for frame in frames], np.float64)
+        if np.ptp(np.log2(found)) > 2 * _MOST_STOPS:
+            listed = ", ".join(f"{stops:.1f}" for stops in np.log2(found))
+            raise ValueError(f"{frames[0].name}: expected exposures within {2 * _MOST_STOPS} stops, EXIF says {listed}")
+        return found
     if len(exposures) != len(frames) or not np.isfinite(np.float64(exposures)).all():
         listed = ", ".join(map(str, exposures))
         raise ValueError(f"expected {len(frames)} exposures (stops), one for each image, found {listed}")
@@ -259,8 +269,44 @@ def find_exposures(
     return 2 ** np.float64(exposures)
 
 
+def check_exposures(frames: Sequence[Frame], exposures: np.ndarray, setting: str | Response, trust: bool = False) -> np.ndarray:
+    """Compares exposures with the images; returns them, corrected where the response is linear, PQ or HLG and a step is off by
+    1/6 to 1 stop, which is logged.
+
+    Args:
+        frames: as `read` returns them.
+        exposures: of them, 2**stops.
+        setting: of the response, see `check_response`.
+        trust: takes the exposures as they are.
+
+    Raises:
+        ValueError: the images contradict the exposures, see `image.stated_exposures`.
+    """
+    if trust:
+        return exposures
+    response = known_response(frames, setting)
+    right = response is not None and response.name in ("linear", "pq", "hlg")
+    curve = response or start(frames)
+    curve = Response.gamma() if frames[0].is_light else curve
+    checked = stated_exposures.check(responses.reduced([frame.pixels for frame in frames]), exposures, curve, right)
+    if checked.contradiction:
+        short, long, stated, shown = checked.contradiction
+        under = "" if right else f" (under {curve.name})"
+        raise ValueError(
+            f"{frames[long].name}: EXIF or --exposures say {stated:+.2f} stops from {frames[short].name} to it, the images "
+            f"show {shown:+.2f}{under}: give the right --exposures (stops, log2), or --trust_exposures"
+        )
+    for short, long, stated, shown in checked.corrected:
+        names = frames[long].name, frames[short].name
+        logging.info("%s: stated as %+.2f stops from %s, shown as %+.2f: corrected", names[0], stated, names[1], shown)
+    return checked.exposures
+
+
 def find_response(
-    bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]], setting: str, assumed: Response | None = None
+    bracket_list: Sequence[tuple[np.ndarray, Sequence[float]]],
+    setting: str,
+    assumed: Response | None = None,
+    trust: bool = True,
 ) -> Response:
     """Returns the response that brackets of one camera share: estimated, or `assumed` where that fits or nothing better can be
     had, which is logged.
@@ -269,10 +315,17 @@ def find_response(
         bracket_list: (images [N, H, W, 3], exposures) of each, as `image.response.reduced` returns the images.
         setting: "auto" or "estimate".
         assumed: see `start`; None for gamma 2.2.
+        trust: whether exposures that fit under no response are accepted; otherwise they raise ValueError.
     """
     assumed = assumed or Response.gamma()
     name = "gamma 2.2" if assumed.name == "gamma" else assumed.name
     found = responses.estimate(bracket_list, assumed)
+    if not trust and found.response is not None and found.after > stated_exposures.RESIDUAL:
+        raise ValueError(
+            f"expected exposures that fit the images within {stated_exposures.RESIDUAL / math.log(2):.2g} stops under some "
+            f"response, found {found.after / math.log(2):.2f}: give the right --exposures (stops, log2), or --trust_exposures; "
+            "or the images do not show one scene"
+        )
     if setting == "auto" and found.response and not found.before > responses.DISAGREEMENT:
         return assumed
     if found.response is None:
@@ -295,13 +348,20 @@ def find_response(
 # === Light ===
 
 
-def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str | Response, assume_gamma: bool = False) -> Light:
+def to_light(
+    frames: Sequence[Frame],
+    exposures: Sequence[float],
+    setting: str | Response,
+    assume_gamma: bool = False,
+    trust: bool = True,
+) -> Light:
     """Decodes a bracket.
 
     Args:
         frames: as `read` returns them; memory: the pixels of each are kept as long as the caller keeps the frames.
         exposures: of them, 2**stops.
         setting: of the response, see `check_response`.
+        trust: see `find_response`.
         assume_gamma: with "auto", takes gamma 2.2 for images that state no curve, or that of sRGB, whether the exposures fit or
             not.
 
@@ -314,7 +374,8 @@ def to_light(frames: Sequence[Frame], exposures: Sequence[float], setting: str |
     if response is None and assume_gamma and setting == "auto":
         assumed = response = Response.gamma() if assumed.name == "srgb" else assumed
     if response is None:
-        response = find_response([(responses.reduced([frame.pixels for frame in frames]), exposures)], setting, assumed)
+        measured = responses.reduced([frame.pixels for frame in frames])
+        response = find_response([(measured, exposures)], setting, assumed, trust)
     curve = Response.gamma() if frames[0].is_light else response
     step = 1 / np.iinfo(frames[0].pixels.dtype).max
     images = [_decoded(frame.pixels, curve) for frame in frames]

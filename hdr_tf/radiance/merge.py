@@ -93,8 +93,8 @@ def load(system: systems.RadianceSystem, path: pathlib.Path, mixed_precision: bo
 
 
 def compiled(stage) -> tf.types.experimental.PolymorphicFunction:
-    """Compiles a stage of the network for a batch of one: a function of its inputs by position (`STAGES`), of which "images" are
-    uint16 and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
+    """Compiles a stage of the network for a batch of one: a function of its inputs by position (`STAGES`), of which "images"
+    are uint16 and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
     types = {"images": tf.uint16, "inside": tf.uint8}
     names = STAGES[stage.name]
     signature = [tf.TensorSpec([1, *stage.input[name].shape[1:]], types.get(name, tf.float32), name) for name in names]

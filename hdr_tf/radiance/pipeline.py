@@ -36,7 +36,7 @@ from absl import logging
 
 from hdr_tf import batch, systems
 from hdr_tf.image import response as responses
-from hdr_tf.image import tone, trusted_merge
+from hdr_tf.image import stated_exposures, tone, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, outputs, raw, transfer
@@ -140,6 +140,7 @@ def merge(
         absolute: RAW only: values are in cd/m², good to ± 1 stop.
         max_pixels: a larger file is refused before it is decoded.
         runner: a runner that takes the place of the system's own.
+        trust_exposures: takes the exposures as they are stated, even if the images contradict them.
         options of the system: mixed_precision.
 
     Returns:
@@ -281,6 +282,7 @@ def fuse_radiance_brackets(
     suffix: str = ".exr",
     runner: Any = None,
     mixed_precision: bool = False,
+    allow_missing: bool = False,
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
     """Merges each bracket into `output`/<its name>.exr with `batch.run`: one that fails does not stop the others.
@@ -294,6 +296,7 @@ def fuse_radiance_brackets(
         response: see `merge`. Where it has to be estimated, brackets of the same camera share one, from at most six of them;
             "per_bracket" is "auto" for each bracket by itself.
         suffix: of the results.
+        allow_missing: files that cannot be read are left out of their brackets, if two others are left.
         **arguments: the others of `fuse_radiance`; exposures are those of each bracket's images in the order of their names.
 
     Returns:
@@ -307,6 +310,7 @@ def fuse_radiance_brackets(
 
     def fuse(job, paths):
         places = _places(job, *folders_of)
+        paths = brackets.readable(paths, arguments.get("max_pixels", image_files.MAX_PIXELS)) if allow_missing else paths
         return fuse_radiance(paths, job.output, model=model, runner=loaded, response=response_of(paths), **places, **arguments)
 
     weights = [weights, batch.state(systems.PRETRAINED if weights is None else weights)]
@@ -350,7 +354,8 @@ def _fuse_one(bracket, target, arguments):
         (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
         loading = {name: arguments.pop(name, None) for name in ("weights", "mixed_precision")}
         runner = _loaded(arguments["model"], **loading)
-        return target, fuse_radiance(job.inputs(), target, runner=runner, **arguments).shape
+        paths = brackets.readable(job.inputs()) if arguments.pop("allow_missing", False) else job.inputs()
+        return target, fuse_radiance(paths, target, runner=runner, **arguments).shape
     except (ValueError, OSError) as error:  # some do not survive the way between processes
         return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
 
@@ -383,6 +388,7 @@ class _Shared:
     def __init__(self, jobs, setting, arguments):
         self._jobs, self._setting, self._found = jobs, setting, {}
         self._exposures, self._max_pixels = arguments.get("exposures"), arguments.get("max_pixels", image_files.MAX_PIXELS)
+        self._trust = arguments.get("trust_exposures", False)
 
     def response(self, paths):
         """What `merge` takes for the bracket of these files."""
@@ -404,10 +410,13 @@ class _Shared:
                 if lights.known_response(frames, self._setting) is not None:
                     continue
                 exposures = lights.find_exposures(frames, self._exposures, self._setting)
-                images = responses.reduced([frame.pixels for frame in frames])
+                lights.check_exposures(frames, exposures, self._setting, self._trust)
+                images, start = responses.reduced([frame.pixels for frame in frames]), lights.start(frames)
+                if not self._trust and responses.disagreement(images, exposures, start) > stated_exposures.RESIDUAL:
+                    lights.find_response([(images, exposures)], "estimate", start, trust=False)
                 lights.check_range(images[np.argsort(exposures)], np.sort(exposures), [frame.name for frame in frames])
                 measured.append((images, exposures))
-                assumed = assumed or lights.start(frames)
+                assumed = assumed or start
             except (ValueError, OSError):  # the bracket reports it when its turn comes
                 continue
             if len(measured) == _SHARED:
@@ -432,10 +441,9 @@ def _states_light(path):
 def _camera(path):
     """The model in EXIF, None if there is none (RAW files need no response)."""
     try:
-        model = image_files.read_capture(path).kind[0]
+        return image_files.read_capture(path).camera[1]
     except (ValueError, OSError):
         return None
-    return str(model).strip("\0 ") or None if model is not None else None
 
 
 # === One bracket ===
@@ -505,6 +513,7 @@ def _merge(
     absolute=False,
     max_pixels=image_files.MAX_PIXELS,
     runner=None,
+    trust_exposures=False,
     check=lambda frames: None,
     **options,
 ):
@@ -541,11 +550,13 @@ def _merge(
     if absolute and (scale or not frames[0].sensor):
         found = f"scale {scale}" if scale else frames[0].name
         raise ValueError(f"absolute: expected RAW files, a model that merges them and no other scale, found {found}")
+    measured = isinstance(exposures, str)
     exposures = lights.find_exposures(frames, exposures, response)
+    exposures = lights.check_exposures(frames, exposures, response, trust_exposures or measured)
     if not own:
         frames, exposures = _chosen(frames, exposures)
     with stage("decoding"):
-        light = lights.to_light(frames, exposures, response, assume_gamma=not own)
+        light = lights.to_light(frames, exposures, response, assume_gamma=not own, trust=trust_exposures)
     del frames
     check(light.frames)
     if not own:

@@ -83,8 +83,8 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     """The signatures of `merge`, for any number of exposures that are aligned. Arguments as in `fusion`.
 
     `serving_default` takes linear images and returns what `Merge.reconstruct_batch` does; `encoded` is that of
-    `encoded.merging`; `fill`, `weigh` and `denoise` are the stages of the network (`hdr_tf.radiance.merge.compiled`), for a client that
-    merges in tiles."""
+    `encoded.merging`; `fill`, `weigh` and `denoise` are the stages of the network (`hdr_tf.radiance.merge.compiled`), for a
+    client that merges in tiles."""
     if exposures is not None:
         system.check_exposures(exposures)
     runner = systems.resolve(system.runner)(system, path)

@@ -284,3 +284,10 @@ def test_refused(images, arguments, message):
     with pytest.raises(ValueError, match=helpers.mentions(message)) as caught:
         hdr_tf.fuse(images, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_alignment_is_proposed_where_it_helps(moved, caplog):
+    dark, bright = helpers.photographs((0.5, 1.0), height=112, width=128)
+    pipeline.fuse([np.roll(dark, (6, 5), (0, 1)) if moved else dark, bright])
+    assert helpers.mentioned("8 --align=auto --deghost", caplog.text) == moved

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import os
 import resource
 import struct
@@ -12,6 +13,7 @@ import OpenEXR
 import pytest
 import tifffile
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 import hdr_tf
 from hdr_tf.image.depth import is_gray, to_depth
@@ -142,14 +144,30 @@ def test_orientation(save, tmp_path, kind, orientation):
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
-        ({33434: 0.01, 33437: 4.0, 34855: 200}, 0.01 * 2 / 16),
+        ({33434: 1 / 1000, 33437: 4.0, 34855: 200}, 2 / 1024 / 16),
         ({33434: 2.0}, 2.0),
         ({33434: 0.5, 34855: 400}, 2.0),
         ({33434: 0.5, 33437: 2.0}, 0.125),
+        # Nominal values are what they stand for.
+        ({33434: 1 / 60}, 1 / 64),
+        ({33434: 1 / 60, 37377: math.log2(60)}, 1 / 64),
+        ({33434: 1 / 90}, 2**-6.5),
+        ({33434: 0.3}, 2 ** (-5 / 3)),
+        ({33434: 30.0, 33437: 22.0}, 32 / 512),
+        ({33434: 1 / 1037}, 1 / 1037),  # a telephone's time is no nominal one
+        # APEX values come first: a Canon writes eighths of a stop.
+        ({33434: 0.05, 37377: 4.375, 33437: 5.6, 37378: 5.0}, 2 ** (-13 / 3) / 32),
+        ({33434: 1.0, 37377: -2.5}, 1.0),  # one of the two is wrong
+        ({37377: 6.0, 37378: 4.0}, 2.0**-6 / 16),
+        # A value without a meaning is a missing one.
         ({33437: 4.0, 34855: 200}, None),
         ({33434: 0.0, 33437: 4.0, 34855: 200}, None),
-        ({33434: 0.01, 33437: 0.0, 34855: 200}, None),
-        ({33434: 0.01, 33437: 4.0, 34855: 0}, None),
+        ({33434: IFDRational(0, 0), 37377: 6.0}, 1 / 64),
+        ({33434: 2.0, 33437: 0.0, 34855: 200}, 4.0),
+        ({33434: 2.0, 33437: IFDRational(0, 0), 34855: 200}, 4.0),
+        ({33434: 2.0, 33437: 4.0, 34855: 0}, 2 / 16),
+        ({33434: 2.0, 34855: 65535, 34866: 102400}, 2048.0),
+        ({33434: 2.0, 34866: 400}, 8.0),
         ({}, None),
     ],
 )

@@ -330,7 +330,7 @@ def folder(scene, tmp_path_factory):
     """Good and bad files."""
     folder = tmp_path_factory.mktemp("refused")
     helpers.write_bracket(folder, helpers.expose(scene, (-2, 0, 2)))
-    for name, level in (("white1", 255), ("white2", 255), ("black1", 0), ("black2", 1)):
+    for name, level in (("white1", 255), ("white2", 254), ("black1", 0), ("black2", 1)):
         image_files.write_image(folder / f"{name}.png", np.full((96, 128, 3), level, np.uint8))
     gap = np.zeros((96, 128, 3), np.uint8)
     gap[:48] = 200
