@@ -49,6 +49,10 @@ _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
+_MAX_SCANS = 100  # of a JPEG; programs write at most a dozen, but each may cost as much as decoding the whole image
+
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)  # as libjpeg looks for the next segment
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF; the others in this range are tables
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -131,6 +135,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
         image = _PILLOW[kind](file)
+        _check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
         pixels, notes = _decode_16_bit(path) if sixteen_bit else _decode_8_bit(path, image)
         orientation, exposure, metadata, damaged = exif.read(image)
     if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
@@ -390,7 +395,16 @@ def _check_size(path, width, height, max_pixels):
 
 def _check_png(path, file, max_pixels):
     """Checks the size and all checksums, some of which the decoders ignore; returns whether the file has 16 bit."""
-    width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    kinds, end = [], os.fstat(file.fileno()).st_size
+    file.seek(8)
+    while file.tell() < end and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if not kinds and (length, kind) != (13, b"IHDR") or kinds and kind == b"IHDR":  # decoders differ in which one they use
+            raise ValueError(f"expected one chunk IHDR of 13 bytes, before all others, found {kind!r} of {length}")
+        kinds.append(kind)
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(16)
+    width, height, depth = struct.unpack(">IIB", file.read(9))
     _check_size(path, width, height, max_pixels)
     file.seek(0)
     PngImagePlugin.PngImageFile(file).verify()
@@ -398,13 +412,42 @@ def _check_png(path, file, max_pixels):
 
 
 def _check_jpeg(path, file, max_pixels):
-    _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
+    size = JpegImagePlugin.JpegImageFile(file).size
+    _check_size(path, *size, max_pixels)
+    file.seek(0)
+    frames, scans = [], 0
+    for marker, segment in _jpeg_segments(file.read()):
+        if marker in _JPEG_FRAMES:
+            frames.append(struct.unpack_from(">HH", segment, 1)[::-1])
+        scans += marker == 0xDA
+        if scans > _MAX_SCANS:
+            raise ValueError(
+                f"{path}: expected at most {_MAX_SCANS} scans, which take long to decode, found more; save it anew"
+            )
+    if frames != [size]:
+        raise ValueError(f"expected one frame of {size[0]} x {size[1]}, found {frames[:3]}")
     return False
+
+
+def _jpeg_segments(data):
+    """Yields the marker and the content of each segment of the first image in a JPEG file, found as libjpeg finds them."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == 0xD9:  # the end of the image; in some files other images follow
+            return
+        if marker != 0x01:  # which has no content
+            length = int.from_bytes(data[at : at + 2])
+            yield marker, data[at + 2 : at + length]
+            at += max(length, 2)
 
 
 def _tiff_page(path, tiff, max_pixels):
     """The first page, its size checked, and whether each channel is stored by itself (planar)."""
     page = tiff.pages.first
+    for tag in ("ImageWidth", "ImageLength", "BitsPerSample", "SamplesPerPixel", "RowsPerStrip", "TileWidth", "TileLength"):
+        if len(page.tags.getall(tag) or ()) > 1:  # decoders differ in which one they use
+            raise ValueError(f"expected one tag {tag}, found several")
     _check_size(path, page.imagewidth, page.imagelength, max_pixels)
     if page.is_tiled:  # a decoder allocates a whole tile, however small the image
         _check_size(path, page.tilewidth, page.tilelength, max_pixels)
@@ -439,15 +482,15 @@ def _decode_8_bit(path, image):
 
 
 def _decode_16_bit(path):
-    values = _opencv(path, np.uint16)
+    values = _opencv(np.memmap(path, np.uint8, mode="r"), np.uint16)
     if values.ndim == 2:
         return values, []
     return values[..., 2::-1], ["alpha dropped"] if values.shape[2] == 4 else []  # of gray with alpha, three equal channels
 
 
-def _opencv(path, dtype):
+def _opencv(data, dtype):
     """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
-    values = cv2.imdecode(np.memmap(path, np.uint8, mode="r"), cv2.IMREAD_UNCHANGED)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != dtype:
         raise ValueError("not decodable")
     return values
@@ -485,8 +528,14 @@ def _check_exr(path, max_pixels):
         width, height = right - left + 1, bottom - top + 1
         _check_size(path, width, height, max_pixels)
         values += width * height * len(part.header["channels"])
-        flat = part.header["type"] in (OpenEXR.scanlineimage, OpenEXR.tiledimage)
-        whole = {c.name for c in part.header["channels"] if flat and (c.xSampling, c.ySampling) == (1, 1)}
+        if part.header["type"] not in (OpenEXR.scanlineimage, OpenEXR.tiledimage):  # its size is unknown before it is decoded
+            raise ValueError(
+                f"{path}: expected flat images, found deep data in part {number + 1} of {len(parts)}; "
+                "write the flat part to a file of its own"
+            )
+        if tiles := part.header.get("tiles"):  # a decoder allocates a whole tile, however small the image
+            _check_size(path, tiles.xSize, tiles.ySize, max_pixels)
+        whole = {c.name for c in part.header["channels"] if (c.xSampling, c.ySampling) == (1, 1)}
         # Y with RY and BY, which may be of half size, is part of a colour image.
         gray = "Y" in whole and not {"RY", "BY"} & {c.name for c in part.header["channels"]}
         if index is None and (gray or {"R", "G", "B"} <= whole):
@@ -550,12 +599,16 @@ def _header_value(found, field):
 
 def _read_hdr(path, max_pixels):
     with path.open("rb") as file:
-        header = file.read(65536)
-    size = re.search(rb"\n\n-Y (\d{1,9}) \+X (\d{1,9})\n", header)
-    if not size or b"FORMAT=32-bit_rle_rgbe" not in header[: size.start()]:
+        data = file.read()
+    head, _, rest = data.partition(b"\n\n")
+    size = re.match(rb"-Y (\d{1,9}) \+X (\d{1,9})\n", rest)
+    if not size or b"FORMAT=32-bit_rle_rgbe" not in head.splitlines()[1:]:
         raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
-    _check_size(path, int(size[2]), int(size[1]), max_pixels)
-    return _read_float(path)
+    height, width = int(size[1]), int(size[2])
+    _check_size(path, width, height, max_pixels)
+    # Under a header that cannot be understood in two ways.
+    plain = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width) + rest[size.end() :]
+    return _to_float(_opencv(np.frombuffer(plain, np.uint8), np.float32))
 
 
 def _read_float_tiff(path, max_pixels):
@@ -565,11 +618,10 @@ def _read_float_tiff(path, max_pixels):
             raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
         if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
             raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
-    return _read_float(path)
+    return _to_float(_opencv(np.memmap(path, np.uint8, mode="r"), np.float32))
 
 
-def _read_float(path):
-    values = _opencv(path, np.float32)
+def _to_float(values):
     return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
 
 
