@@ -29,7 +29,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import exif
+from hdr_tf.io import codecs, exif
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -40,7 +40,8 @@ except ImportError:  # the extra `raw`
 MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)
+IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)  # that are written
+READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jpe", ".jfif", ".mpo", *codecs.SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
 RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
 
@@ -74,7 +75,7 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
 
 
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
+_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile, **codecs.OPENERS}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
 
 
@@ -120,7 +121,8 @@ _RADIANCE_NAMES = {"chromaticities": "PRIMARIES", "software": "SOFTWARE"}  # the
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), or a camera's RAW file.
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour (of a TIFF the first page), a file of `io.codecs` (WebP,
+    AVIF, HEIC, JPEG XL), or a camera's RAW file.
 
     An image with more than `max_pixels` is refused before it is decoded. Whatever is wrong with the file becomes a ValueError,
     or an OSError if it cannot be opened, with a message of one line that begins with the path.
@@ -131,6 +133,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
+    if kind in codecs.OPENERS:
+        return _read_codec(path, kind, max_pixels)
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
@@ -337,10 +341,10 @@ def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None)
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns the folder's JPEG, PNG and TIFF files by their suffixes, sorted by name, without hidden files. RAW files count
+    """Returns the folder's files with one of `READ_SUFFIXES`, sorted by name, without hidden files. RAW files count
     only if there are no others, because cameras write JPEG files next to them."""
     paths = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in paths if path.suffix.lower() in READ_SUFFIXES]
     return images or [path for path in paths if path.suffix.lower() in RAW_SUFFIXES]
 
 
@@ -350,7 +354,7 @@ def _kind(path):
         raise ValueError(f"{path}: expected a file, found a pipe or device")
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(64)
     except OSError as error:
         raise type(error)(f"{path}: expected an image, cannot open it: {error.strerror}") from error
     if not head:
@@ -360,6 +364,8 @@ def _kind(path):
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
+    if kind := codecs.kind(head):
+        return kind
     raise ValueError(f"{path}: expected JPEG, PNG, TIFF, OpenEXR or Radiance HDR, found a file that begins with {head[:8]!r}")
 
 
@@ -494,6 +500,24 @@ def _opencv(data, dtype):
     if values is None or values.dtype != dtype:
         raise ValueError("not decodable")
     return values
+
+
+def _read_codec(path, kind, max_pixels):
+    with path.open("rb") as file, _decoding(path, kind):
+        image = _PILLOW[kind](file)
+        _check_size(path, *image.size, max_pixels)
+        pixels = codecs.decode(kind, file)
+        if sorted(pixels.shape[:2]) != sorted(image.size):
+            raise ValueError(f"its header says {image.size}, its pixels {pixels.shape[:2]}")
+        orientation, exposure, metadata, damaged = exif.read(image)
+    notes = [*image.info.get("notes", ()), *damaged]
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels, notes = pixels[..., :-1], ["alpha dropped", *notes]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if kind not in codecs.TURNED:
+        pixels = upright(pixels, orientation)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, tuple(notes), metadata)
 
 
 def _read_raw(path, max_pixels):
