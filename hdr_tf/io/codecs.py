@@ -8,6 +8,7 @@ sees the pixels. AVIF and HEIC state their size apart from the pixels: libavif a
 Levels of 10 and 12 bit become 16 bit, so that white is 65535. Of an animation the first image is read.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -187,7 +188,12 @@ def _header(size, **info):
 
 def _need(what: str, package: Any, file: BinaryIO) -> None:
     if package is None:
-        raise ValueError(f"{file.name}: {what} needs packages that are not installed: pip install 'hdr_tf[formats]'")
+        raise missing(file.name, what)
+
+
+def missing(path: str | os.PathLike, what: str) -> ValueError:
+    """Returns the error that says how to install what reads a format."""
+    return ValueError(f"{path}: {what} needs packages that are not installed: pip install 'hdr_tf[formats]'")
 
 
 OPENERS = {"WebP": _open_webp, "AVIF": AvifImagePlugin.AvifImageFile, "HEIC": _open_heic, "JPEG XL": _open_jxl}

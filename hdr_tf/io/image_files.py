@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import OpenEXR
+import scipy.ndimage
 import tifffile
 from absl import logging as absl_logging
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
@@ -46,10 +47,16 @@ RADIANCE_SUFFIXES = (".exr", ".hdr")
 RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
 
 SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+# What tifffile decodes into memory of the size that the header says.
+_TIFFFILE_CODECS = {tifffile.COMPRESSION[name] for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD")}
+_EXR_NAMES = ("R", "G", "B", "Y", "RY", "BY")
+_CHROMA_FILTER = (0.002128, -0.007540, 0.019597, -0.043159, 0.087929, -0.186077, 0.627123)  # and mirrored
 _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
+_ICC_PROFILE = 34675  # tag of TIFF
+_FULL_COLOUR = 90  # quality of a JPEG
 _MAX_SCANS = 100  # of a JPEG; programs write at most a dozen, but each may cost as much as decoding the whole image
 
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)  # as libjpeg looks for the next segment
@@ -135,6 +142,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> LoadedI
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind}): read_radiance reads it")
     if kind in codecs.OPENERS:
         return _read_codec(path, kind, max_pixels)
+    if kind == "TIFF" and (image := _read_odd_tiff(path, max_pixels)):
+        return image
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
@@ -179,7 +188,7 @@ def write_image(
     Args:
         path: ends in one of `IMAGE_SUFFIXES`.
         pixels: [H, W, 3] RGB or [H, W], uint8 or uint16 (JPEG: uint8).
-        quality: of a JPEG, 1 to 100.
+        quality: of a JPEG, 1 to 100; from 90 on, colours have full resolution (4:4:4).
         metadata: EXIF, which is fitted to the image, and a colour profile. What the file cannot hold (a profile of three
             channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
     """
@@ -193,14 +202,18 @@ def write_image(
         raise ValueError(f"{path}: JPEG holds 8 bit, found 16; write .png or .tif, or convert with to_depth")
     if not 1 <= quality <= 100:
         raise ValueError(f"{path}: expected a JPEG quality of 1 to 100, found {quality}")
-    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], metadata)
+    parameters = []
+    if suffix in JPEG_SUFFIXES:
+        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if quality >= _FULL_COLOUR else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+        parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _encode(path, pixels, parameters, metadata)
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an OpenEXR, Radiance (.hdr) or floating-point TIFF file. Limit and errors are those of `read_image`.
 
-    Of an OpenEXR file the first part with channels R, G and B, or Y alone, is read, within its data window; other channels
-    (alpha, depth, layers) are dropped. The EXPOSURE of a Radiance file is not applied.
+    Of an OpenEXR file the first part with channels R, G and B, or Y alone, or Y, RY and BY (luminance and chroma), is read,
+    within its data window; other channels (alpha, depth, layers) are dropped. The EXPOSURE of a Radiance file is not applied.
 
     Returns linear RGB, [H, W, 3] float32, in the file's scale; it may hold negative, infinite or NaN values if the file does.
     """
@@ -520,6 +533,28 @@ def _read_codec(path, kind, max_pixels):
     return LoadedImage(path, np.ascontiguousarray(pixels), exposure, tuple(notes), metadata)
 
 
+def _read_odd_tiff(path, max_pixels):
+    """The image of a TIFF of 9 to 15 bit, as scanners write them, in 16 bit; None of other files."""
+    with path.open("rb") as file, _decoding(path, "TIFF"), tifffile.TiffFile(file) as tiff:
+        page, planar = _tiff_page(path, tiff, max_pixels)
+        photometric, samples = page.photometric, page.samplesperpixel
+        plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or not 8 < page.bitspersample < 16 or not plain or samples > 4:
+            return None
+        pixels = _by_tifffile(path, page, planar)
+        file.seek(0)
+        image, tags = Image.Image(), Image.Exif()
+        tags.load_from_fp(file)
+        image._exif, image.info = tags, {"icc_profile": tags.get(_ICC_PROFILE)}
+        orientation, exposure, metadata, damaged = exif.read(image)
+    pixels = 65535 - pixels if photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
+    if pixels.ndim == 3 and samples in (2, 4):
+        pixels, damaged = pixels[..., : samples - 1], ["alpha dropped", *damaged]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return LoadedImage(path, np.ascontiguousarray(upright(pixels, orientation)), exposure, tuple(damaged), metadata)
+
+
 def _read_raw(path, max_pixels):
     """The camera's black level and white balance, interpolation (AHD), sRGB of 16 bit. The gain that brings 1 % of the pixels
     to white and the white level from the brightest pixel are switched off: a bracket has to keep its brightness."""
@@ -538,9 +573,35 @@ def _read_exr(path, max_pixels):
     parts = OpenEXR.File(str(path), separate_channels=True).parts
     if len(parts) < count:  # OpenEXR omits a part whose pixels it cannot decode, and prints the reason
         raise ValueError(f"the pixels of {count - len(parts)} of {count} parts cannot be decoded")
-    channels = parts[index].channels
-    names = "RGB" if {"R", "G", "B"} <= channels.keys() else "YYY"
-    return np.stack([channels[name].pixels for name in names], -1).astype(np.float32)
+    channels = {name: np.float32(channel.pixels) for name, channel in parts[index].channels.items() if name in _EXR_NAMES}
+    if {"R", "G", "B"} <= channels.keys():
+        return np.dstack([channels[name] for name in "RGB"])
+    luminance = channels["Y"]
+    if not {"RY", "BY"} <= channels.keys():
+        return np.dstack([luminance] * 3)
+    primaries = _header_value(parts[index].header.get("chromaticities"), "primaries") or SRGB_PRIMARIES
+    return _from_chroma(luminance, channels["RY"], channels["BY"], primaries)
+
+
+def _from_chroma(luminance, red_chroma, blue_chroma, primaries):
+    """RGB of luminance Y, [H, W], and of RY = (R - Y) / Y and BY, every second pixel both ways, as OpenEXR reconstructs it (its
+    ImfRgbaYca.cpp, but without the saturation that it removes afterwards)."""
+    (height, width), chroma = luminance.shape, (red_chroma, blue_chroma)
+    if chroma[0].shape != (height, width):
+        chroma = [_doubled(_doubled(plane, 0)[:height], 1)[:, :width] for plane in chroma]
+    red, blue = ((plane + 1) * luminance for plane in chroma)
+    colours = np.reshape(primaries, (4, 2))
+    xyz = np.column_stack([colours, 1 - colours.sum(axis=1)]).T / colours[:, 1]
+    weights = np.linalg.solve(xyz[:, :3], xyz[:, 3]).astype(np.float32)  # of red, green and blue in the luminance
+    green = (luminance - red * weights[0] - blue * weights[2]) / weights[1]
+    return np.dstack([red, np.where((chroma[0] == 0) & (chroma[1] == 0), luminance, green), blue])
+
+
+def _doubled(plane, axis):
+    doubled = np.repeat(plane, 2, axis)
+    between = scipy.ndimage.correlate1d(plane, [0, *_CHROMA_FILTER, *_CHROMA_FILTER[::-1]], axis, mode="nearest")
+    doubled[(slice(None),) * axis + (slice(1, None, 2),)] = between
+    return doubled
 
 
 def _check_exr(path, max_pixels):
@@ -560,15 +621,16 @@ def _check_exr(path, max_pixels):
         if tiles := part.header.get("tiles"):  # a decoder allocates a whole tile, however small the image
             _check_size(path, tiles.xSize, tiles.ySize, max_pixels)
         whole = {c.name for c in part.header["channels"] if (c.xSampling, c.ySampling) == (1, 1)}
-        # Y with RY and BY, which may be of half size, is part of a colour image.
-        gray = "Y" in whole and not {"RY", "BY"} & {c.name for c in part.header["channels"]}
-        if index is None and (gray or {"R", "G", "B"} <= whole):
+        sampling = {c.name: (c.xSampling, c.ySampling) for c in part.header["channels"]}
+        chroma = {sampling.get("RY"), sampling.get("BY")}  # both or none, of full size or of half
+        luminance = "Y" in whole and chroma in ({None}, {(1, 1)}, {(2, 2)})
+        if index is None and (luminance or {"R", "G", "B"} <= whole):
             index = number
     if values > 4 * max_pixels:
         raise ValueError(f"{path}: expected at most {4 * max_pixels:,} values in all parts, its header says {values:,}")
     if index is None:
         found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
-        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, or Y, RY, BY, found {found}")
     return index, len(parts)
 
 
@@ -640,9 +702,31 @@ def _read_float_tiff(path, max_pixels):
         page, planar = _tiff_page(path, tiff, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
             raise ValueError(f"{path}: expected a floating-point TIFF, found {page.bitspersample} bit: read_image reads it")
-        if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
-            raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
+        if page.samplesperpixel > 4 or page.imagedepth > 1:
+            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}; write it as OpenEXR")
+        if page.bitspersample != 32 or planar:  # OpenCV reads no half and double precision, and garbles planes
+            values = _by_tifffile(path, page, planar)
+            return to_rgb(values) if values.ndim == 2 or values.shape[2] > 2 else to_rgb(values[..., 0])
     return _to_float(_opencv(np.memmap(path, np.uint8, mode="r"), np.float32))
+
+
+def _by_tifffile(path, page, planar):
+    """The pixels of a page, [H, W] or [H, W, C]: float32, or uint16 in the full range of 16 bit."""
+    if page.compression not in _TIFFFILE_CODECS:
+        raise ValueError(
+            f"{path}: expected a TIFF of {page.bitspersample} bit without compression, or LZW, Deflate or Zstandard, found "
+            f"{page.compression.name}"
+        )
+    try:
+        values = page.asarray()
+    except Exception as error:
+        if codecs.imagecodecs is None:
+            raise codecs.missing(path, f"a TIFF of {page.bitspersample} bit ({page.compression.name})") from error
+        raise
+    values = np.moveaxis(values, 0, -1) if planar else values
+    if values.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError(f"expected {page.imagewidth} x {page.imagelength} pixels, found {values.shape}")
+    return codecs.widened(values, page.bitspersample) if values.dtype == np.uint16 else np.float32(values)
 
 
 def _to_float(values):
