@@ -52,6 +52,8 @@ class Config:
     """names the file to write (.png, .tif, .jpg; radiance .exr, .hdr), or with --brackets the folder"""
     brackets: str | None = None
     """fuses every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
+    format: str | None = simple_parsing.field(default=None, metavar="png|tif|jpg|exr|hdr")
+    """chooses the files that --brackets writes: png (default), tif or jpg; radiance exr (default), hdr or tif"""
     sample: bool = False
     """writes a sample bracket next to the output and fuses it"""
     model: str = simple_parsing.field(
@@ -107,7 +109,7 @@ def main(config: Config) -> int:
     options = system.set_options({name: getattr(config, name) for name in systems.options()})
     runner = merge.remote_runner(config, system, ("weights", "beam", *options))
     task = {"fusion": _fuse, "radiance": _merge}[system.task]
-    names = ("model", "weights", "save_aligned")
+    names = ("model", "weights", "save_aligned", "format")
     return task(config, options | {name: getattr(config, name) for name in names} | {"runner": runner})
 
 
@@ -121,6 +123,7 @@ def _fuse(config, arguments):
     arguments = {name: getattr(config, name) for name in names} | arguments
     if config.deghost:  # otherwise left out, so that results of earlier versions are kept
         arguments["deghost"] = True
+    suffix = merge.suffix(config, arguments.pop("format"), ("png", "tif", "jpg"))
     if config.brackets:
         if config.trace:
             raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
@@ -129,9 +132,9 @@ def _fuse(config, arguments):
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 
             output = pathlib.Path(config.output)
-            results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, **arguments)
+            results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, suffix=suffix, **arguments)
         else:
-            results = batch.fuse_brackets(brackets, config.output, **arguments)
+            results = batch.fuse_brackets(brackets, config.output, suffix=suffix, **arguments)
         return merge.report(brackets, results, config.output)
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is fused on this machine")
