@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "hdr_tf" / "__init__.py").read_text()).group(1)
 SERVING = "tensorflow-serving-api>=2.21"  # messages of TensorFlow Serving: export and tools/fuse.py --server
+FORMATS = ["pillow-heif>=1", "imagecodecs>=2024.12.30"]  # HEIC; JPEG XL, AVIF of 10 and 12 bit, further TIFF codecs
 
 setup(
     name="hdr_tf",
@@ -42,11 +43,21 @@ setup(
     ],
     extras_require={
         "raw": ["rawpy>=0.27"],
+        "formats": FORMATS,
         # TF-Agents pins typing-extensions 4.5.0, which rules out torch and others: training the editor only.
         "rl": ["tf-agents==0.19.0", "tf-keras>=2.21"],
         "serve": [SERVING],
         # Many machines. Wants protobuf below 7 and pillow below 13.
         "beam": ["apache-beam>=2.77"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.8", SERVING, "openvino>=2025.4", "rawpy>=0.27"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6",
+            "ruff>=0.8",
+            SERVING,
+            "openvino>=2025.4",
+            "rawpy>=0.27",
+            *FORMATS,
+        ],
     },
 )

@@ -278,6 +278,13 @@ def encoded(kind: str, pixels: np.ndarray = SMOOTH, **options) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg_of_scans(count: int) -> bytes:
+    """Returns a progressive JPEG of 32 x 24 pixels with so many scans, at least 10; the last one is repeated."""
+    data = encoded("JPEG", SMOOTH[:24, :32], progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (count - data.count(b"\xff\xda") + 1) + data[-2:]
+
+
 def png_chunk(kind: bytes, data: bytes) -> bytes:
     """Returns a chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

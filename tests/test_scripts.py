@@ -71,6 +71,21 @@ def test_fuse_brackets(bracket, tmp_path, capsys):
     assert helpers.names(output) == {"church.png", "night.png", "summary.json"}
     assert helpers.mentioned(f"2 {output}", capsys.readouterr().out.splitlines()[-1])
 
+    for ending, start in (("tif", b"II*\0"), ("jpg", b"\xff\xd8\xff")):
+        config = fuse.Config(brackets=str(tmp_path / "brackets"), output=str(output / ending), format=ending)
+        assert fuse.main(config) == 0
+        assert helpers.names(output / ending) == {f"church.{ending}", f"night.{ending}", "summary.json"}
+        assert (output / ending / f"night.{ending}").read_bytes().startswith(start)
+    radiance = {"model": "merge_classical", "exposures": ",".join(map(str, range(len(bracket))))}
+    config = fuse.Config(brackets=str(tmp_path / "brackets"), output=str(output / "hdr"), format="hdr", **radiance)
+    assert fuse.main(config) == 0
+    assert {"church.hdr", "night.hdr"} <= helpers.names(output / "hdr")
+    for wrong, model in (("exr", "pyramid"), ("png", "merge_classical"), ("gif", "pyramid")):
+        with pytest.raises(ValueError, match=helpers.mentions(f"--format {wrong} tif")):
+            fuse.main(fuse.Config(brackets=str(tmp_path / "brackets"), output=str(output), format=wrong, model=model))
+    with pytest.raises(ValueError, match=helpers.mentions("--format --brackets")):
+        fuse.main(fuse.Config(images=bracket, output=str(tmp_path / "a.png"), format="png"))
+
 
 def test_records_and_training(tmp_path, capsys, monkeypatch):
     # Shallow: tracing takes nearly all of the time. Two parts share the weights, as three do.

@@ -61,6 +61,8 @@ class Config:
     """fuses brackets that lack an image without it, instead of failing (--brackets)"""
     dry_run: bool = False
     """prints the images of each bracket and does nothing else (--brackets)"""
+    format: str | None = simple_parsing.field(default=None, metavar="png|tif|jpg|exr|hdr")
+    """chooses the files that --brackets writes: png (default), tif or jpg; radiance exr (default), hdr or tif"""
     sample: bool = False
     """writes a sample bracket next to the output and fuses it"""
     model: str = simple_parsing.field(
@@ -123,7 +125,7 @@ def main(config: Config) -> int:
     options = system.set_options({name: getattr(config, name) for name in systems.options()})
     runner = merge.remote_runner(config, system, ("weights", "beam", *options))
     task = {"fusion": _fuse, "radiance": _merge}[system.task]
-    names = ("model", "weights", "save_aligned")
+    names = ("model", "weights", "save_aligned", "format")
     return task(config, options | {name: getattr(config, name) for name in names} | {"runner": runner})
 
 
@@ -137,6 +139,7 @@ def _fuse(config, arguments):
     arguments = {name: getattr(config, name) for name in names} | arguments
     if config.deghost:  # otherwise left out, so that results of earlier versions are kept
         arguments["deghost"] = True
+    suffix = merge.suffix(config, arguments.pop("format"), ("png", "tif", "jpg"))
     if config.brackets:
         if config.trace:
             raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
@@ -147,9 +150,9 @@ def _fuse(config, arguments):
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 
             output = pathlib.Path(config.output)
-            results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, **arguments)
+            results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, suffix=suffix, **arguments)
         else:
-            results = batch.fuse_brackets(brackets, config.output, **arguments)
+            results = batch.fuse_brackets(brackets, config.output, suffix=suffix, **arguments)
         return merge.report(brackets, results, config.output)
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is fused on this machine")

@@ -57,6 +57,8 @@ class Config:
     """merges brackets that lack an image without it, instead of failing (--brackets)"""
     dry_run: bool = False
     """prints the images of each bracket and does nothing else (--brackets)"""
+    format: str | None = simple_parsing.field(default=None, metavar="exr|hdr|tif|dng")
+    """chooses the files that --brackets writes: exr (default), hdr, tif or, of RAW files, dng"""
     model: str = simple_parsing.field(
         default=systems.names("radiance")[0], help=f"chooses the system: {systems.help_text('radiance')}"
     )
@@ -115,7 +117,7 @@ def main(config: Config) -> int:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model, "radiance")
     options = system.set_options({name: getattr(config, name) for name in systems.options("radiance")})
-    names = ("model", "weights", "response", "align", "denoise", "fill", "scale", "absolute", "half", "max_pixels")
+    names = ("model", "weights", "response", "align", "denoise", "fill", "scale", "absolute", "half", "max_pixels", "format")
     names = (*names, "save_response", "save_aligned", "save_exposure_map")
     arguments = {name: getattr(config, name) for name in names} | {"reference": _reference(config.reference)}
     return run(config, options | arguments | {"runner": remote_runner(config, system, ("weights", "beam", *options))})
@@ -144,6 +146,7 @@ def run(config, arguments: dict) -> int:
     arguments |= {"exposures": _exposures(config.exposures)}
     if config.trust_exposures:  # otherwise left out, so that results of earlier versions are kept
         arguments["trust_exposures"] = True
+    ending = suffix(config, arguments.pop("format", None), ("exr", "hdr", "tif", "dng"))
     if config.brackets:
         brackets = list_brackets(config)
         if config.allow_missing:
@@ -152,9 +155,9 @@ def run(config, arguments: dict) -> int:
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 
             cluster = Cluster(config.beam, pathlib.Path(config.output))
-            results = pipeline.fuse_radiance_brackets_on(cluster, brackets, config.output, **arguments)
+            results = pipeline.fuse_radiance_brackets_on(cluster, brackets, config.output, suffix=ending, **arguments)
         else:
-            results = pipeline.fuse_radiance_brackets(brackets, config.output, **arguments)
+            results = pipeline.fuse_radiance_brackets(brackets, config.output, suffix=ending, **arguments)
         return report(brackets, results, config.output, "merged")
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is merged on this machine")
@@ -199,6 +202,15 @@ def print_brackets(config) -> int:
             print(f"error: {bracket.name}: {bracket.problem}", file=sys.stderr)
     print(f"{len(brackets)} brackets in {config.brackets}")
     return 1 if lacking else 0
+
+
+def suffix(config, chosen: str | None, known: Sequence[str]) -> str:
+    """Returns the suffix of the files of --brackets that --format chooses, by default the first of those that are known."""
+    if chosen and not config.brackets:
+        raise ValueError("--format goes with --brackets: a single output has the format of its name")
+    if chosen and chosen not in known:
+        raise ValueError(f"--format: expected {', '.join(known)} for --model={config.model}, found {chosen!r}")
+    return f".{chosen or known[0]}"
 
 
 def report(brackets: list, results, output: str, done: str = "fused") -> int:

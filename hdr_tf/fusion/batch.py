@@ -22,14 +22,16 @@ def fuse_brackets(
     save_aligned: str | pathlib.Path | None = None,
     runner: Any = None,
     allow_missing: bool = False,
+    suffix: str = ".png",
     **arguments,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception | None]]:
-    """Fuses each bracket into `output`/<its name>.png with `batch.run`: one that fails does not stop the others.
+    """Fuses each bracket into `output`/<its name><suffix> with `batch.run`: one that fails does not stop the others.
 
     Args:
         brackets: folders of images, or brackets, as `io.brackets.list_brackets` returns them.
         output: folder of the results and of summary.json, outside the brackets; an image of a bracket is never overwritten.
         model, weights, runner: see `pipeline.fuse`.
+        suffix: .png, .tif or .jpg.
         save_aligned: folder in which each bracket gets a folder of aligned images.
         allow_missing: files that cannot be read are left out of their brackets, if two others are left.
         **arguments: those of `pipeline.fuse_to_outputs`.
@@ -42,7 +44,7 @@ def fuse_brackets(
     """
     output, system = pathlib.Path(output), systems.find(model, "fusion")
     path = None if runner else system.weights_path(weights)
-    jobs = batch.bracket_jobs(brackets, output, ".png", 2)
+    jobs = batch.bracket_jobs(brackets, output, suffix, 2)
     everything = set()
     for bracket in brackets:
         paths = bracket.paths if isinstance(bracket, Bracket) else bracket.glob("*")  # none if forbidden
@@ -66,11 +68,11 @@ def fuse_brackets(
 
 
 def fuse_brackets_on(
-    cluster, brackets: Sequence[pathlib.Path | Bracket], output: pathlib.Path, **arguments
+    cluster, brackets: Sequence[pathlib.Path | Bracket], output: pathlib.Path, suffix: str = ".png", **arguments
 ) -> Iterator[tuple[pathlib.Path, np.ndarray | Exception]]:
     """Does what `fuse_brackets` does on a `batch_beam.Cluster`, in any order and without summary.json. The pixels stay in the
     files: zeros that take no memory stand for them."""
-    jobs = batch.bracket_jobs(brackets, output, ".png", 2)
+    jobs = batch.bracket_jobs(brackets, output, suffix, 2)
     work = [(bracket, job.output, arguments) for bracket, job in zip(brackets, jobs, strict=True)]
     for target, result in cluster(_fuse, work):
         yield target, result if isinstance(result, Exception) else np.broadcast_to(np.zeros((), result[1]), result[0])

@@ -32,7 +32,7 @@ from hdr_tf.image.depth import from_unit, is_gray, to_depth
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, transfer
 from hdr_tf.io.exif import NO_METADATA, Metadata
-from hdr_tf.io.outputs import check_target
+from hdr_tf.io.outputs import check_target, named
 from hdr_tf.progress import stage
 from hdr_tf.synthesis.brackets import sample_bracket
 
@@ -149,7 +149,7 @@ def fuse_to_outputs(
     loaded, runner = _prepare(images, model, **arguments)
     outputs = []
     for number, image in enumerate(loaded if save_aligned is not None else (), start=1):
-        target = pathlib.Path(save_aligned) / f"{number}_{image.path.stem if image.path else 'image'}.png"
+        target = pathlib.Path(save_aligned) / named(f"{number}_{image.path.stem if image.path else 'image'}", ".png")
         check_output(target, None, images)
         if target.resolve() == output.resolve():
             raise ValueError(f"{output}: would be both the output and an aligned image; choose another output")
@@ -173,7 +173,7 @@ def fuse_sample(output: str | os.PathLike, **arguments) -> tuple[list[pathlib.Pa
     images = sample_bracket()
     fused = fuse_files(images, output, **arguments | {"keep_order": True})
     output = pathlib.Path(output)
-    paths = [output.with_name(f"{output.stem}_exposure_{i}.png") for i in range(1, len(images) + 1)]
+    paths = [output.with_name(named(output.stem, f"_exposure_{i}.png")) for i in range(1, len(images) + 1)]
     for path, pixels in zip(paths, images, strict=True):
         image_files.write_image(path, pixels)
     return paths, fused

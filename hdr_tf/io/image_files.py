@@ -25,13 +25,14 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import OpenEXR
+import scipy.ndimage
 import tifffile
 from absl import logging as absl_logging
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import exif, raw_check, transfer
+from hdr_tf.io import codecs, exif, raw_check, transfer
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -42,16 +43,27 @@ except ImportError:  # the extra `raw`
 MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)
+IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)  # that are written
+READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jpe", ".jfif", ".mpo", *codecs.SUFFIXES)
 RADIANCE_SUFFIXES = (".exr", ".hdr")
 RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
 RAW_ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}  # EXIF's, by LibRaw's
 
 SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+# What tifffile decodes into memory of the size that the header says.
+_TIFFFILE_CODECS = {tifffile.COMPRESSION[name] for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD")}
+_EXR_NAMES = ("R", "G", "B", "Y", "RY", "BY")
+_CHROMA_FILTER = (0.002128, -0.007540, 0.019597, -0.043159, 0.087929, -0.186077, 0.627123)  # and mirrored
 _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
 # Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
 _PIXELS_PER_BYTE = 10_000
+_ICC_PROFILE = 34675  # tag of TIFF
+_FULL_COLOUR = 90  # quality of a JPEG
+_MAX_SCANS = 100  # of a JPEG; programs write at most a dozen, but each may cost as much as decoding the whole image
+
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)  # as libjpeg looks for the next segment
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF; the others in this range are tables
 
 _PILLOW_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}  # of TIFF, as the wheels decode them
 _OPENCV_COMPRESSIONS = {1, 5, 8, 32773, 32946}
@@ -80,7 +92,7 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
 
 
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile}
+_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile, **codecs.OPENERS}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
 _PILLOW_MODES |= {"RGBX": "RGB"}  # a fourth channel that says nothing about alpha
 
@@ -131,7 +143,8 @@ _RADIANCE_NAMES = {"chromaticities": "PRIMARIES", "software": "SOFTWARE"}  # the
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int | None = None) -> LoadedImage:
-    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour, or a camera's RAW file.
+    """Reads a JPEG, PNG or TIFF file of 8 or 16 bit, gray or colour, a file of `io.codecs` (WebP, AVIF, HEIC, JPEG XL), or a
+    camera's RAW file.
 
     Of a TIFF it reads the largest page that is not a reduced copy or a mask. Several such pages may have one size: `page` tells
     which of them to read, from 0; None for the first, with a note about the others.
@@ -145,11 +158,16 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         return _read_raw(path, max_pixels)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind})")
+    if kind in codecs.OPENERS:
+        return _read_codec(path, kind, max_pixels)
+    if kind == "TIFF" and (image := _read_odd_tiff(path, max_pixels, page)):
+        return image
     with path.open("rb") as file, _decoding(path, kind):
         sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
         file.seek(0)
         content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
         image = _PILLOW[kind](content or file)
+        _check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
         stored = exif.orientation(image)
         pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
         if image.mode == "CMYK":
@@ -236,7 +254,7 @@ def write_image(
     Args:
         path: ends in one of `IMAGE_SUFFIXES`.
         pixels: [H, W, 3] RGB or [H, W], uint8 or uint16 (JPEG: uint8).
-        quality: of a JPEG, 1 to 100.
+        quality: of a JPEG, 1 to 100; from 90 on, colours have full resolution (4:4:4).
         metadata: EXIF, which is fitted to the image, and a colour profile. What the file cannot hold (a profile of three
             channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
         reached: [H, W] bool; where it is False the image is transparent, or in a JPEG black, with a warning.
@@ -259,14 +277,18 @@ def write_image(
         else:
             alpha = np.where(reached, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
             pixels = np.dstack([to_rgb(pixels), alpha])
-    _encode(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG_SUFFIXES else [], metadata)
+    parameters = []
+    if suffix in JPEG_SUFFIXES:
+        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if quality >= _FULL_COLOUR else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+        parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _encode(path, pixels, parameters, metadata)
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an OpenEXR, Radiance (.hdr) or floating-point TIFF file. Limit and errors are those of `read_image`.
 
-    Of an OpenEXR file the first part with channels R, G and B, or Y alone, is read, within its data window; other channels
-    (alpha, depth, layers) are dropped. The EXPOSURE of a Radiance file is not applied.
+    Of an OpenEXR file the first part with channels R, G and B, or Y alone, or Y, RY and BY (luminance and chroma), is read,
+    within its data window; other channels (alpha, depth, layers) are dropped. The EXPOSURE of a Radiance file is not applied.
 
     Returns linear RGB, [H, W, 3] float32, in the file's scale; it may hold negative, infinite or NaN values if the file does.
     """
@@ -463,16 +485,16 @@ def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None)
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns the folder's JPEG, PNG and TIFF files by their suffixes, sorted by name, without hidden files. RAW files count
+    """Returns the folder's files with one of `READ_SUFFIXES`, sorted by name, without hidden files. RAW files count
     only if there are no others, because cameras write JPEG files next to them."""
     paths = list_photographs(folder)
-    return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES] or paths
+    return [path for path in paths if path.suffix.lower() in READ_SUFFIXES] or paths
 
 
 def list_photographs(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's images and RAW files, as `list_images` does; also links that lead nowhere, which reading reports."""
     paths = sorted(path for path in pathlib.Path(folder).iterdir() if not path.name.startswith("."))
-    paths = [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *RAW_SUFFIXES)]
+    paths = [path for path in paths if path.suffix.lower() in (*READ_SUFFIXES, *RAW_SUFFIXES)]
     return [path for path in paths if path.is_file() or path.is_symlink() and not path.exists()]
 
 
@@ -482,7 +504,7 @@ def _kind(path):
         raise ValueError(f"{path}: expected a file, found a pipe or device")
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(64)
     except OSError as error:
         raise type(error)(f"{path}: expected an image, cannot open it: {error.strerror}") from error
     if not head:
@@ -492,6 +514,8 @@ def _kind(path):
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
+    if kind := codecs.kind(head):
+        return kind
     raise ValueError(f"{path}: expected JPEG, PNG, TIFF, OpenEXR or Radiance HDR, found a file that begins with {head[:8]!r}")
 
 
@@ -527,7 +551,16 @@ def _check_size(path, width, height, max_pixels):
 
 def _check_png(path, file, max_pixels):
     """Checks the size and all checksums, some of which the decoders ignore; returns whether the file has 16 bit."""
-    width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    kinds, end = [], os.fstat(file.fileno()).st_size
+    file.seek(8)
+    while file.tell() < end and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if not kinds and (length, kind) != (13, b"IHDR") or kinds and kind == b"IHDR":  # decoders differ in which one they use
+            raise ValueError(f"expected one chunk IHDR of 13 bytes, before all others, found {kind!r} of {length}")
+        kinds.append(kind)
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(16)
+    width, height, depth = struct.unpack(">IIB", file.read(9))
     _check_size(path, width, height, max_pixels)
     file.seek(0)
     PngImagePlugin.PngImageFile(file).verify()
@@ -535,27 +568,38 @@ def _check_png(path, file, max_pixels):
 
 
 def _check_jpeg(path, file, max_pixels):
-    marker, bits = _frame_of_jpeg(file)
-    if marker in _OTHER_JPEG or bits not in (None, 8):
-        found = f"one of {bits} bit" if bits not in (None, 8) else f"a {_OTHER_JPEG[marker]} one"
-        raise ValueError(f"{path}: expected a JPEG of 8 bit, found {found}, which is not supported; convert it to TIFF")
     file.seek(0)
-    _check_size(path, *JpegImagePlugin.JpegImageFile(file).size, max_pixels)
+    frames, scans = [], 0
+    for marker, segment in _jpeg_segments(file.read()):
+        if marker in _JPEG_FRAMES or marker in _OTHER_JPEG:
+            if marker in _OTHER_JPEG or segment[0] != 8:
+                found = f"a {_OTHER_JPEG[marker]} one" if marker in _OTHER_JPEG else f"one of {segment[0]} bit"
+                raise ValueError(f"{path}: expected a JPEG of 8 bit, found {found}, which is not supported; convert it to TIFF")
+            frames.append(struct.unpack_from(">HH", segment, 1)[::-1])
+        scans += marker == 0xDA
+        if scans > _MAX_SCANS:
+            raise ValueError(
+                f"{path}: expected at most {_MAX_SCANS} scans, which take long to decode, found more; save it anew"
+            )
+    file.seek(0)
+    size = JpegImagePlugin.JpegImageFile(file).size
+    _check_size(path, *size, max_pixels)
+    if frames != [size]:
+        raise ValueError(f"expected one frame of {size[0]} x {size[1]}, found {frames[:3]}")
     return False
 
 
-def _frame_of_jpeg(file):
-    """The marker and the bits of a JPEG's frame, None where they are not found."""
-    file.seek(2)
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
-        if head[1] == 0xFF:  # a byte of padding
-            file.seek(-3, os.SEEK_CUR)
-        elif head[1] in _OTHER_JPEG or 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
-            bits = file.read(1)
-            return head[1], bits[0] if bits else None
-        else:
-            file.seek(max(struct.unpack(">H", head[2:])[0] - 2, 0), os.SEEK_CUR)
-    return None, None
+def _jpeg_segments(data):
+    """Yields the marker and the content of each segment of the first image in a JPEG file, found as libjpeg finds them."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == 0xD9:  # the end of the image; in some files other images follow
+            return
+        if marker != 0x01:  # which has no content
+            length = int.from_bytes(data[at : at + 2])
+            yield marker, data[at + 2 : at + length]
+            at += max(length, 2)
 
 
 def _check_compression(path, page, ours):
@@ -572,6 +616,9 @@ def _check_compression(path, page, ours):
 def _tiff_page(path, tiff, max_pixels):
     """The page of the picture, its size checked, and whether each channel is stored by itself (planar)."""
     page = _pictures(tiff)[0]
+    for tag in ("ImageWidth", "ImageLength", "BitsPerSample", "SamplesPerPixel", "RowsPerStrip", "TileWidth", "TileLength"):
+        if len(page.tags.getall(tag) or ()) > 1:  # decoders differ in which one they use
+            raise ValueError(f"expected one tag {tag}, found several")
     _check_size(path, page.imagewidth, page.imagelength, max_pixels)
     if page.is_tiled:  # a decoder allocates a whole tile, however small the image
         _check_size(path, page.tilewidth, page.tilelength, max_pixels)
@@ -683,7 +730,7 @@ def _rgb_of_cmyk(path, image):
 
 
 def _decode_16_bit(path, content, fourth):
-    values = _opencv(path, np.uint16, content)
+    values = _opencv(_bytes(path, content), np.uint16)
     if values.ndim == 2:
         return values, None
     pixels = values[..., 2::-1]
@@ -696,13 +743,58 @@ def _decode_16_bit(path, content, fourth):
     return pixels, alpha
 
 
-def _opencv(path, dtype, content=None):
+def _bytes(path, content=None):
+    """What a file holds, or the changed content of one, [n] uint8."""
+    return np.frombuffer(content, np.uint8) if content else np.memmap(path, np.uint8, mode="r")
+
+
+def _opencv(data, dtype):
     """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
-    data = np.frombuffer(content, np.uint8) if content else np.memmap(path, np.uint8, mode="r")
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != dtype:
         raise ValueError("not decodable")
     return values
+
+
+def _read_codec(path, kind, max_pixels):
+    with path.open("rb") as file, _decoding(path, kind):
+        image = _PILLOW[kind](file)
+        _check_size(path, *image.size, max_pixels)
+        pixels = codecs.decode(kind, file)
+        if sorted(pixels.shape[:2]) != sorted(image.size):
+            raise ValueError(f"its header says {image.size}, its pixels {pixels.shape[:2]}")
+        orientation, exposure, metadata, damaged = exif.read(image)
+    orientation = 1 if kind in codecs.TURNED else orientation
+    notes = [*image.info.get("notes", ()), *damaged]
+    return _loaded(path, upright(pixels, orientation), exposure, notes, metadata, orientation)
+
+
+def _loaded(path, pixels, exposure, notes, metadata, orientation):
+    """Of pixels with 1 to 4 channels, the last of 2 or 4 alpha."""
+    alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
+    pixels = pixels if alpha is None else pixels[..., :-1]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    reached, dropped = _reached(alpha)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*dropped, *notes), metadata, reached, orientation)
+
+
+def _read_odd_tiff(path, max_pixels, number):
+    """The image of a TIFF of 9 to 15 bit, as scanners write them, in 16 bit; None of other files."""
+    with path.open("rb") as file, _decoding(path, "TIFF"), tifffile.TiffFile(file) as tiff:
+        page, planar = _tiff_page(path, tiff, max_pixels)
+        photometric, samples = page.photometric, page.samplesperpixel
+        plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or not 8 < page.bitspersample < 16 or not plain or samples > 4:
+            return None
+        pixels = _by_tifffile(path, _pictures(tiff)[number or 0], planar)
+        file.seek(0)
+        image, tags = Image.Image(), Image.Exif()
+        tags.load_from_fp(file)
+        image._exif, image.info = tags, {"icc_profile": tags.get(_ICC_PROFILE)}
+        orientation, exposure, metadata, damaged = exif.read(image)
+    pixels = 65535 - pixels if photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
+    return _loaded(path, upright(pixels, orientation), exposure, damaged, metadata, orientation)
 
 
 def _read_raw(path, max_pixels):
@@ -716,7 +808,7 @@ def _read_raw(path, max_pixels):
         exposure = raw_exposure(raw.other)
     metadata = exif.read_raw(path)
     notes = () if metadata.exif else ("EXIF cannot be read: dropped",)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, orientation)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, orientation=orientation)
 
 
 def _read_exr(path, max_pixels):
@@ -724,9 +816,35 @@ def _read_exr(path, max_pixels):
     parts = OpenEXR.File(str(path), separate_channels=True).parts
     if len(parts) < count:  # OpenEXR omits a part whose pixels it cannot decode, and prints the reason
         raise ValueError(f"the pixels of {count - len(parts)} of {count} parts cannot be decoded")
-    channels = parts[index].channels
-    names = "RGB" if {"R", "G", "B"} <= channels.keys() else "YYY"
-    return np.stack([channels[name].pixels for name in names], -1).astype(np.float32)
+    channels = {name: np.float32(channel.pixels) for name, channel in parts[index].channels.items() if name in _EXR_NAMES}
+    if {"R", "G", "B"} <= channels.keys():
+        return np.dstack([channels[name] for name in "RGB"])
+    luminance = channels["Y"]
+    if not {"RY", "BY"} <= channels.keys():
+        return np.dstack([luminance] * 3)
+    primaries = _header_value(parts[index].header.get("chromaticities"), "primaries") or SRGB_PRIMARIES
+    return _from_chroma(luminance, channels["RY"], channels["BY"], primaries)
+
+
+def _from_chroma(luminance, red_chroma, blue_chroma, primaries):
+    """RGB of luminance Y, [H, W], and of RY = (R - Y) / Y and BY, every second pixel both ways, as OpenEXR reconstructs it (its
+    ImfRgbaYca.cpp, but without the saturation that it removes afterwards)."""
+    (height, width), chroma = luminance.shape, (red_chroma, blue_chroma)
+    if chroma[0].shape != (height, width):
+        chroma = [_doubled(_doubled(plane, 0)[:height], 1)[:, :width] for plane in chroma]
+    red, blue = ((plane + 1) * luminance for plane in chroma)
+    colours = np.reshape(primaries, (4, 2))
+    xyz = np.column_stack([colours, 1 - colours.sum(axis=1)]).T / colours[:, 1]
+    weights = np.linalg.solve(xyz[:, :3], xyz[:, 3]).astype(np.float32)  # of red, green and blue in the luminance
+    green = (luminance - red * weights[0] - blue * weights[2]) / weights[1]
+    return np.dstack([red, np.where((chroma[0] == 0) & (chroma[1] == 0), luminance, green), blue])
+
+
+def _doubled(plane, axis):
+    doubled = np.repeat(plane, 2, axis)
+    between = scipy.ndimage.correlate1d(plane, [0, *_CHROMA_FILTER, *_CHROMA_FILTER[::-1]], axis, mode="nearest")
+    doubled[(slice(None),) * axis + (slice(1, None, 2),)] = between
+    return doubled
 
 
 def _check_exr(path, max_pixels):
@@ -738,17 +856,24 @@ def _check_exr(path, max_pixels):
         width, height = right - left + 1, bottom - top + 1
         _check_size(path, width, height, max_pixels)
         values += width * height * len(part.header["channels"])
-        flat = part.header["type"] in (OpenEXR.scanlineimage, OpenEXR.tiledimage)
-        whole = {c.name for c in part.header["channels"] if flat and (c.xSampling, c.ySampling) == (1, 1)}
-        # Y with RY and BY, which may be of half size, is part of a colour image.
-        gray = "Y" in whole and not {"RY", "BY"} & {c.name for c in part.header["channels"]}
-        if index is None and (gray or {"R", "G", "B"} <= whole):
+        if part.header["type"] not in (OpenEXR.scanlineimage, OpenEXR.tiledimage):  # its size is unknown before it is decoded
+            raise ValueError(
+                f"{path}: expected flat images, found deep data in part {number + 1} of {len(parts)}; "
+                "write the flat part to a file of its own"
+            )
+        if tiles := part.header.get("tiles"):  # a decoder allocates a whole tile, however small the image
+            _check_size(path, tiles.xSize, tiles.ySize, max_pixels)
+        whole = {c.name for c in part.header["channels"] if (c.xSampling, c.ySampling) == (1, 1)}
+        sampling = {c.name: (c.xSampling, c.ySampling) for c in part.header["channels"]}
+        chroma = {sampling.get("RY"), sampling.get("BY")}  # both or none, of full size or of half
+        luminance = "Y" in whole and chroma in ({None}, {(1, 1)}, {(2, 2)})
+        if index is None and (luminance or {"R", "G", "B"} <= whole):
             index = number
     if values > 4 * max_pixels:
         raise ValueError(f"{path}: expected at most {4 * max_pixels:,} values in all parts, its header says {values:,}")
     if index is None:
         found = "; ".join(", ".join(c.name for c in part.header["channels"]) for part in parts)
-        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, found {found}")
+        raise ValueError(f"{path}: expected channels R, G, B or Y of full size, or Y, RY, BY, found {found}")
     return index, len(parts)
 
 
@@ -805,12 +930,16 @@ def _header_value(found, field):
 
 def _read_hdr(path, max_pixels):
     with path.open("rb") as file:
-        header = file.read(65536)
-    size = re.search(rb"\n\n-Y (\d{1,9}) \+X (\d{1,9})\n", header)
-    if not size or b"FORMAT=32-bit_rle_rgbe" not in header[: size.start()]:
+        data = file.read()
+    head, _, rest = data.partition(b"\n\n")
+    size = re.match(rb"-Y (\d{1,9}) \+X (\d{1,9})\n", rest)
+    if not size or b"FORMAT=32-bit_rle_rgbe" not in head.splitlines()[1:]:
         raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
-    _check_size(path, int(size[2]), int(size[1]), max_pixels)
-    return _rgb_of(_opencv(path, np.float32))
+    height, width = int(size[1]), int(size[2])
+    _check_size(path, width, height, max_pixels)
+    # Under a header that cannot be understood in two ways.
+    plain = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width) + rest[size.end() :]
+    return np.ascontiguousarray(_opencv(np.frombuffer(plain, np.uint8), np.float32)[..., ::-1])
 
 
 def _read_float_tiff(path, max_pixels):
@@ -822,15 +951,38 @@ def _float_tiff(path, max_pixels):
         page, planar = _tiff_page(path, tiff, max_pixels)
         if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
             raise ValueError(f"{path}: expected a floating-point TIFF, found one of {page.bitspersample} bit for display")
+        if page.samplesperpixel > 4 or page.imagedepth > 1:
+            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}; write it as OpenEXR")
+        if page.bitspersample != 32 or planar:  # OpenCV reads no half and double precision, and garbles planes
+            values = _by_tifffile(path, page, planar)
+            return values if values.ndim == 2 or values.shape[2] > 2 else values[..., 0]
         _check_compression(path, page, _OPENCV_COMPRESSIONS)
-        if page.bitspersample != 32 or page.samplesperpixel > 4 or planar:
-            raise ValueError(f"{path}: expected interleaved float32, found another layout; write it as OpenEXR")
     with path.open("rb") as file:
-        return _opencv(path, np.float32, _at_page(file, None)[0])
+        values = _opencv(_bytes(path, _at_page(file, None)[0]), np.float32)
+    return values if values.ndim == 2 else values[..., [2, 1, 0, 3][: values.shape[2]]]
+
+
+def _by_tifffile(path, page, planar):
+    """The pixels of a page, [H, W] or [H, W, C]: float32, or uint16 in the full range of 16 bit."""
+    if page.compression not in _TIFFFILE_CODECS:
+        raise ValueError(
+            f"{path}: expected a TIFF of {page.bitspersample} bit without compression, or LZW, Deflate or Zstandard, found "
+            f"{page.compression.name}"
+        )
+    try:
+        values = page.asarray()
+    except Exception as error:
+        if codecs.imagecodecs is None:
+            raise codecs.missing(path, f"a TIFF of {page.bitspersample} bit ({page.compression.name})") from error
+        raise
+    values = np.moveaxis(values, 0, -1) if planar else values
+    if values.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError(f"expected {page.imagewidth} x {page.imagelength} pixels, found {values.shape}")
+    return codecs.widened(values, page.bitspersample) if values.dtype == np.uint16 else np.float32(values)
 
 
 def _rgb_of(values):
-    return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+    return to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values[..., :3])
 
 
 def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):

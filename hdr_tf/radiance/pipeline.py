@@ -187,7 +187,7 @@ def fuse_radiance(
     """
     images, output = list(images), pathlib.Path(output)
     paths = [image.path if isinstance(image, image_files.LoadedImage) else pathlib.Path(image) for image in images]
-    preview = output.with_name(f"{output.stem}_preview.png")
+    preview = output.with_name(outputs.named(output.stem, "_preview.png"))
     extras = [pathlib.Path(path) for path in (save_exposure_map, save_response) if path is not None]
     system = systems.find(model, "radiance")
     _check_output(output, paths, half)
@@ -650,7 +650,8 @@ def _check_output(output, paths, half):
 
 def _aligned_targets(folder, others, frames):
     """The files of the aligned images, none without a folder; ValueError if one cannot be written."""
-    targets = [] if folder is None else [folder / f"{number}_{frame.path.stem}.png" for number, frame in enumerate(frames, 1)]
+    numbered = enumerate(frames, 1)
+    targets = [folder / outputs.named(f"{number}_{frame.path.stem}", ".png") for number, frame in numbered] if folder else []
     for target in targets:
         outputs.check_target(target, others)
     return targets

@@ -23,8 +23,10 @@ from hdr_tf.image.depth import GRAY_TOLERANCE
 from hdr_tf.serving import color_ops
 from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, IMAGES, INSIDE, NOISE, PREVIEW, REFERENCE, SOURCE
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# A PNG has its only header in the first chunk, or decoders differ in which one they use.
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
+_MAX_SCANS = 100  # of a JPEG, each of which may cost as much as decoding the whole image
 _SHOWN = 9  # numbers that a message lists
 _COMPRESSION = 1  # the default of 6 takes seven times as long, longer than fusing does, for files a sixth smaller
 
@@ -119,7 +121,7 @@ def fusion(system: systems.FusionSystem, networks: dict[int, keras.Model], max_p
             images = [_decode(contents, *headers[name], eight_bit, name) for name, contents in row.items()]
             return tf.io.encode_png(_fuse(images, system, run, eight_bit), _COMPRESSION)
 
-        deep = tf.reduce_any([sixteen_bit for _, sixteen_bit in headers.values()])
+        deep = tf.reduce_any([sixteen_bit for _, sixteen_bit, _ in headers.values()])
         return tf.cond(deep, lambda: fuse_at(eight_bit=False), lambda: fuse_at(eight_bit=True))
 
     return lambda inputs: {FUSED: _map(fuse, inputs, tf.string)}
@@ -144,8 +146,8 @@ def reconstruction(runner, max_pixels: int) -> Callable[[dict], dict]:
     def reconstruct(row):
         exposures = checked_exposures(row.pop(EXPOSURES))
         inputs = {}
-        for name, (png, sixteen_bit) in _headers(row, max_pixels).items():
-            inputs[name] = tf.cast(_decode(row[name], png, sixteen_bit, False, name), tf.float32)[None] / 65535
+        for name, header in _headers(row, max_pixels).items():
+            inputs[name] = tf.cast(_decode(row[name], *header, False, name), tf.float32)[None] / 65535
         relative = exposures / exposures[0]  # 1 for the shortest one, as in training
         radiance = runner.reconstruct_batch(inputs | {EXPOSURES: relative[None]})["hdr"][0]
         preview = tf.round(255 * losses.mu_law(radiance))
@@ -194,7 +196,7 @@ def _decode_all(files, max_pixels):
 
     png, sixteen_bit, sizes = tf.map_fn(header, files, fn_output_signature=(tf.bool, tf.bool, tf.int32))
     with tf.control_dependencies([_require_one_size(IMAGES, sizes, sizes[0])]):
-        rows = tf.identity(files), png, sixteen_bit
+        rows = tf.identity(files), png, sixteen_bit, sizes
     return tf.map_fn(decode, rows, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint16))
 
 
@@ -206,10 +208,11 @@ def _map(function, inputs, dtypes):
 
 
 def _headers(row, max_pixels):
-    """Returns {name: (is it a PNG, has it 16 bit)} of the files in `row`, and puts assertions before them there."""
+    """Returns {name: (is it a PNG, has it 16 bit, its size)} of the files in `row`, and puts assertions before them there."""
     headers, checks, first = {}, [], None
     for name, contents in row.items():
-        row[name], *headers[name], size, its_checks = _header(name, contents, max_pixels)
+        row[name], png, sixteen_bit, size, its_checks = _header(name, contents, max_pixels)
+        headers[name] = png, sixteen_bit, size
         first = size if first is None else first
         checks += [*its_checks, _require_one_size(name, size, first)]
     row |= _after(checks, row)
@@ -219,17 +222,18 @@ def _headers(row, max_pixels):
 def _header(name, contents, max_pixels):
     """Returns a file, whether it is a PNG, whether it has 16 bit, its size (height, width), and the assertions that belong
     before its pixels are decoded."""
-    length, begins = tf.strings.length(contents), tf.strings.substr(contents, 0, 8)
+    length, begins = tf.strings.length(contents), tf.strings.substr(contents, 0, len(_PNG))
     png = (begins == _PNG) & (length >= _PNG_HEADER)
     jpeg = tf.strings.substr(contents, 0, 3) == _JPEG
     known = _require(png | jpeg, f"{name}: expected a JPEG or PNG file, found other bytes:", length)
     with tf.control_dependencies([known]):
         contents = tf.identity(contents)
     header = tf.cond(png, functools.partial(_png_header, contents), functools.partial(_jpeg_header, contents, name))
-    size, depth, channels = header[:2], header[2], header[3]
+    size, depth, channels, scans = header[:2], header[2], header[3], header[4]
     fits = tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.float32)) <= max_pixels)
     checks = [
         _require(channels <= 3, f"{name}: expected gray or RGB, found channels:", channels),
+        _require(scans <= _MAX_SCANS, f"{name}: expected at most {_MAX_SCANS} scans, found", scans),
         _require(fits, f"{name}: expected 1 to {max_pixels} pixels, its header says (height, width)", size),
         _require_side(name, size),
     ]
@@ -237,26 +241,33 @@ def _header(name, contents, max_pixels):
 
 
 def _png_header(contents):
-    """[height, width, bits, 3] int32."""
+    """[height, width, bits, 3, 1] int32."""
     width, height = tf.unstack(tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False), num=2)
     bits = tf.io.decode_raw(tf.strings.substr(contents, 24, 1), tf.uint8)[0]
-    return tf.stack([height, width, tf.cast(bits, tf.int32), 3])  # alpha is dropped
+    return tf.stack([height, width, tf.cast(bits, tf.int32), 3, 1])  # alpha is dropped
 
 
 def _jpeg_header(contents, name):
-    """[height, width, 8, channels] int32."""
+    """[height, width, 8, channels, scans] int32."""
     height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(contents, name=name))
-    return tf.stack([height, width, 8, channels])
+    # The header of a scan, FF DA, has a length of 6 + 2 n bytes for n components. Those of a thumbnail count too.
+    data = tf.io.decode_raw(contents, tf.uint8)
+    after = tf.where((data == 0xFF)[:-1] & (data == 0xDA)[1:]) + [[2, 3, 4]]
+    high, low, components = tf.unstack(tf.gather(tf.pad(data, [[0, 3]]), after), axis=1)
+    scans = (high == 0) & (low == 6 + 2 * components) & (components >= 1) & (components <= 4)
+    return tf.stack([height, width, 8, channels, tf.math.count_nonzero(scans, dtype=tf.int32)])
 
 
-def _decode(contents, png, sixteen_bit, eight_bit, name):
-    """Returns an image [H, W, 3]: uint8 if `eight_bit`, else uint16, to which 8-bit levels are scaled (255 becomes 65535)."""
+def _decode(contents, png, sixteen_bit, size, eight_bit, name):
+    """Returns an image [H, W, 3] of the size that was checked: uint8 if `eight_bit`, else uint16, to which 8-bit levels are
+    scaled (255 becomes 65535)."""
     decode_png = functools.partial(tf.io.decode_png, contents, channels=3, name=name)
     decode_jpeg = functools.partial(tf.io.decode_jpeg, contents, channels=3, dct_method="INTEGER_ACCURATE", name=name)
     narrow, deep = functools.partial(tf.cond, png, decode_png, decode_jpeg), functools.partial(decode_png, dtype=tf.uint16)
-    if eight_bit:
-        return narrow()
-    return tf.cond(sixteen_bit, deep, lambda: tf.cast(tf.cast(narrow(), tf.int32) * 257, tf.uint16))
+    image = narrow() if eight_bit else tf.cond(sixteen_bit, deep, lambda: tf.cast(tf.cast(narrow(), tf.int32) * 257, tf.uint16))
+    same = _require(tf.reduce_all(tf.shape(image)[:2] == size), f"{name}: expected (height, width)", size)
+    with tf.control_dependencies([same]):
+        return tf.identity(image)
 
 
 def _fuse(images, system, run, eight_bit):

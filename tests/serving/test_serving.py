@@ -216,6 +216,17 @@ def _bomb(contents):
     return contents[:16] + struct.pack(">II", 60_000, 60_000) + contents[24:]
 
 
+def _private_chunk_first():
+    """A header of 8 x 8 for those who take the first chunk for one, and the true one, of 400 x 400, after it."""
+    contents = encoded(np.zeros((400, 400, 3), np.uint8))
+    return contents[:8] + helpers.png_chunk(b"prVt", struct.pack(">IIBBBBB", 24, 32, 8, 2, 0, 0, 0)) + contents[8:]
+
+
+def _two_headers():
+    contents = GOOD["exposure_2"]
+    return contents[:33] + helpers.png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)) + contents[33:]
+
+
 def _cmyk():
     file = io.BytesIO()
     Image.new("CMYK", (32, 24)).save(file, "JPEG")
@@ -245,6 +256,9 @@ def _cmyk():
         ({"exposure_2": [b"\xff\xd8\xff\xe0"]}, "exposure_2"),
         ({"exposure_2": [_cmyk()]}, "exposure_2 gray RGB"),
         ({"exposure_2": [_bomb(GOOD["exposure_2"])]}, "exposure_2 1 90000"),
+        ({"exposure_2": [_private_chunk_first()]}, "exposure_2 JPEG PNG"),
+        ({"exposure_2": [_two_headers()]}, "exposure_2"),
+        ({"exposure_2": [helpers.jpeg_of_scans(101)]}, "exposure_2 100 101"),
         ({"exposure_2": [encoded(bracket()[1][:-1])]}, "exposure_2 size"),
         ({name: [encoded(np.zeros((1, 1, 3), np.uint8))] for name in GOOD}, "exposure_1 8 x 8"),
         ({"exposure_2": [GOOD["exposure_2"]] * 2}, "batch size"),

@@ -1,0 +1,200 @@
+"""Formats of phones and of the web: WebP, AVIF, HEIC/HEIF and JPEG XL.
+
+Pillow reads WebP, and AVIF of 8 bit. The extra `formats` adds pillow-heif for HEIC/HEIF, and imagecodecs for JPEG XL and AVIF
+of 10 and 12 bit, which Pillow would cut to 8. `OPENERS` read headers only; the size that they find is checked before `decode`
+sees the pixels. AVIF and HEIC state their size apart from the pixels: libavif and libheif compare the two, and refuse more than
+16,384 x 16,384 and 32,768 x 32,768 pixels.
+
+Levels of 10 and 12 bit become 16 bit, so that white is 65535. Of an animation the first image is read.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import AvifImagePlugin, Image, WebPImagePlugin
+
+try:
+    import imagecodecs
+    import pillow_heif
+except ImportError:  # the extra `formats`
+    imagecodecs = pillow_heif = None
+
+SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".hif", ".jxl")
+TURNED = ("HEIC", "JPEG XL")  # their decoders apply the orientation
+_JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_TRANSFERS = {16: "PQ", 18: "HLG"}  # of ITU-T H.273
+_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height, in the header of JPEG XL
+
+
+def kind(head: bytes) -> str | None:
+    """Returns the format of a file by its first bytes (32 are enough), None if it is none of these."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head.startswith((_JXL_BOX, b"\xff\x0a")):
+        return "JPEG XL"
+    if head[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(head[:4]), len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    if brands & {b"avif", b"avis"}:  # it also names mif1, as HEIC does
+        return "AVIF"
+    return "HEIC" if brands & _HEIF_BRANDS else None
+
+
+def decode(kind: str, file: BinaryIO) -> np.ndarray:
+    """Returns the pixels of a file whose size was checked, [H, W] or [H, W, C], uint8 or uint16, with alpha if there is one.
+
+    ValueError if an encoding is not for a display (PQ, HLG, floating point).
+    """
+    file.seek(0)
+    data = file.read()
+    at = data.find(b"colrnclx") if kind in ("AVIF", "HEIC") else -1
+    transfer = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
+    if transfer:
+        raise ValueError(
+            f"{file.name}: expected an image for a display, found {transfer}; convert it to a PNG or TIFF of 16 bit"
+        )
+    file.seek(0)
+    if kind == "HEIC":
+        image = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        pixels, bits = np.asarray(image), image.info["bit_depth"]
+    elif kind == "JPEG XL":
+        pixels, bits = imagecodecs.jpegxl_decode(data), 16  # libjxl uses the full range
+    elif kind == "AVIF" and (bits := _avif_bits(data)) > 8:
+        _need("AVIF of 10 or 12 bit", imagecodecs, file)
+        pixels = imagecodecs.avif_decode(data)
+    else:
+        image = (AvifImagePlugin.AvifImageFile if kind == "AVIF" else WebPImagePlugin.WebPImageFile)(file)
+        pixels, bits = np.asarray(image), 8
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{file.name}: expected 8 or 16 bit, found floating point ({kind}); write it as OpenEXR")
+    return widened(pixels, bits) if pixels.dtype == np.uint16 else pixels
+
+
+def widened(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Returns uint16 levels of 8 to 16 bits in the full range of 16 bit: the highest becomes 65535, and 0 stays."""
+    return pixels << (16 - bits) | pixels >> (2 * bits - 16) if bits < 16 else pixels
+
+
+def _open_webp(file):
+    head = file.read(30)
+    if head[12:16] == b"VP8X":
+        size = 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    elif head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        size = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        size = tuple(side & 0x3FFF for side in struct.unpack("<HH", head[26:30]))
+    file.seek(12)
+    found = {kind: file.read(length) for kind, length in _chunks(file) if kind in (b"EXIF", b"ICCP")}
+    return _header(size, exif=found.get(b"EXIF"), icc_profile=found.get(b"ICCP"))
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    while len(start := file.read(8)) == 8:
+        kind, length = struct.unpack("<4sI", start)
+        end = file.tell() + length + length % 2
+        yield kind, length
+        file.seek(end)
+
+
+def _open_heic(file):
+    _need("HEIC", pillow_heif, file)
+    image = pillow_heif.open_heif(file)
+    return _header(image.size, exif=image.info.get("exif"), icc_profile=image.info.get("icc_profile"))
+
+
+def _open_jxl(file):
+    _need("JPEG XL", imagecodecs, file)
+    codestream, exif, notes = file.read(32), None, []
+    if codestream.startswith(_JXL_BOX):
+        file.seek(0)
+        codestream = b""
+        for kind, length in _boxes(file):
+            if kind in (b"jxlc", b"jxlp") and not codestream:
+                codestream = file.read(min(length, 32))[4 * (kind == b"jxlp") :]
+            elif kind == b"Exif":
+                content = file.read(length)
+                exif = content[4 + int.from_bytes(content[:4]) :]
+            elif kind == b"brob" and file.read(4) == b"Exif":
+                notes = ["compressed EXIF dropped"]
+    size, plain = _jxl_size(codestream)
+    return _header(
+        size, exif=exif, notes=notes if plain else [*notes, "taken as sRGB: a colour profile in JPEG XL is not read"]
+    )
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yields the kind and the length of the content of each box of a file, which is open there."""
+    end = file.seek(0, 2)
+    at = 0
+    while at + 8 <= end:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8))
+        length = end - at if length == 0 else length  # 0: to the end of the file
+        content = at + length - file.tell()
+        if content < 0:
+            raise ValueError("a box ends before it begins")
+        yield kind, min(content, end - file.tell())
+        at += length
+
+
+def _jxl_size(codestream):
+    """Returns (width, height), and whether the rest of the header is the default: 8 bit, sRGB."""
+    if codestream[:2] != b"\xff\x0a":
+        raise ValueError("no codestream")
+    bits = int.from_bytes(codestream[2:], "little")
+
+    def take(count):
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    def side():
+        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
+
+    small = take(1)
+    height, ratio = side(), take(3)
+    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
+    return (width, height), bool(take(1))
+
+
+def _avif_bits(data):
+    """8, 10 or 12, from the configuration of the codec."""
+    flags = [data[at + 6] for at in _positions(data, b"av1C") if at + 6 < len(data)]
+    return 8 if not any(flag & 0x40 for flag in flags) else 12 if any(flag & 0x20 for flag in flags) else 10
+
+
+def _positions(data, word):
+    at = data.find(word)
+    while at >= 0:
+        yield at
+        at = data.find(word, at + 1)
+
+
+def _header(size, **info):
+    """An image without pixels that has a size and metadata."""
+    image = Image.Image()
+    image._size = size
+    image.info = {name: value for name, value in info.items() if value}
+    return image
+
+
+def _need(what: str, package: Any, file: BinaryIO) -> None:
+    if package is None:
+        raise missing(file.name, what)
+
+
+def missing(path: str | os.PathLike, what: str) -> ValueError:
+    """Returns the error that says how to install what reads a format."""
+    return ValueError(f"{path}: {what} needs packages that are not installed: pip install 'hdr_tf[formats]'")
+
+
+OPENERS = {"WebP": _open_webp, "AVIF": AvifImagePlugin.AvifImageFile, "HEIC": _open_heic, "JPEG XL": _open_jxl}
+"""Read the header of an open file: size, EXIF and colour profile, as an image of Pillow without pixels."""

@@ -1,0 +1,164 @@
+"""WebP, AVIF, HEIC and JPEG XL: values, depth, EXIF and orientation, and files that lie about their size."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hdr_tf.io import codecs, image_files
+from tests import helpers
+
+imagecodecs, pillow_heif = pytest.importorskip("imagecodecs"), pytest.importorskip("pillow_heif")
+
+ROWS, COLUMNS = np.mgrid[:48, :64]
+IMAGE = np.dstack([COLUMNS * 4, ROWS * 5, 255 - COLUMNS * 2]).astype(np.uint8)  # smooth: formats with losses are near it
+DEEP = np.dstack([COLUMNS * 16 + 15, ROWS * 20, 1023 - COLUMNS * 8]).astype(np.uint16)  # 10 bit
+DEEP_16 = np.rint(DEEP * (65535 / 1023)).astype(np.uint16)
+
+
+def exif(orientation=1):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    tags.get_ifd(0x8769).update({0x829A: 1 / 50, 0x829D: 2.0, 0x8827: 200})
+    return tags.tobytes()
+
+
+EXPOSURE = 1 / 50 * 2 / 4
+
+
+def pillow(kind, **options):
+    return helpers.encoded(kind, IMAGE, exif=exif(), **options)
+
+
+def heic(pixels, mode="RGB", orientation=1, **options):
+    file = io.BytesIO()
+    image = pillow_heif.from_bytes(mode, (64, 48), np.ascontiguousarray(pixels).tobytes())
+    image.save(file, quality=-1, exif=exif(orientation), **options)
+    return file.getvalue()
+
+
+def jxl(pixels, tags=b""):
+    data = imagecodecs.jpegxl_encode(pixels, lossless=True, usecontainer=True)
+    return data + (struct.pack(">I4sI", 12 + len(tags), b"Exif", 0) + tags if tags else b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "tolerance"),
+    [
+        ("a.webp", lambda: pillow("WEBP", lossless=True), 0),
+        ("b.webp", lambda: pillow("WEBP", quality=95), 12),
+        ("a.avif", lambda: pillow("AVIF", quality=100, subsampling="4:4:4"), 3),
+        ("a.heic", lambda: heic(IMAGE, chroma=444), 3),
+        ("a.jxl", lambda: jxl(IMAGE, exif().removeprefix(b"Exif\0\0")), 0),
+    ],
+)
+def test_8_bit(tmp_path, name, data, tolerance):
+    (tmp_path / name).write_bytes(data())
+    image = image_files.read_image(tmp_path / name)
+    assert image.pixels.dtype == np.uint8 and image.pixels.shape == IMAGE.shape
+    assert np.abs(image.pixels.astype(int) - IMAGE).max() <= tolerance
+    assert image.exposure == pytest.approx(EXPOSURE)
+    assert image_files.read_capture(tmp_path / name).exposure is None or image.exposure
+    assert image_files.list_images(tmp_path) == [tmp_path / name]
+    with pytest.raises(ValueError, match=helpers.mentions(f"{name} 3,071 64 48")):
+        image_files.read_image(tmp_path / name, max_pixels=64 * 48 - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "tolerance"),
+    [
+        ("a.avif", lambda: imagecodecs.avif_encode(DEEP, bitspersample=10, level=100), 0),
+        ("a.heic", lambda: heic(DEEP_16, "RGB;16", chroma=444), 3 * 65535 / 1023),
+        ("a.jxl", lambda: jxl(DEEP_16), 0),
+    ],
+)
+def test_10_bit_becomes_16(tmp_path, name, data, tolerance):
+    (tmp_path / name).write_bytes(data())
+    pixels = image_files.read_image(tmp_path / name).pixels
+    assert pixels.dtype == np.uint16
+    assert np.abs(pixels.astype(int) - DEEP_16).max() <= tolerance + 1
+
+
+@pytest.mark.parametrize("bits", range(8, 17))
+def test_white_is_white_and_black_is_black(bits):
+    levels = np.array([0, 2 ** (bits - 1), 2**bits - 1], np.uint16)
+    np.testing.assert_allclose(codecs.widened(levels, bits), levels * (65535 / levels[-1]), atol=1)
+    assert codecs.widened(levels, bits)[[0, -1]].tolist() == [0, 65535]
+
+
+def test_orientation_is_applied_once(tmp_path):
+    for name, kind in (("a.webp", "WEBP"), ("a.avif", "AVIF")):
+        (tmp_path / name).write_bytes(helpers.encoded(kind, IMAGE, exif=exif(6), quality=100))
+        assert image_files.read_image(tmp_path / name).pixels.shape == (64, 48, 3)
+    (tmp_path / "a.jxl").write_bytes(jxl(IMAGE, exif(6).removeprefix(b"Exif\0\0")))  # its pixels are upright
+    assert image_files.read_image(tmp_path / "a.jxl").pixels.shape == (48, 64, 3)
+    (tmp_path / "a.heic").write_bytes(heic(IMAGE, orientation=6))
+    assert image_files.read_image(tmp_path / "a.heic").pixels.shape == (64, 48, 3)
+
+
+def test_alpha_is_dropped_with_a_note(tmp_path):
+    pixels = np.dstack([IMAGE, ROWS.astype(np.uint8)])
+    for name, data in (
+        ("a.webp", helpers.encoded("WEBP", pixels, lossless=True, exact=True)),
+        ("a.jxl", imagecodecs.jpegxl_encode(pixels, lossless=True)),
+    ):
+        (tmp_path / name).write_bytes(data)
+        image = image_files.read_image(tmp_path / name)
+        assert any("alpha" in note for note in image.notes)
+        np.testing.assert_array_equal(image.pixels, IMAGE)
+
+
+def test_other_sizes_of_jpeg_xl(tmp_path):
+    for height, width in ((8, 8), (8, 16), (9, 12), (256, 256), (300, 400), (3, 5000), (1080, 1920)):
+        (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(np.zeros((height, width), np.uint8)))
+        with (tmp_path / "a.jxl").open("rb") as file:
+            assert codecs.OPENERS["JPEG XL"](file).size == (width, height)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jxl", "a.avif"])
+def test_what_is_missing_is_said_with_the_command(tmp_path, monkeypatch, name):
+    data = {
+        "a.heic": heic(IMAGE),
+        "a.jxl": jxl(IMAGE),
+        "a.avif": imagecodecs.avif_encode(DEEP, bitspersample=10, level=100),
+    }
+    (tmp_path / name).write_bytes(data[name])
+    monkeypatch.setattr(codecs, "imagecodecs", None)
+    monkeypatch.setattr(codecs, "pillow_heif", None)
+    with pytest.raises(ValueError, match=rf"{name}.* pip install 'hdr_tf\[formats\]'"):
+        image_files.read_image(tmp_path / name)
+
+
+def test_pq_is_refused(tmp_path):
+    data = pillow("AVIF", quality=100)
+    at = data.index(b"colrnclx") + 10
+    (tmp_path / "a.avif").write_bytes(data[:at] + struct.pack(">H", 16) + data[at + 2 :])
+    with pytest.raises(ValueError, match=helpers.mentions("a.avif PQ")):
+        image_files.read_image(tmp_path / "a.avif")
+
+
+def test_sizes_that_lie_and_files_cut_short(tmp_path):
+    """One line that begins with the file; nothing is returned in silence."""
+    webp = helpers.encoded("WEBP", np.dstack([IMAGE, IMAGE[..., 0]]), lossless=True, exif=exif())
+    at = webp.index(b"VP8X") + 12
+    avif, heif = pillow("AVIF"), heic(IMAGE)
+    cases = [("a.webp", webp[:at] + (b"\xff\xff\xff\0\0\0", b"\xff\x3f\0\xff\x3f\0")[i] + webp[at + 6 :]) for i in range(2)]
+    for name, data in (("a.avif", avif), ("a.heic", heif)):
+        size = data.index(b"ispe") + 8
+        for wrong in ((60_000, 60_000), (16, 16), (0, 48)):
+            cases.append((name, data[:size] + struct.pack(">II", *wrong) + data[size + 8 :]))
+    for name, data in (("a.webp", webp), ("a.avif", avif), ("a.heic", heif), ("a.jxl", jxl(IMAGE))):
+        cases += [(name, data[: len(data) // 2]), (name, data[:20] + bytes(20))]
+    for name, data in cases:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match="^" + str(tmp_path / name)):
+            image_files.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".mpo", ".JPG"])
+def test_other_endings_of_jpeg(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(helpers.encoded("JPEG", IMAGE))
+    assert image_files.list_images(tmp_path) == [tmp_path / f"a{suffix}"]
+    assert image_files.read_image(tmp_path / f"a{suffix}").pixels.shape == IMAGE.shape
