@@ -2,13 +2,16 @@
 
 import pathlib
 import re
+import resource
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from hdr_tf import checkpoints, systems, weights
+from hdr_tf.editor import policy
 from tests import helpers
 from tools import convert_checkpoint
 
@@ -436,3 +439,164 @@ def test_missing_and_misnamed_weights(tmp_path):
         weights.save_weights(model, tmp_path / "file" / "gray.weights.h5")
     weights.save_weights(model, tmp_path / "new" / "gray.weights.h5")
     assert helpers.names(tmp_path / "new") == {"gray.weights.h5"}
+
+
+def _small_file(folder) -> tuple:
+    """A network, its file, and other weights for it."""
+    model = systems.build("deepfuse_official")
+    weights.save_weights(model, folder / "small.weights.h5")
+    return model, folder / "small.weights.h5", [np.full(x.shape, 7, x.dtype) for x in model.get_weights()]
+
+
+def _external(file, folder):
+    (folder / "secret").write_bytes(np.arange(9 * 25 * 16, dtype="<f4").tobytes())
+    file.create_dataset("conv1/kernel", (5, 5, 1, 16), "<f4", external=[(str(folder / "secret"), 0, 1600)])
+
+
+def _virtual(file, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["secret"] = np.ones((5, 5, 1, 16), "<f4")
+    layout = h5py.VirtualLayout((5, 5, 1, 16), "<f4")
+    layout[:] = h5py.VirtualSource(folder / "other.h5", "secret", (5, 5, 1, 16))
+    file.create_virtual_dataset("conv1/kernel", layout)
+
+
+def _linked(link):
+    def link_to(file, folder):
+        with h5py.File(folder / "other.h5", "w") as other:
+            other["secret"] = np.ones((5, 5, 1, 16), "<f4")
+        file["conv1/kernel"] = link(folder)
+
+    return link_to
+
+
+def _dataset(**options):
+    return lambda file, folder: file.create_dataset("conv1/kernel", **options)
+
+
+def _late(file, folder):
+    """A petabyte that takes no byte of the file."""
+    space, options = h5py.h5s.create_simple((1 << 47,)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+    h5py.h5d.create(file["conv1"].id, b"kernel", h5py.h5t.IEEE_F64LE, space, options)
+
+
+HOSTILE = {
+    "external": _external,
+    "virtual": _virtual,
+    "soft link": _linked(lambda folder: h5py.SoftLink("/conv2/kernel")),
+    "external link": _linked(lambda folder: h5py.ExternalLink(str(folder / "other.h5"), "secret")),
+    "alias": lambda file, folder: file.__setitem__("conv1/kernel", file["conv2/kernel"]),
+    "circle": lambda file, folder: file.__setitem__("conv1/kernel", file["/"]),
+    "late": _late,
+    "chunk": _dataset(shape=(1 << 16, 1 << 12), dtype="f8", chunks=(1 << 16, 1 << 12)),
+    "compressed": _dataset(data=np.zeros((5, 5, 1, 4096), "<f4"), compression="gzip"),
+    "resizable": _dataset(shape=(5, 5, 1, 16), dtype="<f4", maxshape=(None, 5, 1, 16)),
+    "empty": _dataset(shape=(5, 5, 0, 1 << 40), dtype="<f4"),
+    "nothing": lambda file, folder: file.__setitem__("conv1/kernel", h5py.Empty("f4")),
+    "objects": _dataset(shape=(5, 5, 1, 16), dtype=h5py.string_dtype()),
+    "references": _dataset(shape=(5, 5, 1, 16), dtype=h5py.ref_dtype),
+    "pieces": _dataset(shape=(5, 5, 1, 16), dtype=[("a", "<f4"), ("b", "<f4")]),
+    "texts": _dataset(data=np.full((5, 5, 1, 16), b"7")),
+    "complex": _dataset(shape=(5, 5, 1, 16), dtype="c8"),
+    "note": lambda file, folder: file.attrs.create("features", np.zeros(1000)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_weights_that_lie_elsewhere_or_take_more_than_the_file(tmp_path, kind):
+    model, path, _ = _small_file(tmp_path)
+    before = model.get_weights()
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv1/kernel"]
+        HOSTILE[kind](file, tmp_path)
+    expected = "small.weights.h5 " + ("features" if kind == "note" else "conv1/kernel")
+    for read in (weights.read_shapes, weights.read_notes, lambda path: weights.load_weights(model, path)):
+        with pytest.raises(ValueError, match=helpers.mentions(expected)) as caught:
+            read(path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["conv1/kernel", "conv5/kernel"])
+def test_weights_that_are_not_finite(tmp_path, name, value):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"]
+        file[name][0] = value
+    model.set_weights(other)
+    with pytest.raises(ValueError, match=helpers.mentions(f"small.weights.h5 {name}")):
+        weights.load_weights(model, path)
+    assert all((array == 7).all() for array in model.get_weights())
+
+
+def test_a_flipped_bit_changes_no_weights(tmp_path):
+    model, path, other = _small_file(tmp_path)
+    expected, data, refused = model.get_weights(), path.read_bytes(), 0
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[generator.integers(len(data))] ^= 1 << generator.integers(8)
+        path.write_bytes(flipped)
+        model.set_weights(other)
+        try:
+            weights.load_weights(model, path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+            assert all((array == 7).all() for array in model.get_weights())
+            refused += 1
+        else:
+            for old, new in zip(expected, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(old, new)
+    assert refused > 90
+
+
+def test_weights_without_a_checksum_load_with_a_line(tmp_path, caplog):
+    model, path, other = _small_file(tmp_path)
+    expected = model.get_weights()
+    with caplog.at_level("WARNING", logger="absl"):
+        weights.load_weights(model, path)
+        assert not caplog.text
+        with h5py.File(path, "a") as file:
+            del file.attrs["sha256"]
+        model.set_weights(other)
+        weights.load_weights(model, path)
+    assert helpers.mentioned(path.name, caplog.text)
+    for old, new in zip(expected, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("path", sorted(systems.PRETRAINED.glob("*.weights.h5")), ids=lambda path: path.name)
+def test_bundled_weights_have_a_checksum(path):
+    assert len(weights.read_notes(path)["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "shape"),
+    [
+        ("ahdrnet", "features/kernel", (1, 1, 1, 30_000)),
+        ("ahdrnet", "block1_conv1/kernel", (1, 1, 1, 30_000)),
+        ("esbn_align", "low_encoder_conv1/kernel", (200_000,)),
+        ("fshdr", "low_conv1/kernel", (1, 300, 300)),
+        ("hdr_transformer", "groups_conv/kernel", (1, 6_000)),
+        ("sctnet", "group1_block1_attention/position_bias", (1, 7)),
+    ],
+)
+def test_a_small_file_builds_no_large_network(tmp_path, name, array, shape):
+    path = tmp_path / "wide.weights.h5"
+    with h5py.File(path, "w") as file:
+        file[array] = np.zeros(shape, "<f4")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=helpers.mentions("wide.weights.h5")):
+        systems.load_network(name, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_small_file_builds_no_large_policy(tmp_path):
+    with h5py.File(tmp_path / "wide.weights.h5", "w") as file:
+        for number in (1, 2, 3):
+            file[f"fc{number}/kernel"] = np.zeros((1, 50_000), "<f4")
+    with pytest.raises(ValueError, match=helpers.mentions("wide.weights.h5")):
+        policy.load_network(tmp_path / "wide.weights.h5")
