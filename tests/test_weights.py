@@ -1,8 +1,13 @@
 """Reading original checkpoints, hostile ones too, and writing and reading our own weights."""
 
+import copy
+import io
 import pathlib
 import re
 import resource
+import struct
+import time
+import tracemalloc
 import zipfile
 
 import h5py
@@ -146,6 +151,100 @@ def test_archive_that_unpacks_to_far_more(tmp_path):
         archive.writestr("arr_0.npy", bytes(10_000_000))
     with pytest.raises(ValueError, match=helpers.mentions("bomb.npz")):
         checkpoints.read_checkpoint(tmp_path / "bomb.npz")
+
+
+def _nested(depth):
+    """Opcodes that put a tuple on the stack which holds the same tuple twice, and so on: 2**depth texts, in a few bytes."""
+    numbers = range(depth)
+    return b")q\x000" + b"".join(b"h%ch%c\x86q%c0" % (i, i, i + 1) for i in numbers) + b"h%c" % depth
+
+
+def _nested_pickles():
+    stored = b"(S'storage'\nctorch\nFloatStorage\n%sS'cpu'\nI4\ntQ"
+    key, tensor = stored % b"S'0'\n", b"ctorch._utils\n_rebuild_tensor_v2\n(%sI0\n%s(I1\nt\x89NtR"
+    yield "key", b"}" + _nested(60) + b"K\x01s."
+    yield "keys", b"}(" + _nested(60) + b"K\x01u."
+    yield "dict", b"(" + _nested(60) + b"K\x01d."
+    yield "ordered", b"ccollections\nOrderedDict\n(](" + _nested(60) + b"K\x01\x86etR."
+    yield "set", b"\x8f(" + _nested(60) + b"\x90."
+    yield "frozen set", b"(" + _nested(60) + b"\x91."
+    yield "state", b"ccollections\nOrderedDict\n)R}" + _nested(60) + b"K\x01sb."
+    yield "attribute", b"ctorch._utils\n_rebuild_tensor_v2\nN}S'x'\n" + _nested(60) + b"s\x86b."
+    yield "shape", b"}(S'w'\n" + tensor % (key, b"(" + _nested(26) + b"I1\nt") + b"u."
+    yield "strides", b"}(S'w'\n" + tensor.replace(b"(I1\nt", b"(" + _nested(26) + b"t") % (key, b"(I1\nt") + b"u."
+    yield "offset", b"}(S'w'\n" + tensor.replace(b"I0\n", _nested(26)) % (key, b"(I1\nt") + b"u."
+    yield "storage", b"}(S'w'\n" + tensor % (stored % _nested(60), b"(I1\nt") + b"u."
+    yield "type", b"}(S'w'\n" + tensor % (key.replace(b"ctorch\nFloatStorage\n", _nested(60)), b"(I1\nt") + b"u."
+    yield "class", b"c" + b"x" * 1_000_000 + b"\ny\n."
+    yield "root", _nested(60) + b"."
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _nested_pickles()])
+def test_nested_tuples_take_no_time_and_give_a_short_message(tmp_path, text):
+    path = _torch_zip(tmp_path / "n.pth", text="")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + text)
+        archive.writestr("a/data/0", bytes(16))
+    start = time.process_time()
+    with pytest.raises(ValueError, match=helpers.mentions("n.pth")) as caught:
+        checkpoints.read_checkpoint(path)
+    assert time.process_time() - start < 5 and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["types", "overlapping", "unpacked", "lying"])
+def test_archives_that_take_more_than_they_hold(tmp_path, kind):
+    """One member as storages of many types or under many names; and members that unpack to more than the directory says."""
+    path, content = tmp_path / "bomb.pth", bytes(1_000_000)
+    kinds = list(checkpoints.STORAGES) if kind == "types" else ["ByteStorage"]
+    names = range(200) if kind == "overlapping" else range(1)
+    entries = "".join(
+        f"S'{storage}{name}'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\n{storage}\nS'{name}'\nS'cpu'\nI4\nt"
+        "QI0\n(I1\nt(I1\ntI00\nNtRs"
+        for storage in kinds
+        for name in names
+    )
+    packed = zipfile.ZIP_DEFLATED if kind in ("unpacked", "lying") else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr("a/data.pkl", f"(d{entries}.")
+        archive.writestr("a/data/0", content)
+        if kind == "overlapping":
+            for name in names[1:]:
+                archive.filelist.append(info := copy.copy(archive.NameToInfo["a/data/0"]))
+                info.filename = f"a/data/{name}"
+    if kind == "lying":
+        path.write_bytes(path.read_bytes().replace(struct.pack("<I", len(content)), struct.pack("<I", 16)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=helpers.mentions("bomb.pth")):
+        checkpoints.read_checkpoint(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+def test_npz_whose_array_is_larger_than_its_file(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)})
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.writestr("w.npy", header.getvalue())
+    with pytest.raises(ValueError, match=helpers.mentions("large.npz")):
+        checkpoints.read_checkpoint(tmp_path / "large.npz")
+
+
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+def test_tensorflow_checkpoint_cut_short(tmp_path, part):
+    prefix = tmp_path / "model.ckpt-7"
+    names = [f"conv{number}/w" for number in range(20)]
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * 20, tensors=[tf.range(500.0)] * 20)
+    path = tmp_path / f"{prefix.name}{part}"
+    data = path.read_bytes()
+    for length in {0, 1, 30, len(data) // 2, len(data) - 60, len(data) - 1}:
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=helpers.mentions("model.ckpt-7")) as caught:
+            checkpoints.read_checkpoint(f"{prefix}.index")
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=helpers.mentions("model.ckpt-7")):
+        checkpoints.read_checkpoint(prefix)
 
 
 def test_pickled_npz_is_refused(tmp_path):

@@ -3,13 +3,13 @@
 import csv
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from hdr_tf import cli, weights
+from hdr_tf.checkpoints import read_npz
 from hdr_tf.io import manifest, outputs
 from hdr_tf.training import multi_worker
 from hdr_tf.training.config import RunConfig, TrainingConfig
@@ -68,18 +68,21 @@ def checkpoints(run: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def restore_checkpoint(model: keras.Model, run: pathlib.Path) -> int:
-    """Reads the latest checkpoint into a compiled model and returns its step, or 0 if there is none."""
+    """Reads the latest checkpoint into a compiled model, all of it or nothing, and returns its step, or 0 if there is none."""
     if not (stored := checkpoints(run)):
         return 0
     path = stored[-1]
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path.read_bytes())
+    except Exception as error:  # a damaged archive may raise nearly anything
         raise ValueError(f"{path}: is damaged; remove it, and the run continues from the checkpoint before it") from error
     variables = _variables(model)
     if different := sorted(arrays.keys() ^ variables.keys()):
         raise ValueError(f"{path}: expected the variables of this model, found differences in {', '.join(different)}")
+    for name, variable in variables.items():
+        expected, found = (tuple(variable.shape), variable.dtype), (arrays[name].shape, arrays[name].dtype.name)
+        if found != expected:
+            raise ValueError(f"{path}: expected {name} with shape and type {expected}, found {found}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return int(path.stem)
