@@ -80,9 +80,9 @@ def restore_checkpoint(model: keras.Model, run: pathlib.Path) -> int:
     if different := sorted(arrays.keys() ^ variables.keys()):
         raise ValueError(f"{path}: expected the variables of this model, found differences in {', '.join(different)}")
     for name, variable in variables.items():
-        expected, found = (tuple(variable.shape), variable.dtype), (arrays[name].shape, arrays[name].dtype.name)
-        if found != expected:
-            raise ValueError(f"{path}: expected {name} with shape and type {expected}, found {found}")
+        expected, found = tuple(variable.shape), arrays[name]
+        if found.shape != expected or found.dtype.kind not in "fiub":
+            raise ValueError(f"{path}: expected numbers of shape {expected} as {name}, found {found.dtype} {found.shape}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return int(path.stem)
@@ -93,6 +93,10 @@ def cut_log(path: pathlib.Path, first: int) -> None:
     if not path.exists():
         return
     with path.open(newline="") as file:
-        rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
+        try:
+            rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
+            kept = rows[:1] + [row for row in rows[1:] if int(row[0]) < first]
+        except (ValueError, IndexError, csv.Error) as error:
+            raise ValueError(f"{path}: expected the log of a run, found something else; remove it") from error
     with outputs.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < first])
+        csv.writer(file, lineterminator="\n").writerows(kept)
