@@ -31,8 +31,8 @@ _COMPRESSION = 1  # the default of 6 takes seven times as long, longer than fusi
 
 
 def of_shape(inputs: dict, row: Sequence[int]) -> dict:
-    """Returns named tensors [B, *row] after assertions that they have that shape: they may arrive with other axes than the graph
-    was traced with."""
+    """Returns named tensors [B, *row] after assertions that they have that shape: they may arrive with other axes than the
+    graph was traced with."""
     checks = []
     for name, x in inputs.items():
         found = tf.shape(x)

@@ -181,19 +181,30 @@ def fit(model: keras.Model, data: Callable, config: TrainingConfig, sample: Call
         return
     if config.strategy == "multi_worker":
         model.train_function = multi_worker.step(model)
+    batches = data(start)
+    if config.strategy == "none" and not config.jit:
+        _trace_once(model, batches.element_spec)
     callbacks = [
         _Clock(model),  # first, since the others write what it measures
         *([keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(validate()))] if validate else []),
         keras.callbacks.TerminateOnNaN(),
         *_writers(model, run, config, start, sample),
     ]
-    batches, first, end = data(start), start // every, config.steps // every
+    first, end = start // every, config.steps // every
     if config.strategy == "multi_worker":
         multi_worker.fit(model, batches, range(first, end), every, callbacks)
     else:
         model.fit(
             batches, epochs=end, initial_epoch=first, steps_per_epoch=every, callbacks=callbacks, shuffle=False, verbose=2
         )
+
+
+def _trace_once(model, batch):
+    """Lets a model train with one graph on batches of all the shapes in a specification. Otherwise TensorFlow makes a graph for
+    the first shape that it meets, and one for all others, which round differently: a run that continues meets another first."""
+    if not all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(batch)):
+        attributes = {"_noinline": True}  # inlined, it would be optimised for the shape of the caller
+        model.train_step = tf.function(model.train_step, [batch], autograph=False, experimental_attributes=attributes)
 
 
 def _restore(model, run, config):
