@@ -205,6 +205,7 @@ def assign(
         renamed = {f"arr_{i}": name for i, name in enumerate(names.values())}
         arrays = {renamed.get(name, name): array for name, array in arrays.items()}
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
+    dtypes = {variable.path: variable.dtype for variable in model.weights}
     values = {path: _to_keras(np.asarray(arrays[name]), path, layout) for path, name in names.items() if name in arrays}
     problems = {
         "missing": [name for name in names.values() if name not in arrays],
@@ -215,12 +216,16 @@ def assign(
             if value.shape != shapes[path]
         ],
         "no finite numbers": [
-            names[path] for path, value in values.items() if value.dtype.kind not in "fiub" or not np.isfinite(value).all()
+            names[path]
+            for path, value in values.items()
+            if value.dtype.kind not in "fiub" or not np.isfinite(value.astype(dtypes[path])).all()
         ],
     }
     if any(problems.values()):
         lists = "; ".join(f"{kind}: {_some(found)}" for kind, found in problems.items() if found)
         raise ValueError(f"{source}: does not fit {model.name}: {lists}")
+    # Converted by NumPy, since TensorFlow does not take every type of numbers and would stop half-way.
+    values = {path: value.astype(dtypes[path]) for path, value in values.items()}
     for variable in model.weights:
         variable.assign(values[variable.path])
 

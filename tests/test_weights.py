@@ -631,6 +631,28 @@ def test_weights_that_are_not_finite(tmp_path, name, value):
     assert all((array == 7).all() for array in model.get_weights())
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "<f2", np.longdouble, "<i2", "?"])
+def test_other_types_of_numbers_are_converted(tmp_path, dtype):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv6/kernel"]
+        file["conv6/kernel"] = np.ones(model.get_layer("conv6").kernel.shape, dtype)
+    model.set_weights(other)
+    weights.load_weights(model, path)
+    assert (model.get_layer("conv6").kernel.numpy() == 1).all() and not (model.get_layer("conv1").kernel.numpy() == 7).any()
+
+
+def test_numbers_that_float32_does_not_hold_are_not_finite(tmp_path):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv6/kernel"]
+        file["conv6/kernel"] = np.full(model.get_layer("conv6").kernel.shape, 1e300)
+    model.set_weights(other)
+    with pytest.raises(ValueError, match=helpers.mentions("small.weights.h5 conv6/kernel")):
+        weights.load_weights(model, path)
+    assert all((array == 7).all() for array in model.get_weights())
+
+
 def test_a_flipped_bit_changes_no_weights(tmp_path):
     model, path, other = _small_file(tmp_path)
     expected, data, refused = model.get_weights(), path.read_bytes(), 0
