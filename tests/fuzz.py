@@ -227,7 +227,7 @@ def _manifest(folder):
             shutil.copy(path, shards / "manifest.json")
             try:
                 sum(1 for _ in dataset.load(shards))
-                dataset.example_dataset(shards, 1, lambda pixels, rng: {"x": pixels[:1]}, 2)
+                dataset.example_dataset(shards, lambda pixels, rng: {"x": pixels[:1]}, 1, 2)
             except ValueError as error:  # which names the manifest or a shard
                 raise ValueError(str(error).replace(str(shards), str(path))) from error
         elif path.suffix == ".config":

@@ -345,4 +345,4 @@ def test_damaged_arguments_of_a_manifest(folder, exposures):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"arguments": {"exposures": exposures}}))
     with pytest.raises(ValueError, match=helpers.mentions(str(path))):
-        dataset.example_dataset(folder, 2, lambda pixels, rng: {"x": np.zeros(1)}, 3)
+        dataset.example_dataset(folder, lambda pixels, rng: {"x": np.zeros(1)}, 2, 3)
