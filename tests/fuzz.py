@@ -120,7 +120,7 @@ def _images(folder):
     for name, pixels in (("a.png", smooth), ("b.png", deep), ("c.jpg", smooth), ("d.tif", smooth), ("e.tif", deep)):
         image_files.write_image(folder / name, pixels)
     helpers.write_photograph(folder / "f.jpg", smooth, 0.01, 6)
-    for name in ("g.exr", "h.hdr", "i.tif"):
+    for name in ("g.exr", "h.hdr"):
         image_files.write_radiance(folder / name, light)
     Image.fromarray(smooth).save(folder / "j.jpg", progressive=True)
     Image.fromarray(smooth).convert("P").save(folder / "k.png")

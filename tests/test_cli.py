@@ -174,16 +174,16 @@ INTERRUPTED = """
 import os, runpy, signal, sys
 class Interrupt:
     def find_spec(self, name, *_):
-        if name == sys.argv[2]:
+        if name == module:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
-script, _, *sys.argv[1:] = sys.argv[1:]
+script, module, *sys.argv[1:] = sys.argv[1:]
 runpy.run_path(script, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("module", ["simple_parsing", "absl", "numpy.linalg", "tensorflow"])
+@pytest.mark.parametrize("module", ["simple_parsing", "rich.progress", "tensorflow"])
 def test_an_interrupt_while_modules_load_gives_one_line(module, tmp_path):
     for name in "ab":
         image_files.write_image(tmp_path / f"{name}.png", helpers.RGB8)
