@@ -36,13 +36,13 @@ def read_manifest(folder: pathlib.Path) -> dict:
         with writer.understood(path):
             manifest = json.loads(path.read_text())
             missing = manifest["number_of_shards"] - len(manifest["shards"])
-            fields = schema.describe(schema.KINDS[manifest["kind"]])
+            fields, stored = schema.describe(schema.KINDS[manifest["kind"]]), manifest["schema"]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); tools/make_tfrecord.py writes such sets") from error
     if missing > 0:
         raise ValueError(f"{path}: {missing} of {manifest['number_of_shards']} shards are unfinished; run make_tfrecord again")
-    if fields != manifest["schema"]:
-        raise ValueError(f"{path}: expected the fields {fields}, found {manifest['schema']}; write the set anew")
+    if fields != stored:
+        raise ValueError(f"{path}: expected the fields {fields}, found {str(stored):.500}; write the set anew")
     with writer.understood(path):
         expected = writer.shard_counts(manifest["kind"], manifest["count"], manifest["number_of_shards"])
         actual = {name: entry["count"] for name, entry in manifest["shards"].items()}
