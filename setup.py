@@ -23,7 +23,10 @@ setup(
     entry_points={"console_scripts": ["hdr-tf=hdr_tf.commands:run"]},
     install_requires=[
         "tensorflow>=2.21",
-        "keras>=3.12",
+        # From these on, Keras itself refuses hostile weights files (HDF5 links, external and virtual arrays, bombs): the patch
+        # releases of its two lines, of which 3.12 is the last for Python 3.10.
+        "keras>=3.12.4; python_version < '3.11'",
+        "keras>=3.15.1; python_version >= '3.11'",
         "numpy>=2",
         "scipy>=1.13",
         "h5py>=3.11",
@@ -35,7 +38,7 @@ setup(
         "tifffile>=2024.8",
         "tifftools>=1.7",
         "absl-py>=2.1",
-        "simple-parsing>=0.1.5",
+        "simple-parsing>=0.1.9",
         "rich>=13",
         "jinja2>=3.1",
         "matplotlib>=3.9",

@@ -11,15 +11,37 @@ traceback; words may stand before, between and after the flags.
 While `main` runs, libraries in C and C++ are silent: TensorFlow 2.21 writes a dozen lines whenever it is imported, which
 TF_CPP_MIN_LOG_LEVEL no longer stops, and decoders print lines about damaged files that `main` reports anyway. So a script
 imports TensorFlow, and what imports it, inside `main`, which makes --help quick too. `--verbosity=1` shows everything.
+
+An interrupt ends a script with one line, also while modules load.
 """
+# ruff: noqa: E402, since an interrupt may come while the modules below load
+
+import os
+import pathlib
+import sys
+from types import TracebackType
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints an exception that nobody caught: one line for an interrupt, whatever a module that was loading made of it."""
+    cause = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        _report_others(kind, error, trace)
+    else:
+        print("interrupted", file=sys.stderr)
+
+
+_report_others = sys.excepthook
+_script = pathlib.Path(getattr(sys.modules["__main__"], "__file__", None) or ".").parts[-2:]
+if _script[-1:] == ("hdr-tf",) or _script[:1] in (("commands",), ("tools",), ("train",)):  # not a program that uses hdr_tf
+    sys.excepthook = _report
 
 import dataclasses
 import difflib
 import inspect
 import logging
-import os
-import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 

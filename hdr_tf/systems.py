@@ -8,7 +8,9 @@ Nothing here imports Keras or TensorFlow: builders, runners and the like are nam
 """
 
 import dataclasses
+import functools
 import importlib
+import inspect
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -381,12 +383,17 @@ def load_network(name: str, path: str | os.PathLike | None, /, **arguments):
 
     Args:
         name: of a network, see `networks`.
-        path: a .weights.h5 file; None if the network has no weights.
+        path: a .weights.h5 file; None if the network has no weights. Larger than what it holds is only a network of the
+            published size.
         **arguments: further arguments of its builder.
     """
-    sizes = networks()[name].sizes
-    if sizes and path is not None:
-        arguments = resolve(sizes)(resolve("hdr_tf.weights:read_shapes")(path)) | arguments
+    record = networks()[name]
+    if record.sizes and path is not None:
+        sizes = resolve(record.sizes)(resolve("hdr_tf.weights:read_shapes")(path))
+        arguments = sizes | arguments
+        usual = inspect.signature(resolve(record.builder)).parameters
+        if any(value != usual[argument].default for argument, value in sizes.items()):
+            resolve("hdr_tf.weights:check_size")(functools.partial(build, name, **arguments), path)
     network = build(name, **arguments)
     if path is not None:
         resolve("hdr_tf.weights:load_weights")(network, path)

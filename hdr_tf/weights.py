@@ -1,17 +1,30 @@
 """Weights of networks: this software's `.weights.h5` files (HDF5, each array under its variable's path), and arrays under the
-names of an original program, see hdr_tf/checkpoints.py."""
+names of an original program, see hdr_tf/checkpoints.py.
+
+A file may come from a stranger. HDF5 lets an array lie in other files, anywhere on the disk, and a small file describe large
+arrays. So every array has to lie in the file itself, as a whole and uncompressed, and no larger than the file. The attribute
+"sha256" guards names, shapes, numbers and the other attributes against damage, not against whoever wrote the file.
+"""
 
 import contextlib
+import functools
+import hashlib
+import json
+import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
+from absl import logging
 
 from hdr_tf.io.outputs import atomic
+
+CHECKSUM = "sha256"
 
 DERIVED = (".num_batches_tracked", ".relative_position_index", ".attn_mask")  # PyTorch's buffers without learned values
 
@@ -37,45 +50,129 @@ def save_weights(model: keras.Model, path: str | os.PathLike, **notes: str) -> N
     if not path.name.endswith(".weights.h5"):
         raise ValueError(f"{path}: expected a name that ends in .weights.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _own_paths(model).items()}
+    notes = {"model": model.name, **notes}
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({"model": model.name, **notes})
-        for name, variable in _own_paths(model).items():
-            file[name] = keras.ops.convert_to_numpy(variable)
+        file.attrs.update(notes | {CHECKSUM: _checksum(notes, arrays)})
+        for name, array in arrays.items():
+            file[name] = array
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Reads the weights of a model from a file of `save_weights`; all of them or none. A damaged file and one of
-    another kind or network raise ValueError."""
-    with _open(path, f"weights of {model.name}") as (attributes, arrays):
-        names = {variable.path: name for name, variable in _own_paths(model).items()}
-        assign(model, arrays, names, "keras", f"{path} (weights of {attributes.get('model', 'another program')})")
+    """Reads the weights of a model from a file of `save_weights`; all of them or none. A damaged file, one with values that are
+    not finite, and one of another kind or network raise ValueError. A file without a checksum is logged."""
+    notes, arrays = _read(path, f"weights of {model.name}")
+    names = {variable.path: name for name, variable in _own_paths(model).items()}
+    assign(model, arrays, names, "keras", f"{path} (weights of {shortened(notes.get('model', 'another program'))})")
+    if CHECKSUM not in notes:
+        _log_missing_checksum(pathlib.Path(path).absolute())
 
 
 def read_shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     """Returns the shapes in a file of `save_weights`, {variable path: shape}."""
-    with _open(path, "weights") as (_, arrays):
-        return {name: array.shape for name, array in arrays.items()}
+    return {name: array.shape for name, array in _read(path, "weights")[1].items()}
 
 
 def read_notes(path: str | os.PathLike) -> dict[str, str]:
     """Returns the attributes of a file of `save_weights`, the name of the model among them."""
-    with _open(path, "weights") as (attributes, _):
-        return {name: str(value) for name, value in attributes.items()}
+    return _read(path, "weights")[0]
 
 
-@contextlib.contextmanager
-def _open(path: str | os.PathLike, expected: str) -> Iterator[tuple[Mapping, dict[str, h5py.Dataset]]]:
-    """Yields the attributes and the arrays of a file, {variable path: array}."""
-    with pathlib.Path(path).open("rb"):  # a missing or forbidden file is the operating system's error, which names it
-        pass
-    arrays = {}
+def check_size(build: Callable[[], keras.Model], path: str | os.PathLike) -> None:
+    """Raises ValueError, before memory is taken, if a network whose sizes were read from a file is larger than the file."""
+    left = sum(math.prod(shape) for shape in read_shapes(path).values())
+
+    def count(create, **arguments):
+        nonlocal left
+        variable = create(**arguments)
+        left -= variable.shape.num_elements()
+        if left < 0:
+            raise _Refused("a network of the widths in it would be larger than what it holds")
+        return variable
+
+    try:
+        with tf.Graph().as_default(), tf.variable_creator_scope(count):  # in a graph, variables have a shape and no values
+            build()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{path}: expected the weights of a network, found others ({shortened(str(error))})") from error
+
+
+class _Refused(ValueError):
+    """Says what was found in a file."""
+
+
+def _read(path, expected) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Returns the attributes and the arrays of a file, {variable path: array}."""
+    with pathlib.Path(path).open("rb") as file:  # a missing or forbidden file is the operating system's error, which names it
+        size = os.fstat(file.fileno()).st_size
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-            yield file.attrs, arrays
-    except (OSError, RuntimeError, KeyError) as error:
-        problem = f"{path}: expected {expected} (.weights.h5), found another kind of file or a damaged one"
+            notes = {name: _note(file, name) for name in file.attrs}
+            arrays = dict(_arrays(file, size))
+        if CHECKSUM in notes and notes[CHECKSUM] != _checksum(notes, arrays):
+            raise _Refused("a damaged one: its checksum is that of other values")
+    except Exception as error:  # h5py raises nearly anything for a damaged file
+        found = str(error) if isinstance(error, _Refused) else "another kind of file or a damaged one"
+        problem = f"{path}: expected {expected} (.weights.h5), found {found}"
         raise ValueError(f"{problem}; tools/convert_checkpoint.py converts an original checkpoint") from error
+    return notes, arrays
+
+
+def _note(file, name):
+    if h5py.h5a.open(file.id, name.encode()).shape != () or not isinstance(note := file.attrs[name], str):
+        raise _Refused(f"an attribute that is no text, {shortened(name)}")
+    return note
+
+
+def _arrays(file: h5py.File, size: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the names and the arrays of a file of `size` bytes, which together are no larger than it."""
+    visited, groups = {_address(file)}, [("", file)]
+    while groups:
+        prefix, group = groups.pop()
+        for name in group:
+            path, shown = f"{prefix}{name}", shortened(f"{prefix}{name}")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise _Refused(f"a link to somewhere else, {shown}")
+            item = group[name]
+            if (address := _address(item)) in visited:
+                raise _Refused(f"one object under two names, {shown}")
+            visited.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append((f"{path}/", item))
+                continue
+            if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
+                raise _Refused(f"something else than numbers, {shown}")
+            if item.external or item.is_virtual:
+                raise _Refused(f"an array whose numbers are in another file, {shown}")
+            if item.chunks or not item.size or item.id.get_storage_size() != item.nbytes:
+                raise _Refused(f"an array that is empty, incomplete or in chunks, {shown}")
+            if (size := size - item.nbytes) < 0:
+                raise _Refused(f"arrays that are larger than the file, {shown} among them")
+            yield path, item[()]
+
+
+def _address(item):
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _checksum(notes, arrays):
+    digest = hashlib.sha256()
+    notes = {name: note for name, note in notes.items() if name != CHECKSUM}
+    digest.update(json.dumps(notes, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _log_missing_checksum(path):
+    logging.warning("%s: has no checksum, so damage may have changed it unnoticed", path)
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Returns a text of at most `most` characters, for a message; what is missing of a longer one is marked."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _own_paths(model: keras.Model) -> dict[str, keras.Variable]:
@@ -108,7 +205,8 @@ def assign(
         renamed = {f"arr_{i}": name for i, name in enumerate(names.values())}
         arrays = {renamed.get(name, name): array for name, array in arrays.items()}
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
-    values = {path: _to_keras(arrays[name], path, layout) for path, name in names.items() if name in arrays}
+    dtypes = {variable.path: variable.dtype for variable in model.weights}
+    values = {path: _to_keras(np.asarray(arrays[name]), path, layout) for path, name in names.items() if name in arrays}
     problems = {
         "missing": [name for name in names.values() if name not in arrays],
         "unexpected": sorted(arrays.keys() - names.values()),
@@ -117,11 +215,17 @@ def assign(
             for path, value in values.items()
             if value.shape != shapes[path]
         ],
+        "no finite numbers": [
+            names[path]
+            for path, value in values.items()
+            if value.dtype.kind not in "fiub" or not np.isfinite(value.astype(dtypes[path])).all()
+        ],
     }
     if any(problems.values()):
         lists = "; ".join(f"{kind}: {_some(found)}" for kind, found in problems.items() if found)
         raise ValueError(f"{source}: does not fit {model.name}: {lists}")
-    values = {path: np.asarray(value) for path, value in values.items()}  # read from the disk before any is assigned
+    # Converted by NumPy, since TensorFlow does not take every type of numbers and would stop half-way.
+    values = {path: value.astype(dtypes[path]) for path, value in values.items()}
     for variable in model.weights:
         variable.assign(values[variable.path])
 
@@ -139,7 +243,7 @@ def swap_red_and_blue(model: keras.Model) -> None:
 
 def _some(names: list[str], most: int = 10) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shortened, names[:most])) + more
 
 
 def _to_keras(array: np.ndarray, path: str, layout: str) -> np.ndarray:

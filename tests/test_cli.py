@@ -1,12 +1,14 @@
 """The command line that all scripts share."""
 
 import dataclasses
+import signal
 from typing import Literal
 
 import pytest
 import simple_parsing
 
 from hdr_tf import cli
+from hdr_tf.io import image_files
 from tests import helpers
 
 
@@ -166,3 +168,27 @@ def _run(folder, line):
     script = folder / "script.py"
     script.write_text(SCRIPT)
     return helpers.run_python(str(script), *line.split())
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == module:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+script, module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["simple_parsing", "rich.progress", "tensorflow"])
+def test_an_interrupt_while_modules_load_gives_one_line(module, tmp_path):
+    for name in "ab":
+        image_files.write_image(tmp_path / f"{name}.png", helpers.RGB8)
+    words = [helpers.ROOT / "tools/fuse.py", module, *tmp_path.glob("*.png"), "-o", tmp_path / "out.png"]
+    result = helpers.run_python("-c", INTERRUPTED, *map(str, words), cwd=helpers.ROOT)
+    assert result.returncode in (1, 130, -signal.SIGINT)
+    assert result.stderr.splitlines() == ["interrupted"]
+    assert helpers.names(tmp_path) == {"a.png", "b.png"}

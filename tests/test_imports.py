@@ -46,7 +46,16 @@ LIBRARIES = {
     },
     "tensorflow": {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
-        *("hdr_tf.checkpoints", "hdr_tf.training", "hdr_tf.rl", "hdr_tf.serving", "hdr_tf.benchmarks", "tfrecords", "train"),
+        *(
+            "hdr_tf.checkpoints",
+            "hdr_tf.weights",
+            "hdr_tf.training",
+            "hdr_tf.rl",
+            "hdr_tf.serving",
+            "hdr_tf.benchmarks",
+            "tfrecords",
+            "train",
+        ),
     },
     "tf_keras": set(),
     "tf_agents": {"hdr_tf.rl"},

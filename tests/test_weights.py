@@ -1,14 +1,22 @@
 """Reading original checkpoints, hostile ones too, and writing and reading our own weights."""
 
+import copy
+import io
 import pathlib
 import re
+import resource
+import struct
+import time
+import tracemalloc
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from hdr_tf import checkpoints, systems, weights
+from hdr_tf.editor import policy
 from tests import helpers
 from tools import convert_checkpoint
 
@@ -143,6 +151,100 @@ def test_archive_that_unpacks_to_far_more(tmp_path):
         archive.writestr("arr_0.npy", bytes(10_000_000))
     with pytest.raises(ValueError, match=helpers.mentions("bomb.npz")):
         checkpoints.read_checkpoint(tmp_path / "bomb.npz")
+
+
+def _nested(depth):
+    """Opcodes that put a tuple on the stack which holds the same tuple twice, and so on: 2**depth texts, in a few bytes."""
+    numbers = range(depth)
+    return b")q\x000" + b"".join(b"h%ch%c\x86q%c0" % (i, i, i + 1) for i in numbers) + b"h%c" % depth
+
+
+def _nested_pickles():
+    stored = b"(S'storage'\nctorch\nFloatStorage\n%sS'cpu'\nI4\ntQ"
+    key, tensor = stored % b"S'0'\n", b"ctorch._utils\n_rebuild_tensor_v2\n(%sI0\n%s(I1\nt\x89NtR"
+    yield "key", b"}" + _nested(60) + b"K\x01s."
+    yield "keys", b"}(" + _nested(60) + b"K\x01u."
+    yield "dict", b"(" + _nested(60) + b"K\x01d."
+    yield "ordered", b"ccollections\nOrderedDict\n(](" + _nested(60) + b"K\x01\x86etR."
+    yield "set", b"\x8f(" + _nested(60) + b"\x90."
+    yield "frozen set", b"(" + _nested(60) + b"\x91."
+    yield "state", b"ccollections\nOrderedDict\n)R}" + _nested(60) + b"K\x01sb."
+    yield "attribute", b"ctorch._utils\n_rebuild_tensor_v2\nN}S'x'\n" + _nested(60) + b"s\x86b."
+    yield "shape", b"}(S'w'\n" + tensor % (key, b"(" + _nested(26) + b"I1\nt") + b"u."
+    yield "strides", b"}(S'w'\n" + tensor.replace(b"(I1\nt", b"(" + _nested(26) + b"t") % (key, b"(I1\nt") + b"u."
+    yield "offset", b"}(S'w'\n" + tensor.replace(b"I0\n", _nested(26)) % (key, b"(I1\nt") + b"u."
+    yield "storage", b"}(S'w'\n" + tensor % (stored % _nested(60), b"(I1\nt") + b"u."
+    yield "type", b"}(S'w'\n" + tensor % (key.replace(b"ctorch\nFloatStorage\n", _nested(60)), b"(I1\nt") + b"u."
+    yield "class", b"c" + b"x" * 1_000_000 + b"\ny\n."
+    yield "root", _nested(60) + b"."
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _nested_pickles()])
+def test_nested_tuples_take_no_time_and_give_a_short_message(tmp_path, text):
+    path = _torch_zip(tmp_path / "n.pth", text="")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + text)
+        archive.writestr("a/data/0", bytes(16))
+    start = time.process_time()
+    with pytest.raises(ValueError, match=helpers.mentions("n.pth")) as caught:
+        checkpoints.read_checkpoint(path)
+    assert time.process_time() - start < 5 and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["types", "overlapping", "unpacked", "lying"])
+def test_archives_that_take_more_than_they_hold(tmp_path, kind):
+    """One member as storages of many types or under many names; and members that unpack to more than the directory says."""
+    path, content = tmp_path / "bomb.pth", bytes(1_000_000)
+    kinds = list(checkpoints.STORAGES) if kind == "types" else ["ByteStorage"]
+    names = range(200) if kind == "overlapping" else range(1)
+    entries = "".join(
+        f"S'{storage}{name}'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\n{storage}\nS'{name}'\nS'cpu'\nI4\nt"
+        "QI0\n(I1\nt(I1\ntI00\nNtRs"
+        for storage in kinds
+        for name in names
+    )
+    packed = zipfile.ZIP_DEFLATED if kind in ("unpacked", "lying") else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr("a/data.pkl", f"(d{entries}.")
+        archive.writestr("a/data/0", content)
+        if kind == "overlapping":
+            for name in names[1:]:
+                archive.filelist.append(info := copy.copy(archive.NameToInfo["a/data/0"]))
+                info.filename = f"a/data/{name}"
+    if kind == "lying":
+        path.write_bytes(path.read_bytes().replace(struct.pack("<I", len(content)), struct.pack("<I", 16)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=helpers.mentions("bomb.pth")):
+        checkpoints.read_checkpoint(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+def test_npz_whose_array_is_larger_than_its_file(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)})
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.writestr("w.npy", header.getvalue())
+    with pytest.raises(ValueError, match=helpers.mentions("large.npz")):
+        checkpoints.read_checkpoint(tmp_path / "large.npz")
+
+
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+def test_tensorflow_checkpoint_cut_short(tmp_path, part):
+    prefix = tmp_path / "model.ckpt-7"
+    names = [f"conv{number}/w" for number in range(20)]
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * 20, tensors=[tf.range(500.0)] * 20)
+    path = tmp_path / f"{prefix.name}{part}"
+    data = path.read_bytes()
+    for length in {0, 1, 30, len(data) // 2, len(data) - 60, len(data) - 1}:
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=helpers.mentions("model.ckpt-7")) as caught:
+            checkpoints.read_checkpoint(f"{prefix}.index")
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=helpers.mentions("model.ckpt-7")):
+        checkpoints.read_checkpoint(prefix)
 
 
 def test_pickled_npz_is_refused(tmp_path):
@@ -436,3 +538,186 @@ def test_missing_and_misnamed_weights(tmp_path):
         weights.save_weights(model, tmp_path / "file" / "gray.weights.h5")
     weights.save_weights(model, tmp_path / "new" / "gray.weights.h5")
     assert helpers.names(tmp_path / "new") == {"gray.weights.h5"}
+
+
+def _small_file(folder) -> tuple:
+    """A network, its file, and other weights for it."""
+    model = systems.build("deepfuse_official")
+    weights.save_weights(model, folder / "small.weights.h5")
+    return model, folder / "small.weights.h5", [np.full(x.shape, 7, x.dtype) for x in model.get_weights()]
+
+
+def _external(file, folder):
+    (folder / "secret").write_bytes(np.arange(9 * 25 * 16, dtype="<f4").tobytes())
+    file.create_dataset("conv1/kernel", (5, 5, 1, 16), "<f4", external=[(str(folder / "secret"), 0, 1600)])
+
+
+def _virtual(file, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["secret"] = np.ones((5, 5, 1, 16), "<f4")
+    layout = h5py.VirtualLayout((5, 5, 1, 16), "<f4")
+    layout[:] = h5py.VirtualSource(folder / "other.h5", "secret", (5, 5, 1, 16))
+    file.create_virtual_dataset("conv1/kernel", layout)
+
+
+def _linked(link):
+    def link_to(file, folder):
+        with h5py.File(folder / "other.h5", "w") as other:
+            other["secret"] = np.ones((5, 5, 1, 16), "<f4")
+        file["conv1/kernel"] = link(folder)
+
+    return link_to
+
+
+def _dataset(**options):
+    return lambda file, folder: file.create_dataset("conv1/kernel", **options)
+
+
+def _late(file, folder):
+    """A petabyte that takes no byte of the file."""
+    space, options = h5py.h5s.create_simple((1 << 47,)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+    h5py.h5d.create(file["conv1"].id, b"kernel", h5py.h5t.IEEE_F64LE, space, options)
+
+
+HOSTILE = {
+    "external": _external,
+    "virtual": _virtual,
+    "soft link": _linked(lambda folder: h5py.SoftLink("/conv2/kernel")),
+    "external link": _linked(lambda folder: h5py.ExternalLink(str(folder / "other.h5"), "secret")),
+    "alias": lambda file, folder: file.__setitem__("conv1/kernel", file["conv2/kernel"]),
+    "circle": lambda file, folder: file.__setitem__("conv1/kernel", file["/"]),
+    "late": _late,
+    "chunk": _dataset(shape=(1 << 16, 1 << 12), dtype="f8", chunks=(1 << 16, 1 << 12)),
+    "compressed": _dataset(data=np.zeros((5, 5, 1, 4096), "<f4"), compression="gzip"),
+    "resizable": _dataset(shape=(5, 5, 1, 16), dtype="<f4", maxshape=(None, 5, 1, 16)),
+    "empty": _dataset(shape=(5, 5, 0, 1 << 40), dtype="<f4"),
+    "nothing": lambda file, folder: file.__setitem__("conv1/kernel", h5py.Empty("f4")),
+    "objects": _dataset(shape=(5, 5, 1, 16), dtype=h5py.string_dtype()),
+    "references": _dataset(shape=(5, 5, 1, 16), dtype=h5py.ref_dtype),
+    "pieces": _dataset(shape=(5, 5, 1, 16), dtype=[("a", "<f4"), ("b", "<f4")]),
+    "texts": _dataset(data=np.full((5, 5, 1, 16), b"7")),
+    "complex": _dataset(shape=(5, 5, 1, 16), dtype="c8"),
+    "note": lambda file, folder: file.attrs.create("features", np.zeros(1000)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_weights_that_lie_elsewhere_or_take_more_than_the_file(tmp_path, kind):
+    model, path, _ = _small_file(tmp_path)
+    before = model.get_weights()
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv1/kernel"]
+        HOSTILE[kind](file, tmp_path)
+    expected = "small.weights.h5 " + ("features" if kind == "note" else "conv1/kernel")
+    for read in (weights.read_shapes, weights.read_notes, lambda path: weights.load_weights(model, path)):
+        with pytest.raises(ValueError, match=helpers.mentions(expected)) as caught:
+            read(path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["conv1/kernel", "conv5/kernel"])
+def test_weights_that_are_not_finite(tmp_path, name, value):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"]
+        file[name][0] = value
+    model.set_weights(other)
+    with pytest.raises(ValueError, match=helpers.mentions(f"small.weights.h5 {name}")):
+        weights.load_weights(model, path)
+    assert all((array == 7).all() for array in model.get_weights())
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "<f2", np.longdouble, "<i2", "?"])
+def test_other_types_of_numbers_are_converted(tmp_path, dtype):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv6/kernel"]
+        file["conv6/kernel"] = np.ones(_kernel(model, "conv6/kernel").shape, dtype)
+    model.set_weights(other)
+    weights.load_weights(model, path)
+    assert (_kernel(model, "conv6/kernel").numpy() == 1).all() and not (_kernel(model, "conv1/kernel").numpy() == 7).any()
+
+
+def test_numbers_that_float32_does_not_hold_are_not_finite(tmp_path):
+    model, path, other = _small_file(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"], file["conv6/kernel"]
+        file["conv6/kernel"] = np.full(_kernel(model, "conv6/kernel").shape, 1e300)
+    model.set_weights(other)
+    with pytest.raises(ValueError, match=helpers.mentions("small.weights.h5 conv6/kernel")):
+        weights.load_weights(model, path)
+    assert all((array == 7).all() for array in model.get_weights())
+
+
+def test_a_flipped_bit_changes_no_weights(tmp_path):
+    model, path, other = _small_file(tmp_path)
+    expected, data, refused = model.get_weights(), path.read_bytes(), 0
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[generator.integers(len(data))] ^= 1 << generator.integers(8)
+        path.write_bytes(flipped)
+        model.set_weights(other)
+        try:
+            weights.load_weights(model, path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+            assert all((array == 7).all() for array in model.get_weights())
+            refused += 1
+        else:
+            for old, new in zip(expected, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(old, new)
+    assert refused > 90
+
+
+def test_weights_without_a_checksum_load_with_a_line(tmp_path, caplog):
+    model, path, other = _small_file(tmp_path)
+    expected = model.get_weights()
+    with caplog.at_level("WARNING", logger="absl"):
+        weights.load_weights(model, path)
+        assert not caplog.text
+        with h5py.File(path, "a") as file:
+            del file.attrs["sha256"]
+        model.set_weights(other)
+        weights.load_weights(model, path)
+    assert helpers.mentioned(path.name, caplog.text)
+    for old, new in zip(expected, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("path", sorted(systems.PRETRAINED.glob("*.weights.h5")), ids=lambda path: path.name)
+def test_bundled_weights_have_a_checksum(path):
+    assert len(weights.read_notes(path)["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "shape"),
+    [
+        ("ahdrnet", "features/kernel", (1, 1, 1, 30_000)),
+        ("ahdrnet", "block1_conv1/kernel", (1, 1, 1, 30_000)),
+        ("esbn_align", "low_encoder_conv1/kernel", (200_000,)),
+        ("fshdr", "low_conv1/kernel", (1, 300, 300)),
+        ("hdr_transformer", "groups_conv/kernel", (1, 6_000)),
+        ("sctnet", "group1_block1_attention/position_bias", (1, 7)),
+    ],
+)
+def test_a_small_file_builds_no_large_network(tmp_path, name, array, shape):
+    path = tmp_path / "wide.weights.h5"
+    with h5py.File(path, "w") as file:
+        file[array] = np.zeros(shape, "<f4")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=helpers.mentions("wide.weights.h5")):
+        systems.load_network(name, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_small_file_builds_no_large_policy(tmp_path):
+    with h5py.File(tmp_path / "wide.weights.h5", "w") as file:
+        for number in (1, 2, 3):
+            file[f"fc{number}/kernel"] = np.zeros((1, 50_000), "<f4")
+    with pytest.raises(ValueError, match=helpers.mentions("wide.weights.h5")):
+        policy.load_network(tmp_path / "wide.weights.h5")

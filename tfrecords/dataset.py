@@ -13,6 +13,7 @@ The functions share these arguments: `folder` holds a finished set; `batch` is t
 `check_shards`. They raise ValueError if the set is damaged, unfinished or of another kind, or if an argument does not fit it.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -29,20 +30,30 @@ from tfrecords.scene_batches import SceneReader, crop_order, cut_batches, patch_
 
 
 def read_manifest(folder: pathlib.Path) -> dict:
-    """Returns the manifest of a finished set."""
+    """Returns the manifest of a finished set; ValueError if it contradicts itself."""
     path = pathlib.Path(folder) / writer.MANIFEST
     try:
-        manifest = json.loads(path.read_text())
-        missing = manifest["number_of_shards"] - len(manifest["shards"])
-        fields = schema.describe(schema.KINDS[manifest["kind"]])
+        with writer.understood(path):
+            manifest = json.loads(path.read_text())
+            missing = manifest["number_of_shards"] - len(manifest["shards"])
+            fields, stored = schema.describe(schema.KINDS[manifest["kind"]]), manifest["schema"]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); tools/make_tfrecord.py writes such sets") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected a manifest of tools/make_tfrecord.py, found something else") from error
-    if missing:
+    if missing > 0:
         raise ValueError(f"{path}: {missing} of {manifest['number_of_shards']} shards are unfinished; run make_tfrecord again")
-    if fields != manifest["schema"]:
-        raise ValueError(f"{path}: expected the fields {fields}, found {manifest['schema']}; write the set anew")
+    if fields != stored:
+        raise ValueError(f"{path}: expected the fields {fields}, found {str(stored):.500}; write the set anew")
+    with writer.understood(path):
+        expected = writer.shard_counts(manifest["kind"], manifest["count"], manifest["number_of_shards"])
+        actual = {name: entry["count"] for name, entry in manifest["shards"].items()}
+        if any(type(entry["bytes"]) is not int or len(entry["sha256"]) != 64 for entry in manifest["shards"].values()):
+            raise TypeError("a shard without size or SHA-256")
+        manifest["arguments"].keys()
+    if different := sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)):
+        name = different[0]
+        found = f"{actual.get(name, 'none')} in {name}" if name in expected else f"a shard {name!r:.200}"
+        message = f"{path}: its {manifest['count']} records make {expected.get(name, 'none')} in this shard, found {found}"
+        raise ValueError(f"{message}; the manifest is damaged: write the set anew")
     return manifest
 
 
@@ -59,6 +70,8 @@ def check_shards(folder: pathlib.Path, skip_damaged: bool = False) -> dict[pathl
         path, count = folder / name, entry["count"]
         actual = writer.fingerprint(path)
         if actual == (entry["bytes"], entry["sha256"]):
+            if (found := _count(path, manifest["kind"], actual)) != count:
+                raise ValueError(f"{path}: expected {count} records as in the manifest, found {found}; write the set anew")
             counts[path] = count
             continue
         state = f"damaged: expected {entry['bytes']} bytes, found {actual[0]}, other SHA-256" if actual else "missing"
@@ -74,6 +87,11 @@ def check_shards(folder: pathlib.Path, skip_damaged: bool = False) -> dict[pathl
     if lost:
         logging.warning("%s: %d records lost, %d read", folder, lost, sum(counts.values()))
     return counts
+
+
+@functools.lru_cache(maxsize=4096)
+def _count(path, kind, state):  # `state` only distinguishes versions of a file
+    return _readable(path, kind)
 
 
 def _readable(path, kind):
@@ -218,8 +236,10 @@ def example_dataset(
     if kind != "bracket" and (kind != "images" or exposures > 1):
         expected = "'bracket'" if exposures > 1 else "'bracket' or 'images'"
         raise ValueError(f"{folder}: expected a set of kind {expected}, found {kind!r}")
-    if kind == "bracket" and manifest["arguments"]["exposures"][0] < exposures:
-        least, most = manifest["arguments"]["exposures"]
+    with writer.understood(folder / writer.MANIFEST):
+        least, most = manifest["arguments"]["exposures"] if kind == "bracket" else (1, 1)
+        too_few = least < exposures
+    if too_few:
         raise ValueError(f"{folder}: expected {exposures} exposures or more in a record, found sets of {least} to {most}")
 
     def exposed(record):
@@ -309,7 +329,8 @@ def patch_dataset(
         shapes = {name: (3,) if name == "exposures" else (patch, patch, 3) for name in features}
         batches = cut_batches(reader, patch_order, seed, batch, start, shapes)
     else:
-        stored = manifest["arguments"]["patch"], 8, True
+        with writer.understood(folder / writer.MANIFEST):
+            stored = manifest["arguments"]["patch"], 8, True
         if stored != (patch, depth, resize):
             raise ValueError(
                 f"{folder}: the patches are {stored[0]} pixels wide, of 8 bit and resized: they cannot be had with "

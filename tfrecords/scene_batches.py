@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfrecords import schema
+from tfrecords import schema, writer
 
 VISITS = 256  # patches of a scene that `crop_order` yields before another scene is opened
 
@@ -90,16 +90,23 @@ class SceneReader:
         """
         paths = [pathlib.Path(folder) / name for name in sorted(manifest["shards"])]
         self._places, self.sizes = [], []
-        for number, scene in enumerate(manifest["arguments"]["scenes"]):
+        with writer.understood(pathlib.Path(folder) / writer.MANIFEST):
+            described = [
+                (scene["name"], int(scene["height"]), int(scene["width"])) for scene in manifest["arguments"]["scenes"]
+            ]
+        if len(described) != manifest["count"]:
+            file = pathlib.Path(folder) / writer.MANIFEST
+            raise ValueError(f"{file}: expected {manifest['count']} scenes among the arguments, found {len(described)}")
+        for number, (name, height, width) in enumerate(described):
             path, position = paths[number % len(paths)], number // len(paths)
             if position >= readable.get(path, 0):
                 continue  # lost; `check_shards` has reported it
-            self._places.append((path, position))
-            self.sizes.append(count(scene["height"], scene["width"], patch))
+            self._places.append((path, position, (height, width)))
+            self.sizes.append(count(height, width, patch))
             if not self.sizes[-1]:
                 raise ValueError(
                     f"{folder}: expected scenes of at least {patch} x {patch} pixels, "
-                    f"found {scene['name']} of {scene['width']} x {scene['height']}; choose a smaller patch"
+                    f"found {name} of {width} x {height}; choose a smaller patch"
                 )
         self._schema, self.capacity, self._unpack = schema.KINDS[manifest["kind"]], capacity, unpack
         self._scenes, self._lock = collections.OrderedDict(), threading.Lock()
@@ -110,7 +117,11 @@ class SceneReader:
             if scene not in self._scenes:
                 while len(self._scenes) >= self.capacity:  # before reading, so that there are never more
                     self._scenes.popitem(last=False)
-                self._scenes[scene] = self._unpack(schema.unpack(self._schema, _record(*self._places[scene])))
+                path, position, size = self._places[scene]
+                record = schema.unpack(self._schema, _record(path, position))
+                if record["hdr"].shape[:2] != size:
+                    raise ValueError(f"{path}: expected a scene of {size} as in the manifest, found {record['hdr'].shape[:2]}")
+                self._scenes[scene] = self._unpack(record)
             self._scenes.move_to_end(scene)
             return self._scenes[scene]
 

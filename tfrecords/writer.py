@@ -9,10 +9,11 @@ Record i of a set depends on nothing but the arguments and i, so the number of p
 name when it is complete, and then the manifest lists it: after an interruption `write` continues with the missing shards.
 """
 
+import contextlib
 import functools
 import hashlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -58,20 +59,37 @@ def write(
     folder = pathlib.Path(folder)
     if not resume and (folder / MANIFEST).exists():
         raise ValueError(f"{folder}: already holds a set of records, and resume is off; choose another folder")
-    suffix = _SUFFIXES[schema.COMPRESSION[kind]]
     plan = {"kind": kind, "schema": schema.describe(schema.KINDS[kind]), "count": count, "number_of_shards": shards}
     plan["arguments"] = arguments or {}
 
+    counts = shard_counts(kind, count, shards)
+
     def is_finished(name, entry):
-        return fingerprint(folder / name) == (entry["bytes"], entry["sha256"])
+        return entry["count"] == counts.get(name) and fingerprint(folder / name) == (entry["bytes"], entry["sha256"])
 
     manifest = Manifest(folder / MANIFEST, "shards", plan, is_finished, indent=2)
-    paths = [folder / f"{kind}-{shard:05d}-of-{shards:05d}{suffix}" for shard in range(shards)]
+    paths = [folder / name for name in counts]
     jobs = [(path, kind, make, range(shard, count, shards)) for shard, path in enumerate(paths)]
     jobs = [job for job in jobs if job[0].name not in manifest.entries]
     for name, entry in track(in_processes(_write_shard, jobs, num_processes), str(folder), len(jobs)):
         manifest.add(name, entry)
     return manifest.content
+
+
+def shard_counts(kind: str, count: int, shards: int) -> dict[str, int]:
+    """Returns {name of the file: number of records} of the shards of a set."""
+    suffix = _SUFFIXES[schema.COMPRESSION[kind]]
+    numbers = range(min(shards, count))  # a set has at least as many records as shards
+    return {f"{kind}-{shard:05d}-of-{shards:05d}{suffix}": len(range(shard, count, shards)) for shard in numbers}
+
+
+@contextlib.contextmanager
+def understood(path: pathlib.Path) -> Iterator[None]:
+    """Turns what a damaged manifest raises where its values are used into one ValueError that names it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{path}: expected a manifest of tools/make_tfrecord.py, found something else") from error
 
 
 def fingerprint(path: pathlib.Path) -> tuple[int, str] | None:

@@ -83,7 +83,9 @@ def load_network(path: str | os.PathLike) -> keras.Model:
     if len(widths) < 2 or "fc1/kernel" not in shapes:
         actual = weights.read_notes(path).get("model", "another program")
         raise ValueError(f"{path}: expected weights of dqn_editor, found those of {actual}")
-    network = dqn_editor(shapes["fc1/kernel"][0], widths[:-1], "v_fc1/kernel" in shapes)
+    build = functools.partial(dqn_editor, shapes["fc1/kernel"][0], widths[:-1], "v_fc1/kernel" in shapes)
+    weights.check_size(build, path)
+    network = build()
     weights.load_weights(network, path)
     return network
 

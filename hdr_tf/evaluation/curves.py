@@ -22,15 +22,21 @@ def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot(xlabel="steps", ylabel=columns[0] if single else "")
     for run in map(pathlib.Path, runs):
-        with (run / "log.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        every = json.loads((run / "config.json").read_text())["log_every"]
-        steps = np.float64([row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows])
+        try:
+            with (run / "log.csv").open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            every = json.loads((run / "config.json").read_text())["log_every"]
+            steps = np.float64([row["step"] if "step" in row else every * (int(row["epoch"]) + 1) for row in rows])
+        except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as error:
+            raise ValueError(f"{run}: expected the log.csv and config.json of a run, found something else") from error
         for column in columns:
             if not rows or column not in rows[0]:
                 existing = ", ".join(rows[0]) if rows else "no row"
                 raise ValueError(f"{run / 'log.csv'}: expected a column {column!r}, found {existing}")
-            values = np.float64([row[column] for row in rows])
+            try:
+                values = np.float64([row[column] for row in rows])
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{run / 'log.csv'}: expected numbers in the column {column!r}") from error
             finite = np.isfinite(values)
             axes.plot(steps[finite], values[finite], marker=".", label=run.name if single else f"{run.name} {column}")
     axes.grid(alpha=0.3)

@@ -63,7 +63,7 @@ def read(path: pathlib.Path) -> dict | None:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_a_manifest(path) from error
     if not isinstance(content, dict):
         raise _not_a_manifest(path)

@@ -380,7 +380,7 @@ def swin_sizes(shapes: dict[str, tuple[int, ...]]) -> dict:
     """Returns filters, heads and depths of a network of groups of `swin_block`, read from the shapes of its weights."""
     groups = [path.split("_")[0] for path in sorted(shapes) if path.endswith("/position_bias")]
     widths = last_axes(shapes, filters="groups_conv/kernel", heads="group1_block1_attention/position_bias")
-    return widths | ({"depths": [groups.count(group) for group in dict.fromkeys(groups)]} if groups else {})
+    return widths | ({"depths": tuple(groups.count(group) for group in dict.fromkeys(groups))} if groups else {})
 
 
 def torch_names(layers: dict[str, str], variables: dict[str, str] = CONVOLUTION) -> dict[str, str]:

@@ -159,8 +159,9 @@ class Learner:
         if path := self._manager.latest_checkpoint:
             try:
                 self.checkpoint.restore(path).assert_consumed()
-            except (tf.errors.OpError, AssertionError, ValueError) as error:
-                raise ValueError(f"{path}: expected a checkpoint of this agent, found {str(error).splitlines()[0]}") from error
+            except Exception as error:  # TensorFlow's own errors, and whatever its reader in C++ raises of a damaged file
+                found = (str(error).splitlines() or [type(error).__name__])[0]
+                raise ValueError(f"{path}: expected a checkpoint of this agent, found {found}") from error
         return int(self.step)
 
     def save(self) -> None:

@@ -11,7 +11,7 @@ reported by the decoder, at a node of that name.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -27,12 +27,37 @@ from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, IMAGES, INSIDE, NOI
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
 _PNG_HEADER = 33  # bytes, to the end of IHDR
 _MAX_SCANS = 100  # of a JPEG, each of which may cost as much as decoding the whole image
+MAX_ROWS = 64  # of a batch of files: the same small file many times would take hours
 _SHOWN = 9  # numbers that a message lists
 _COMPRESSION = 1  # the default of 6 takes seven times as long, longer than fusing does, for files a sixth smaller
 
 
-def checked(images: dict) -> dict:
-    """Returns named images [B, H, W, C] float32 after assertions that they are finite, of one size and large enough."""
+def of_shape(inputs: dict, row: Sequence[int]) -> dict:
+    """Returns named tensors [B, *row] after assertions that they have that shape: they may arrive with other axes than the
+    graph was traced with."""
+    checks = []
+    for name, x in inputs.items():
+        found = tf.shape(x)
+        expected = tf.concat([found[:1], tf.constant(row, tf.int32)], axis=0)
+        same = (tf.size(found) > 0) & (_text(found) == _text(expected))
+        checks.append(_require(same, f"{name}: expected the shape", expected, "found", found))
+    return _after(checks, inputs)
+
+
+def limited(inputs: dict, most: int, count: int = 1) -> dict:
+    """Returns named tensors [..., C] after assertions that each has at most `most` * `count` pixels in all, all images of a
+    request taken together: a tensor of a few bytes may have any shape, with one value everywhere."""
+    checks = []
+    for name, x in inputs.items():
+        pixels = tf.reduce_prod(tf.cast(tf.shape(x)[:-1], tf.float64))  # as an integer, the product may overflow
+        checks.append(_require(pixels <= most * count, f"{name}: expected 1 to {most} pixels, found the shape", tf.shape(x)))
+    return _after(checks, inputs)
+
+
+def checked(images: dict, max_pixels: int) -> dict:
+    """Returns named images [B, H, W, C] float32 after assertions that they are finite, of one size, large enough and of no more
+    than `max_pixels` pixels, the batch taken together."""
+    images = limited(images, max_pixels)
     first = next(iter(images.values()))
     expected = tf.concat([tf.shape(first)[:3], first.shape[3:]], axis=0)
     asserted = {}
@@ -53,9 +78,10 @@ def checked_exposures(exposures: tf.Tensor) -> tf.Tensor:
         return tf.identity(exposures)
 
 
-def checked_bracket(inputs: dict, counts: tuple[int, int]) -> dict:
+def checked_bracket(inputs: dict, counts: tuple[int, int], max_pixels: int) -> dict:
     """Returns the inputs of `merge` (see `endpoints.merge`; the images are tensors [B, N, H, W, 3], or files, [B, N] strings)
-    after assertions that their shapes and values go together. N is within `counts`."""
+    after assertions that their shapes and values go together. N is within `counts`; of tensors, the N exposures have at most
+    `max_pixels` pixels each, the batch taken together."""
     images, found = inputs[IMAGES], {name: tf.shape(x) for name, x in inputs.items()}
     size, files = found[IMAGES], images.dtype == tf.string
     # An input may arrive with other axes than the graph was traced with, so the shapes that are expected have a known length.
@@ -72,6 +98,9 @@ def checked_bracket(inputs: dict, counts: tuple[int, int]) -> dict:
             checks.append(_require(same, f"{name}: expected the shape", shapes[0], "found", found[name]))
     if not files:
         checks.append(_require_side(IMAGES, size[2:4]))
+        with tf.control_dependencies(checks):
+            pixels = tf.reduce_prod(tf.cast(tf.gather(size, [0, 2, 3]), tf.float64))
+        checks.append(_require(pixels <= max_pixels, f"{IMAGES}: expected 1 to {max_pixels} pixels, found the shape", size))
     inputs = _after(checks, inputs)
     least, most = counts
     enough = tf.reduce_all((size[1:2] >= least) & (size[1:2] <= most))
@@ -177,7 +206,7 @@ def merging(merge_batch: Callable[[dict], dict], counts: tuple[int, int], max_pi
         return tf.io.serialize_tensor(radiance), *(tf.io.encode_png(x, _COMPRESSION) for x in pixels)
 
     def merge_files(inputs):
-        rows = _map(merge, checked_bracket(inputs, counts), (tf.string,) * 3)
+        rows = _map(merge, checked_bracket(inputs, counts, max_pixels), (tf.string,) * 3)
         return dict(zip((HDR, PREVIEW, SOURCE), rows, strict=True))
 
     return merge_files
@@ -202,9 +231,13 @@ def _decode_all(files, max_pixels):
 
 def _map(function, inputs, dtypes):
     """Runs a function of one row of the batch on all rows, one after the other, because each may need much memory."""
+    files = {name: x for name, x in inputs.items() if x.dtype == tf.string and x.shape.rank == 1}
+    inputs = inputs | of_shape(files, [])
     rows = [tf.shape(x)[0] for x in inputs.values()]
     same = _require(tf.reduce_all(tf.stack(rows) == rows[0]), f"{', '.join(inputs)}: expected one batch size, found", *rows)
-    return tf.map_fn(function, _after([same], inputs), fn_output_signature=dtypes, parallel_iterations=1)
+    with tf.control_dependencies([same]):
+        few = _require(rows[0] <= MAX_ROWS, f"{', '.join(inputs)}: expected 1 to {MAX_ROWS} rows, found", rows[0])
+    return tf.map_fn(function, _after([few], inputs), fn_output_signature=dtypes, parallel_iterations=1)
 
 
 def _headers(row, max_pixels):

@@ -37,8 +37,8 @@ def fusion(system: systems.FusionSystem, path: pathlib.Path | None, exposures: i
     """The signatures of a fusion network.
 
     `serving_default` takes the network's inputs by name, [B, H, W, C] float32 in its own range, and returns {"fused": [B, H, W,
-    C]}; `encoded` is that of `encoded.fusion`. `path` leads to the weights, `exposures` is the number of inputs (None: 2), and
-    `encoded` refuses an image of more than `max_pixels` before it is decoded."""
+    C]}; `encoded` is that of `encoded.fusion`. `path` leads to the weights, `exposures` is the number of inputs (None: 2). An
+    image of more than `max_pixels` is refused, by `encoded` before it is decoded."""
     count, least = 2 if exposures is None else exposures, systems.MIN_SIDE**2
     system.check_exposures(count)
     if max_pixels < least:
@@ -56,7 +56,7 @@ def fusion(system: systems.FusionSystem, path: pathlib.Path | None, exposures: i
     tensors = [tf.TensorSpec([None, None, None, x.shape[-1]], tf.float32, name) for name, x in network.input.items()]
     strings = [tf.TensorSpec([None], tf.string, exposure_input(number)) for number in range(1, count + 1)]
     return {network, *networks.values()}, {
-        TENSORS: Endpoint(lambda inputs: network(encoded.checked(inputs), training=False), tensors),
+        TENSORS: Endpoint(lambda inputs: network(encoded.checked(inputs, max_pixels), training=False), tensors),
         ENCODED: Endpoint(encoded.fusion(system, networks, max_pixels), strings),
     }
 
@@ -70,7 +70,7 @@ def radiance(system: systems.RadianceSystem, path: pathlib.Path, exposures: int 
     strings, numbers = [tf.TensorSpec([None], tf.string, name) for name in LDR], tf.TensorSpec([None, 3], tf.float32, EXPOSURES)
 
     def reconstruct(inputs):
-        images = encoded.checked({name: inputs[name] for name in LDR})
+        images = encoded.checked({name: inputs[name] for name in LDR}, max_pixels)
         return runner.reconstruct_batch(images | {EXPOSURES: encoded.checked_exposures(inputs[EXPOSURES])})
 
     return runner.networks, {
@@ -99,17 +99,24 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     files = {IMAGES: (1, 2), EXPOSURES: (1, 2)}
     pixels = files | {IMAGES: (1, 2, 64, 64, 3), INSIDE: (1, 2, 64, 64, 1)}
     parts = pixels | {REFERENCE: (1, 2), "fill": (1, 16, 16, 3)} | dict.fromkeys(("radiance", "variance"), (1, 64, 64, 3))
+    largest = max(max_pixels, merging.TILE_VALUES)  # the client's tiles do not depend on the export
     # Traced once, for both signatures.
     merge_batch = encoded.compiled_apart(runner.reconstruct_batch, [{x.name: x for x in (images, inside, *numbers)}])
 
     def reconstruct(inputs):
-        inputs = encoded.checked_bracket(inputs, system.exposures)
+        inputs = encoded.checked_bracket(inputs, system.exposures, max_pixels)
         light = tf.clip_by_value(inputs[IMAGES], 0, 1)
         return merge_batch(inputs | {IMAGES: light ** (1 / tone.DISPLAY_GAMMA)})
 
     def stage(name):
         run = merging.compiled(runner.network.get_layer(name))
-        return Endpoint(lambda inputs: run(*(inputs[x.name] for x in run.input_signature)), run.input_signature, parts)
+        layers = [x.name for x in run.input_signature if x.shape.rank > 2]
+
+        def limited(inputs):
+            inputs = inputs | encoded.limited({name: inputs[name] for name in layers}, largest, system.exposures[1])
+            return run(*(inputs[x.name] for x in run.input_signature))
+
+        return Endpoint(limited, run.input_signature, parts)
 
     return runner.networks, {
         TENSORS: Endpoint(reconstruct, [images, inside, *numbers], pixels),
@@ -121,12 +128,14 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
 def policy(system: systems.FusionSystem, path: pathlib.Path, exposures: int | None, max_pixels: int) -> tuple:
     """The signature of the two-exposure editor's policy: from "features", [B, length] float32 (`hdr_tf.editor.features`), to
     "q", [B, 6], and "edit", [B] int64, the best edit, -1 if no value is positive. There is no `encoded`, because OpenCV edits
-    the images. Arguments as in `fusion`."""
+    the images. More than `max_pixels` features in all are refused. Arguments as in `fusion`."""
     system.check_exposures(2 if exposures is None else exposures)
     network = load_network(path)
 
     def act(inputs):
-        features = tf.debugging.check_numerics(inputs["features"], "features: expected finite values")
+        inputs = encoded.of_shape(inputs, network.input_shape[1:])
+        features = encoded.limited({"features": inputs["features"][..., None]}, max_pixels)["features"][..., 0]
+        features = tf.debugging.check_numerics(features, "features: expected finite values")
         q_values = network(features, training=False)
         best = tf.where(tf.reduce_max(q_values, axis=1) > 0, tf.argmax(q_values, axis=1), -1)
         return {"q": q_values, "edit": best}

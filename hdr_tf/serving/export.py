@@ -44,7 +44,7 @@ def export(
         output: the model's folder, whose name is the model's name on the server; it is created, or holds versions already.
         weights: a .weights.h5 file, or the folder of several; None for the bundled weights.
         exposures: number of inputs; None: 2, and 3 for radiance. An exported `merge` takes every number.
-        max_pixels: the signature `encoded` refuses a larger image before it is decoded; at least 64.
+        max_pixels: every signature refuses a larger image, `encoded` before it is decoded; at least 64.
     """
     system = systems.find(model)
     if not system.endpoints:

@@ -10,7 +10,8 @@ A run is a folder (hdr_tf/training/run_folder.py):
 
 An epoch is `log_every` steps. The same command continues a killed run from its last checkpoint, exactly as if it had never
 stopped: the checkpoint has all variables, the learning rate is a function of the optimizer's step, the data are a function of
-seed and step, and `prepare` asks TensorFlow for deterministic operations (not with `jit`).
+seed and step, `prepare` asks TensorFlow for deterministic operations (not with `jit`), and on one accelerator gradients are
+added up in an order that does not depend on how fast other threads are.
 
 `--strategy=mirrored` shares each batch among all accelerators of the machine (or takes the CPU) and averages the gradients. A
 batch norm sees only its accelerator's share, and the moving averages of the first accelerator are kept.
@@ -181,19 +182,54 @@ def fit(model: keras.Model, data: Callable, config: TrainingConfig, sample: Call
         return
     if config.strategy == "multi_worker":
         model.train_function = multi_worker.step(model)
+    batches = data(start)
+    if config.strategy == "none" and not config.jit:
+        _make_repeatable(model, batches.element_spec)
     callbacks = [
         _Clock(model),  # first, since the others write what it measures
         *([keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(validate()))] if validate else []),
         keras.callbacks.TerminateOnNaN(),
         *_writers(model, run, config, start, sample),
     ]
-    batches, first, end = data(start), start // every, config.steps // every
+    first, end = start // every, config.steps // every
     if config.strategy == "multi_worker":
         multi_worker.fit(model, batches, range(first, end), every, callbacks)
     else:
         model.fit(
             batches, epochs=end, initial_epoch=first, steps_per_epoch=every, callbacks=callbacks, shuffle=False, verbose=2
         )
+
+
+def _make_repeatable(model, batch):
+    """Lets the same steps of a model round in the same way whenever they are repeated, on batches of any of the shapes in a
+    specification."""
+    if type(model).train_step is keras.Model.train_step:
+        model.train_step = _step_in_pairs(model)
+    # TensorFlow makes a graph for the first shape that it meets, and one for all others, which round differently; and a run
+    # that continues meets another shape first. Inlined, this one would be optimised for the shape of the caller.
+    if not all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(batch)):
+        attributes = {"_noinline": True}
+        model.train_step = tf.function(model.train_step, [batch], autograph=False, experimental_attributes=attributes)
+
+
+def _step_in_pairs(model):
+    """Returns Keras' `train_step`, with gradients of what is used several times that are added up in pairs.
+
+    A GradientTape adds them up in one operation, AddN, which begins with whichever array nobody else needs any more: the order,
+    and so the rounding, depends on what other threads have finished, despite deterministic operations."""
+
+    def step(batch):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        y_pred = model(x, training=True)
+        loss = model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=True)
+        model._loss_tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
+        variables = [variable.value for variable in model.trainable_weights]
+        pairs = tf.AggregationMethod.EXPERIMENTAL_TREE
+        gradients = tf.gradients(model.optimizer.scale_loss(loss), variables, aggregation_method=pairs)
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        return model.compute_metrics(x, y, y_pred, sample_weight=weight)
+
+    return step
 
 
 def _restore(model, run, config):

@@ -3,13 +3,13 @@
 import csv
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from hdr_tf import cli, weights
+from hdr_tf.checkpoints import read_npz
 from hdr_tf.io import manifest, outputs
 from hdr_tf.training import multi_worker
 from hdr_tf.training.config import RunConfig, TrainingConfig
@@ -68,18 +68,21 @@ def checkpoints(run: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def restore_checkpoint(model: keras.Model, run: pathlib.Path) -> int:
-    """Reads the latest checkpoint into a compiled model and returns its step, or 0 if there is none."""
+    """Reads the latest checkpoint into a compiled model, all of it or nothing, and returns its step, or 0 if there is none."""
     if not (stored := checkpoints(run)):
         return 0
     path = stored[-1]
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path.read_bytes())
+    except Exception as error:  # a damaged archive may raise nearly anything
         raise ValueError(f"{path}: is damaged; remove it, and the run continues from the checkpoint before it") from error
     variables = _variables(model)
     if different := sorted(arrays.keys() ^ variables.keys()):
         raise ValueError(f"{path}: expected the variables of this model, found differences in {', '.join(different)}")
+    for name, variable in variables.items():
+        expected, found = tuple(variable.shape), arrays[name]
+        if found.shape != expected or found.dtype.kind not in "fiub":
+            raise ValueError(f"{path}: expected numbers of shape {expected} as {name}, found {found.dtype} {found.shape}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return int(path.stem)
@@ -90,6 +93,10 @@ def cut_log(path: pathlib.Path, first: int) -> None:
     if not path.exists():
         return
     with path.open(newline="") as file:
-        rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
+        try:
+            rows = list(csv.reader(file))  # the first is the header; none if the run was killed in its first epoch
+            kept = rows[:1] + [row for row in rows[1:] if int(row[0]) < first]
+        except (ValueError, IndexError, csv.Error) as error:
+            raise ValueError(f"{path}: expected the log of a run, found something else; remove it") from error
     with outputs.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < first])
+        csv.writer(file, lineterminator="\n").writerows(kept)

@@ -242,6 +242,11 @@ def _files(*files):
             "2 9",
         ),
         ("serving_default", {"images": FLOAT["images"][:, :, :4, :4]}, "images 8 x 8"),
+        (
+            "serving_default",
+            {"images": np.ones((1, 3, 100, 201, 3), np.float32), "inside": np.ones((1, 3, 1, 1, 1), np.float32)},
+            "images 1 20000",
+        ),
         ("serving_default", {"images": np.where(FLOAT["images"] > 0, np.float32(np.nan), 0)}, "images finite"),
         ("serving_default", {"inside": np.ones((1, 3, 16, 23, 1), np.float32)}, "inside"),
         ("serving_default", {"inside": np.ones((1, 3), np.float32)}, "inside"),

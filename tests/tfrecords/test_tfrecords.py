@@ -303,3 +303,46 @@ def test_arguments_out_of_range_are_named(hdr_dir, tmp_path, arguments, message)
     with pytest.raises(ValueError, match=helpers.mentions(message)):
         brackets.write_brackets(**{"folder": tmp_path / "out", "hdr_dirs": [hdr_dir], "count": 4} | arguments)
     assert not (tmp_path / "out").exists()
+
+
+MANIFEST_DAMAGE = {
+    "count": lambda x: x.update(count=21),
+    "shard": lambda x: x["shards"][next(iter(x["shards"]))].update(count=7),
+    "both": lambda x: [x.update(count=21), *(entry.update(count=7) for entry in x["shards"].values())],
+    "type": lambda x: x.update(count="24"),
+    "negative": lambda x: x.update(count=-1),
+    "shards": lambda x: x.update(number_of_shards=1e300),
+    "fewer shards": lambda x: x.update(number_of_shards=2),
+    "no shards": lambda x: x.update(shards=[1, 2, 3]),
+    "other shards": lambda x: x["shards"].update({"../x": x["shards"].popitem()[1]}),
+    "entry": lambda x: x["shards"].update({next(iter(x["shards"])): None}),
+    "bytes": lambda x: x["shards"][next(iter(x["shards"]))].update(bytes=None),
+    "sha256": lambda x: x["shards"][next(iter(x["shards"]))].update(sha256=1),
+    "kind": lambda x: x.update(kind=["bracket"]),
+    "arguments": lambda x: x.update(arguments=None),
+}
+
+
+@pytest.mark.parametrize("damage", MANIFEST_DAMAGE)
+def test_a_manifest_that_contradicts_itself_or_the_shards(folder, damage):
+    path = folder / writer.MANIFEST
+    manifest = json.loads(path.read_text())
+    MANIFEST_DAMAGE[damage](manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=helpers.mentions("manifest" if damage == "both" else str(path))):
+        dataset.load(folder)
+
+
+def test_a_deeply_nested_manifest_is_refused(folder):
+    (folder / writer.MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=helpers.mentions(str(folder / writer.MANIFEST))):
+        dataset.load(folder)
+
+
+@pytest.mark.parametrize("exposures", [None, [], [4], "ab", [[4], 5]])
+def test_damaged_arguments_of_a_manifest(folder, exposures):
+    path = folder / writer.MANIFEST
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"arguments": {"exposures": exposures}}))
+    with pytest.raises(ValueError, match=helpers.mentions(str(path))):
+        dataset.example_dataset(folder, lambda pixels, rng: {"x": np.zeros(1)}, 2, 3)

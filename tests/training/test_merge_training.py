@@ -66,15 +66,16 @@ def test_a_run_leaves_its_folder(unbroken):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_early_continues_but_for_rounding(train, unbroken):
+def test_a_run_stopped_early_continues_to_the_bit(train, unbroken):
+    """Although the numbers of exposures vary, so that it meets another shape first."""
     expected, rows = helpers.checkpoint(unbroken, 4), helpers.log(unbroken)
     (unbroken / "checkpoints" / "00000004.npz").unlink()  # as if killed after the second step
     actual = helpers.checkpoint(train("unbroken"), 4)
     for row, before in zip(helpers.log(unbroken), rows, strict=True):
         assert float(row["loss"]) == pytest.approx(float(before["loss"]), rel=1e-6)
     assert actual.keys() == expected.keys()
-    for path in expected:  # rounding: a few of 121 arrays differ in the last place; a step changes a weight by about 1e-4
-        np.testing.assert_allclose(actual[path], expected[path], rtol=2e-6, atol=1e-9, err_msg=path)
+    for path in expected:
+        np.testing.assert_array_equal(actual[path], expected[path], err_msg=path)
 
 
 @pytest.mark.slow

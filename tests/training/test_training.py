@@ -130,6 +130,39 @@ def test_checkpoints_of_former_versions_restore(name, variables, rate, tmp_path)
         np.testing.assert_array_equal(variable, np.asarray(arrays[variable.path], variable.dtype), err_msg=variable.path)
 
 
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 3)), np.full((3, 3, 1, 16), "7"), np.float32(1)], ids=["shape", "type", "number"]
+)
+def test_a_checkpoint_of_another_shape_changes_nothing(array, tmp_path):
+    model = systems.build("deepfuse_official")
+    model.compile("sgd")
+    model.optimizer.build(model.trainable_variables)
+    variables = {x.path: x for x in [*model.variables, *model.optimizer.variables]}
+    before = {name: np.array(x) for name, x in variables.items()}
+    (tmp_path / "checkpoints").mkdir()
+    np.savez(tmp_path / "checkpoints" / "00000040.npz", **{name: x + 1 for name, x in before.items()} | {"conv6/kernel": array})
+    with pytest.raises(ValueError, match=helpers.mentions("00000040.npz conv6/kernel")):
+        run_folder.restore_checkpoint(model, tmp_path)
+    for name, x in variables.items():
+        np.testing.assert_array_equal(x, before[name])
+
+
+@pytest.mark.parametrize("content", [b"epoch,loss\nx,1\n", b"epoch\n\n", b"epoch\n\xff\n", b"epoch\n1\0\n"])
+def test_a_damaged_log_is_named(content, tmp_path):
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=helpers.mentions("log.csv")):
+        run_folder.cut_log(tmp_path / "log.csv", 1)
+    assert (tmp_path / "log.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"[]", b"\xff", b""])
+def test_a_damaged_config_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=helpers.mentions("config.json")):
+        run_folder.write_config(tmp_path, TrainingConfig())
+    assert (tmp_path / "config.json").read_bytes() == content
+
+
 def test_a_run_killed_in_its_first_epoch_starts_again(config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.csv").touch()  # the logger makes it before it knows its header
