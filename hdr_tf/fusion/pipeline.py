@@ -332,8 +332,9 @@ def _read(images, two_halves, max_pixels):
             raise ValueError(f"expected at least 2 images to fuse, found 1; {error}") from error
         loaded = [dataclasses.replace(image, reached=None) for image in loaded]
         return loaded, [f"{images[0]}, half {number}" for number in (1, 2)]
-    paths = [image.path if isinstance(image, image_files.LoadedImage) else image for image in images]
-    brackets.check_different([path for path in paths if isinstance(path, (str, os.PathLike))])
+    given = [image for image in images if isinstance(image, (str, os.PathLike))]
+    pages = {image.path for image in images if isinstance(image, image_files.LoadedImage) and image.path}
+    brackets.check_different([*given, *pages])
     loaded = [_read_image(image, number, max_pixels) for number, image in enumerate(images, start=1)]
     names = [str(image.path or f"image {number}") for number, image in enumerate(loaded, start=1)]
     alike = brackets.turned_alike([image.pixels for image in loaded], [image.orientation for image in loaded], names)

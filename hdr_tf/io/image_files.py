@@ -573,7 +573,7 @@ def _check_jpeg(path, file, max_pixels):
     for marker, segment in _jpeg_segments(file.read()):
         if marker in _JPEG_FRAMES or marker in _OTHER_JPEG:
             if marker in _OTHER_JPEG or segment[0] != 8:
-                found = f"a {_OTHER_JPEG[marker]} one" if marker in _OTHER_JPEG else f"one of {segment[0]} bit"
+                found = f"one of {segment[0]} bit" if segment[0] != 8 else f"a {_OTHER_JPEG[marker]} one"
                 raise ValueError(f"{path}: expected a JPEG of 8 bit, found {found}, which is not supported; convert it to TIFF")
             frames.append(struct.unpack_from(">HH", segment, 1)[::-1])
         scans += marker == 0xDA

@@ -188,7 +188,9 @@ def test_crop_cuts_what_alpha_leaves_open(tmp_path, align):
 
 
 def test_crop_of_images_without_alpha_is_refused(tmp_path):
-    paths = [image_files.write_image(tmp_path / name, RGB8) or tmp_path / name for name in ("a.png", "b.png")]
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path, image in zip(paths, (RGB8, RGB8[::-1]), strict=True):
+        image_files.write_image(path, image)
     with pytest.raises(ValueError, match=helpers.mentions("crop align alpha")):
         hdr_tf.fuse(paths, runner=Middle(), crop=True)
 
