@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf.weights import shortened
+from hdr_tf.io.outputs import shortened
 
 MAX_EXPANSION = 100  # an npz file unpacks to at most that many times its size; PyTorch does not compress
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file in the legacy format

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from hdr_tf.io.outputs import atomic
+from hdr_tf.io.outputs import atomic, shortened
 
 CHECKSUM = "sha256"
 
@@ -168,11 +168,6 @@ def _checksum(notes, arrays):
 @functools.cache
 def _log_missing_checksum(path):
     logging.warning("%s: has no checksum, so damage may have changed it unnoticed", path)
-
-
-def shortened(text: str, most: int = 200) -> str:
-    """Returns a text of at most `most` characters, for a message; what is missing of a longer one is marked."""
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _own_paths(model: keras.Model) -> dict[str, keras.Variable]:

@@ -82,7 +82,7 @@ def test_the_copy_does_what_the_command_does(folder, run):
         ("a.png text.png -o out.png", ["text.png"]),
         ("a.png truncated.png -o out.png", ["truncated.png", "PNG"]),
         ("a.png truncated.jpg -o out.png", ["truncated.jpg", "JPEG"]),
-        ("a.png radiance.exr -o out.png", ["radiance.exr", "read_radiance"]),
+        ("a.png radiance.exr -o out.png", ["radiance.exr", "OpenEXR"]),
         ("a.png small.png -o out.png", ["a.png", "20 x 16", "small.png", "20 x 12"]),
         ("tiny.png tiny2.png -o out.png", ["tiny.png", "8 x 8", "20 x 7"]),
         ("a.png -o out.png", ["2", "1"]),

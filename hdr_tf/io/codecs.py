@@ -2,8 +2,8 @@
 
 Pillow reads WebP, and AVIF of 8 bit. The extra `formats` adds pillow-heif for HEIC/HEIF, and imagecodecs for JPEG XL and AVIF
 of 10 and 12 bit, which Pillow would cut to 8. `OPENERS` read headers only; the size that they find is checked before `decode`
-sees the pixels. AVIF and HEIC state their size apart from the pixels. libheif compares the two. libavif refuses an image that is
-smaller than stated and scales one that is larger, of up to 16,384 x 16,384 pixels: there a small file can take 1 GB.
+sees the pixels. AVIF and HEIC state their size apart from the pixels. libheif compares the two. libavif refuses an image that
+is smaller than stated and scales one that is larger, of up to 16,384 x 16,384 pixels: there a small file can take 1 GB.
 
 Levels of 10 and 12 bit become 16 bit, so that white is 65535. Of an animation the first image is read.
 """

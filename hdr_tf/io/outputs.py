@@ -103,3 +103,8 @@ def check_outside(output: pathlib.Path, folders: Sequence[pathlib.Path], what: s
     """Raises ValueError if the folder `output` would stand next to the input folders, as one of them; they hold `what`."""
     if output.resolve().parent in {folder.parent.resolve() for folder in folders}:
         raise ValueError(f"{output}: lies among the {what} and would be mistaken for one; choose a folder elsewhere")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Returns a text of at most `most` characters, for a message; what is missing of a longer one is marked."""
+    return text if len(text) <= most else f"{text[:most]}..."
