@@ -43,10 +43,10 @@ class Config:
     images: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="IMAGE")
     """two to nine files of one size, in any order: JPEG, PNG or TIFF of 8 or 16 bit, floating-point TIFF, or RAW files of a
     camera (pip install 'hdr_tf[raw]')"""
-    pages: bool = False
-    """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """names the file to write (.exr, .hdr, .tif, of RAW files also .dng), or with --brackets the folder"""
+    pages: bool = False
+    """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     brackets: str | None = None
     """merges every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
     frames: int | None = None
