@@ -7,7 +7,7 @@ It weighs radiance and invents none. The weights of the exposures at a pixel are
 so the untrained network, whose logits are 0, is that merge (`hdr_tf.image.trusted_merge`): the reference where it is well
 exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference. One
 more candidate is the fill, a smooth continuation of the highlights, for places where the reference is clipped and no shorter
-exposure can be trusted. The three colours of a pixel share the logits.
+exposure can be trusted; the network may make it up to e**2 times as bright or as dark. The three colours of a pixel share the logits.
 
 The trunk sees each exposure by itself, at a half, a quarter and an eighth of the size; each of its blocks also sees the mean of
 its features over the exposures, so their number and their order do not matter.
@@ -21,14 +21,16 @@ Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built)
     noise        [B, 3] the variance of a value s is noise[0] * s + noise[1]**2 + (slope * noise[2])**2 / 12 with the slope of
                  s = v**2.2, see `hdr_tf.image.noise`
 
-H and W are multiples of 8. There are two stages of tiled inference. "fill" takes the inputs at a quarter of their size and
+H and W are multiples of 8. There are three stages of tiled inference. "fill" takes the inputs at a quarter of their size and
 returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" takes the inputs and the fill and returns
 
     radiance     [B, H, W, 3] in units of the reference's clip
     variance     [B, H, W, 3] of its noise
     weights      [B, N + 1, H, W, 3] of the exposures and of the fill
 
-`merge` is both in one, and also returns `denoised`, the radiance without the noise of its finest detail.
+"denoise" takes radiance and variance and returns {"denoised": [B, H, W, 3]}: Wiener's filter of the finest detail
+(`hdr_tf.image.noise`), corrected by a small network; nothing changes by more than three standard deviations. `merge` is all in
+one.
 """
 
 import functools

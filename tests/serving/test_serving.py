@@ -342,7 +342,8 @@ def test_client_refuses(arguments, error, message, server, tmp_path, monkeypatch
     if error is OSError:  # whom a busy machine keeps waiting is not to be taken for nobody
         monkeypatch.setattr(client, "WAIT", 0.5)
     paths = write_photographs(tmp_path / "in")[: arguments.pop("number", 2)]
-    paths += [paths[0]] * (3 - len(paths)) if "inputs do not match" in message else []
+    if "inputs do not match" in message and len(paths) < 3:
+        paths += helpers.write_bracket(tmp_path / "in", [255 - image_files.read_image(paths[0]).pixels], names="z")
     with pytest.raises(error, match=helpers.mentions(message)) as caught:
         fuse.main(fuse.Config(paths, str(tmp_path / "out.png"), **{"server": server[0]} | arguments))
     assert "\n" not in str(caught.value) and helpers.names(tmp_path) == {"in"}
