@@ -7,7 +7,8 @@ It weighs radiance and invents none. The weights of the exposures at a pixel are
 so the untrained network, whose logits are 0, is that merge (`hdr_tf.image.trusted_merge`): the reference where it is well
 exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference. One
 more candidate is the fill, a smooth continuation of the highlights, for places where the reference is clipped and no shorter
-exposure can be trusted; the network may make it up to e**2 times as bright or as dark. The three colours of a pixel share the logits.
+exposure can be trusted; the network may make it up to e**2 times as bright or as dark. The three colours of a pixel share the
+logits.
 
 The trunk sees each exposure by itself, at a half, a quarter and an eighth of the size; each of its blocks also sees the mean of
 its features over the exposures, so their number and their order do not matter.
