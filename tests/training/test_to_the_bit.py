@@ -24,8 +24,8 @@ def record(index):
 
 
 @contextlib.contextmanager
-def load(processes=4):
-    """Keeps the processors busy."""
+def load(processes=2):
+    """Keeps the processors busier than the training needs them; more would make the test take many minutes."""
     busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
     try:
         yield
