@@ -53,7 +53,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike, **notes: str) -> N
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _own_paths(model).items()}
     notes = {"model": model.name, **notes}
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(notes | {CHECKSUM: _checksum(notes, arrays)})
+        for name, note in (notes | {CHECKSUM: _checksum(notes, arrays)}).items():
+            # Of fixed length: where HDF5 keeps texts of variable length, a damaged byte can make it search for ever.
+            text = note.encode()
+            file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
         for name, array in arrays.items():
             file[name] = array
 
@@ -107,7 +110,8 @@ def _read(path, expected) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         size = os.fstat(file.fileno()).st_size
     try:
         with h5py.File(path, "r") as file:
-            notes = {name: _note(file, name) for name in file.attrs}
+            names = list(file.attrs)
+            notes = {name: _note(file, name, CHECKSUM in names) for name in names}
             arrays = dict(_arrays(file, size))
         if CHECKSUM in notes and notes[CHECKSUM] != _checksum(notes, arrays):
             raise _Refused("a damaged one: its checksum is that of other values")
@@ -118,10 +122,14 @@ def _read(path, expected) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return notes, arrays
 
 
-def _note(file, name):
-    if h5py.h5a.open(file.id, name.encode()).shape != () or not isinstance(note := file.attrs[name], str):
+def _note(file, name, fixed):
+    """The text of an attribute; `fixed`: it has to have a fixed length, as in all files with a checksum."""
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    if attribute.shape != () or not isinstance(kind, h5py.h5t.TypeStringID) or fixed and kind.is_variable_str():
         raise _Refused(f"an attribute that is no text, {shortened(name)}")
-    return note
+    note = file.attrs[name]
+    return note if isinstance(note, str) else note.decode()
 
 
 def _arrays(file: h5py.File, size: int) -> Iterator[tuple[str, np.ndarray]]:
