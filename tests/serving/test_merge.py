@@ -162,7 +162,7 @@ def test_warm_up(folder, server):
     logs = [prediction_log_pb2.PredictionLog.FromString(x) for x in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
     names = [request.model_spec.signature_name for request in requests]
-    assert names == ["serving_default", "encoded", "encoded", "fill", "weigh"]
+    assert names == ["serving_default", "encoded", "encoded", "fill", "weigh", "denoise"]
     for request in requests:
         assert server[1].predict(request).outputs
 
