@@ -264,10 +264,7 @@ def _prepare(
             some = any(image.reached is not None for image in loaded)
             masks = [whole if image.reached is None else image.reached for image in loaded] if some else None
             aligned = align_images([image.pixels for image in loaded], align, len(loaded) // 2, crop, masks)
-        height, width = aligned[0].shape[:2]
-        if min(height, width) < systems.MIN_SIDE:
-            least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
-            raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
+        _check_kept(*aligned[0].shape[:2])
         masks = masks or [None] * len(loaded)
         loaded = [
             dataclasses.replace(image, pixels=pixels, reached=None if mask is None or mask.all() else mask)
@@ -284,13 +281,17 @@ def _prepare(
 def _cropped(loaded):
     rows, columns = largest_rectangle(reach.common([image.reached for image in loaded]))
     sizes = *(part.stop - part.start for part in (columns, rows)), *loaded[0].pixels.shape[1::-1]
-    if min(sizes[:2]) < systems.MIN_SIDE:
-        least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
-        raise ValueError(f"crop: expected to keep at least {least} pixels, kept {sizes[0]} x {sizes[1]}")
+    _check_kept(sizes[1], sizes[0])
     logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
     return [
         dataclasses.replace(image, pixels=np.ascontiguousarray(image.pixels[rows, columns]), reached=None) for image in loaded
     ]
+
+
+def _check_kept(height, width):
+    if min(height, width) < systems.MIN_SIDE:
+        least = f"{systems.MIN_SIDE} x {systems.MIN_SIDE}"
+        raise ValueError(f"crop: expected to keep at least {least} pixels, kept {width} x {height}")
 
 
 def _filled(loaded):

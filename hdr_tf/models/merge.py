@@ -144,8 +144,8 @@ class Features(keras.layers.Layer):
 
         def folded(x):
             """[B, N, H, W, 1] to [B, N, H/2, W/2, 4]"""
-            x = ops.reshape(x, (-1, size[1], size[2] // 2, 2, size[3] // 2, 2))
-            return ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3, 5)), (-1, size[1], size[2] // 2, size[3] // 2, 4))
+            x = _folded(ops.reshape(x, (-1, size[2], size[3], 1)))
+            return ops.reshape(x, (-1, size[1], size[2] // 2, size[3] // 2, 4))
 
         def halved(x):
             return ops.mean(folded(x), axis=-1, keepdims=True)
@@ -195,9 +195,8 @@ class Weigh(keras.layers.Layer):
     the exposures, of that of the fill and of the logarithm of the fill."""
 
     def call(self, evidence, fill, corrections):
-        size, low = ops.shape(evidence["logits"]), ops.shape(corrections)
-        corrections = ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 3))
-        corrections = ops.reshape(ops.transpose(corrections, (0, 1, 3, 2, 4, 5)), (-1, size[1], size[2], size[3], 3))
+        size = ops.shape(evidence["logits"])
+        corrections = ops.reshape(_unfolded(corrections), (-1, size[1], size[2], size[3], 3))
         own, shared = corrections[..., :1], ops.mean(corrections[..., 1:], axis=1, keepdims=True)
         logits = evidence["logits"] + _bounded(own, LARGEST_LOGIT)
         fill_logit = evidence["fill_logit"] + _bounded(shared[..., :1], LARGEST_LOGIT)
@@ -219,7 +218,7 @@ def _bounded(values, largest):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Denoised(keras.layers.Layer):
+class Wiener(keras.layers.Layer):
     """Removes noise of known variance from the finest detail, [B, H, W, 3] both: `hdr_tf.image.noise.wiener` with its numbers,
     for training and for export."""
 
@@ -265,10 +264,7 @@ class NoiseFeatures(keras.layers.Layer):
             ops.maximum(ops.log(ops.mean(deviation, axis=-1, keepdims=True) / scale) / 4 + 1, -1),
             ops.log(scale + DARK) / 8 + 0.5,
         ]
-        size, channels = ops.shape(radiance), 8
-        folded = ops.reshape(ops.concatenate(parts, axis=-1), (-1, size[1] // 2, 2, size[2] // 2, 2, channels))
-        folded = ops.transpose(folded, (0, 1, 3, 2, 4, 5))
-        return ops.stop_gradient(ops.reshape(folded, (-1, size[1] // 2, size[2] // 2, 4 * channels)))
+        return ops.stop_gradient(_folded(ops.concatenate(parts, axis=-1)))
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
@@ -276,11 +272,23 @@ class RemoveNoise(keras.layers.Layer):
     """Corrects Wiener's result by [B, H/2, W/2, 12], in bounded multiples of the standard deviation."""
 
     def call(self, radiance, variance, filtered, corrections):
-        low = ops.shape(corrections)
-        corrections = ops.transpose(ops.reshape(corrections, (-1, low[1], low[2], 2, 2, 3)), (0, 1, 3, 2, 4, 5))
-        corrections = _bounded(ops.reshape(corrections, ops.shape(radiance)), LARGEST_CHANGE)
+        corrections = _bounded(_unfolded(corrections), LARGEST_CHANGE)
         deviation = ops.stop_gradient(ops.sqrt(variance))
         return _limited(radiance - filtered - corrections * deviation, radiance, ops.stop_gradient(variance))
+
+
+def _folded(images):
+    """[B, H, W, C] to [B, H/2, W/2, 4 C]: each block of 2x2 pixels becomes one."""
+    size, channels = ops.shape(images), images.shape[-1]
+    blocks = ops.reshape(images, (-1, size[1] // 2, 2, size[2] // 2, 2, channels))
+    return ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (-1, size[1] // 2, size[2] // 2, 4 * channels))
+
+
+def _unfolded(images):
+    """The inverse of `_folded`."""
+    size, channels = ops.shape(images), images.shape[-1] // 4
+    blocks = ops.transpose(ops.reshape(images, (-1, size[1], size[2], 2, 2, channels)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(blocks, (-1, 2 * size[1], 2 * size[2], channels))
 
 
 def _window_mean(images, side):
@@ -368,7 +376,7 @@ def _weigh_stage(filters):
 
 def _denoise_stage(filters):
     inputs = {name: keras.Input((None, None, 3), name=name) for name in ("radiance", "variance")}
-    filtered = Denoised(name="wiener")(*inputs.values())
+    filtered = Wiener(name="wiener")(*inputs.values())
     x = NoiseFeatures(name="noise_features")(*inputs.values(), filtered)
     wide, wider = 3 * filters // 2, 2 * filters
     half = _conv(wide, x, 3, "noise_half_entry", activation="relu")

@@ -285,7 +285,7 @@ def check_exposures(frames: Sequence[Frame], exposures: np.ndarray, setting: str
     if trust:
         return exposures
     response = known_response(frames, setting)
-    right = response is not None and response.name in ("linear", "pq", "hlg")
+    right = response is not None and response.name in transfer.LIGHT
     curve = response or start(frames)
     curve = Response.gamma() if frames[0].is_light else curve
     checked = stated_exposures.check(responses.reduced([frame.pixels for frame in frames]), exposures, curve, right)
