@@ -3,7 +3,8 @@ reference, with the true radiance and everything that goes wrong in photographs.
 
 A record is a scene: 2 to 9 exposures, `motion="varied"` or rigid, three in ten with more motion than usual. Then, each for some
 of the scenes: exposures are left out, so that the reference may be the shortest or the longest; those that are left are up to
-10 % wrong; the response differs from gamma 2.2 by a few percent; the images have 8 bit, or have been JPEG files.
+10 % wrong; the response differs from gamma 2.2 by a few percent, also near black; the images have 8 bit, or have been JPEG
+files. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from them, as it is where the network is used.
 """
 
 import dataclasses
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hdr_tf.image import optical_flow
-from hdr_tf.image.depth import to_depth
+from hdr_tf.image import noise as noise_model
+from hdr_tf.image import optical_flow, tone
+from hdr_tf.image.depth import to_depth, to_unit
 from hdr_tf.synthesis import scenes, sources
 from tfrecords import writer
 
@@ -35,8 +37,10 @@ class RegisteredMaker:
         motion = {"motion": rng.choice(["rigid", "varied"]), "static": bool(rng.random() < 0.2)}
         if rng.random() < 0.3:
             motion |= {"shift": 0.04, "rotation": 3, "piece_shift": 0.15}
-        well = np.inf if rng.random() < 0.08 else 10 ** rng.uniform(3.3, 5)
-        read = 0 if well == np.inf else 10 ** rng.uniform(-4, -2.7)
+        # Images that were scaled down have as little noise as in the second case.
+        well, read = [(np.inf, 0), (10 ** rng.uniform(5, 6.5), 10 ** rng.uniform(-5, -4))][int(rng.random() < 0.7)]
+        if rng.random() < 0.8:
+            well, read = 10 ** rng.uniform(3.3, 5), 10 ** rng.uniform(-4, -2.7)
         count = 3 if rng.random() < 0.4 else int(rng.integers(2, 9, endpoint=True))
         seed = int(rng.integers(2**31))
         maker = scenes.SceneMaker(self.images, SIZE, seed, full_well=well, read_noise=read, exposures=(count, count), **motion)
@@ -52,8 +56,11 @@ class RegisteredMaker:
         if rng.random() < 0.1:
             wrong = np.exp(rng.normal(0, 0.05, len(exposures)))
             exposures = exposures * wrong / wrong[reference]
+        if rng.random() < 0.75:
+            noise = noise_model.estimate([tone.to_radiance(to_unit(image), 1) for image in images], step)
+        else:
+            noise = noise_model.Noise(rng.uniform(0.7, 1.3) / well, rng.uniform(0.8, 1.2) * read, step)
         registered = optical_flow.register(images, exposures, reference)
-        noise = rng.uniform(0.7, 1.3), rng.uniform(0.8, 1.2)
         places = _places(registered, exposures, reference, rng)
         windows = [np.s_[top : top + SIDE, left : left + SIDE] for top, left in places]
         return {
@@ -61,7 +68,7 @@ class RegisteredMaker:
             "inside": np.stack([np.stack([inside[window] for inside in registered.inside]) for window in windows]),
             "exposures": np.float32(exposures),
             "reference": np.int32(reference),
-            "noise": np.float32([noise[0] / well, read * noise[1], step]),
+            "noise": np.float32(noise),
             "hdr": np.stack([hdr[window] for window in windows]),
         }
 
@@ -84,12 +91,13 @@ def write_registered(
 
 def _developed(images, rng):
     """The images with a response of their own, of 8 bit or as JPEG files, uint16 again; and the size of their steps."""
-    if rng.random() < 0.1:
+    kind = rng.choice(["16 bit", "8 bit", "JPEG"], p=[0.45, 0.2, 0.35])
+    if rng.random() < (0.1 if kind == "16 bit" else 0.4):
         value = np.linspace(0, 1, 65536)
         bend = rng.normal(0, 0.01) * np.sin(2 * np.pi * value) + rng.normal(0, 0.01) * np.sin(np.pi * value)
-        table = np.uint16(np.rint(65535 * np.clip(value + bend, 0, 1)))
+        black = rng.normal(0, 0.01) * np.exp(-value / rng.uniform(0.02, 0.08))
+        table = np.uint16(np.rint(65535 * np.clip(value + bend + black, 0, 1)))
         images = [table[image] for image in images]
-    kind = rng.choice(["16 bit", "8 bit", "JPEG"], p=[0.5, 0.25, 0.25])
     if kind == "16 bit":
         return images, 1 / 65535
     images = [to_depth(image, 8) for image in images]

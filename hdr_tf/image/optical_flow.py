@@ -36,6 +36,10 @@ from absl import logging
 from hdr_tf.image import tone
 from hdr_tf.image.depth import from_unit
 
+OUTSIDE = 0  # the flow leaves the image by more than a pixel: nothing is shown there
+MOVED = 1  # the image shows something, interpolated or perhaps elsewhere than in the reference
+UNMOVED = 2  # the image stayed where it was, because nothing moved there
+
 _FLOW_PIXELS = 12  # OpenCV's minimum
 _STILL = 0.2  # pixels; mean flow between images that differ only by noise
 _HALF_SIZE, _FULL_SIZE = 1, 0  # finest level of the flow; OpenCV's preset has the first
@@ -73,7 +77,7 @@ class Registered(NamedTuple):
     """What `register` returns."""
 
     images: list[np.ndarray]  # N of [H, W, 3] uint16, gamma 2.2, moved onto the reference
-    inside: list[np.ndarray]  # N of [H, W] uint8: 1 where the flow stays within the image or leaves it by at most a pixel
+    inside: list[np.ndarray]  # N of [H, W] uint8: `OUTSIDE`, `MOVED` or `UNMOVED`
     notes: dict[int, str]  # by index, why an image could not be aligned
 
 
@@ -92,7 +96,7 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
     """
     images = list(images)
     target, notes = images[reference], {}
-    inside = [np.ones(target.shape[:2], np.uint8) for _ in images]
+    inside = [np.full(target.shape[:2], UNMOVED, np.uint8) for _ in images]
     for index, image in enumerate(images):
         if index == reference or not align:
             continue
@@ -105,9 +109,11 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
             notes[index] = reason
         if motion is not None and typical_motion(motion, *pair) < _TRIPOD:
             motion[_still(motion, *pair)] = 0
-        if motion is not None and motion.any():
+        if motion is None:
+            inside[index][:] = MOVED
+        elif motion.any():
             images[index] = follow(image, motion)
-            inside[index] = np.uint8(within(motion, 1))
+            inside[index] = np.where(motion.any(axis=2), np.uint8(within(motion, 1)), np.uint8(UNMOVED))
     return Registered(images, inside, notes)
 
 

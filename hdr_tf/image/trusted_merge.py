@@ -2,7 +2,8 @@
 
 It generalises the colour label with which SelfHDR trains (`hdr_merge.syn_hdr`): the reference counts most where it is well
 exposed, shorter exposures where it is bright, longer ones where it is dark. Within each of these groups exposures are weighted
-by inverse variance of their noise, times trust. Where the reference is clipped and no shorter exposure is trusted, a fill takes
+by inverse variance of their noise, times trust. Where no exposure was moved and all agree, as on a tripod, all of them together
+are weighted so. Where the reference is clipped and no shorter exposure is trusted, a fill takes
 over: a smooth continuation of the highlights around, at least as bright as the clip.
 
 Images are uint16 of gamma 2.2, on top of each other (`optical_flow.register`); exposures are relative to the reference, whose
@@ -20,11 +21,12 @@ from hdr_tf.image import noise as noise_model
 from hdr_tf.image import optical_flow, tone
 from hdr_tf.image.tiling import bands
 
-VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
+VALID, CLIPPED = 0.92, 0.98  # encoded value: above the first it counts less, above the second not at all
 QUARTER = 4  # the fill is computed at a quarter of the size
 LEVELS = 7  # halvings
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
+LEAST_CREDIT = 1e-12  # of exposures of which none is valid and trusted
 _WHITE = np.float32(65535)
 
 
@@ -36,7 +38,7 @@ def trust(image: np.ndarray, target: np.ndarray, inside: np.ndarray, exposure: f
     """
     common = max(exposure, 1)
     pair = optical_flow.brighten(image, common / exposure), optical_flow.brighten(target, common)
-    return optical_flow.agreement(cv2.blur(cv2.absdiff(*pair), (3, 3)).max(axis=2) / _WHITE) * inside
+    return optical_flow.agreement(cv2.blur(cv2.absdiff(*pair), (3, 3)).max(axis=2) / _WHITE) * (inside > optical_flow.OUTSIDE)
 
 
 def merge(
@@ -66,7 +68,7 @@ def merge(
     need = np.zeros((height, width), np.float32)
     clipped = np.zeros((height, width), np.float32)
     source = np.empty((height, width), np.uint8)
-    for rows, with_halo, inner in bands(radiance, 1):
+    for rows, with_halo, inner in bands(radiance, 2):
         images = [image[with_halo] for image in registered.images]
         trusts = [
             np.ones(images[i].shape[:2], np.float32)
@@ -74,7 +76,9 @@ def merge(
             else trust(images[i], images[reference], registered.inside[i][with_halo], exposures[i])
             for i in range(len(images))
         ]
-        parts = _merge_band(images, trusts, exposures, reference, noise)
+        still = np.min([inside[with_halo] for inside in registered.inside], axis=0) == optical_flow.UNMOVED
+        still = still * np.min(trusts, axis=0)
+        parts = _merge_band(images, trusts, still, exposures, reference, noise)
         for whole, part in zip((radiance, variance, need, clipped, source), parts, strict=True):
             whole[rows] = part[inner]
     if fill and need.any():
@@ -88,18 +92,17 @@ def merge(
     return radiance, source
 
 
-def _merge_band(images, trusts, exposures, reference, noise):
+def _merge_band(images, trusts, still, exposures, reference, noise):
     encoded = [np.float32(image) / _WHITE for image in images]
     linear = [tone.to_radiance(image, 1) for image in encoded]
-    brightest = [image.max(axis=2) for image in encoded]
-    valid = [np.clip((CLIPPED - peak) / (CLIPPED - VALID), 0, 1) for peak in brightest]
+    valid = [np.clip((CLIPPED - image) / (CLIPPED - VALID), 0, 1) for image in encoded]
     variances = [
         noise.variance(values) / np.float32(e**2) + np.float32(1e-12) for values, e in zip(linear, exposures, strict=True)
     ]
     shortest = min(exposures)
     # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
     credit = [
-        trusted * (np.maximum(v, 1e-3) if e < EQUAL * shortest else v)
+        trusted[..., None] * (np.maximum(v, 1e-3) if e < EQUAL * shortest else v)
         for trusted, v, e in zip(trusts, valid, exposures, strict=True)
     ]
     groups = {
@@ -107,45 +110,66 @@ def _merge_band(images, trusts, exposures, reference, noise):
         "equal": [i for i, e in enumerate(exposures) if 1 / EQUAL <= e <= EQUAL],
         "long": [i for i, e in enumerate(exposures) if e > EQUAL],
     }
-    center, center_variance, _ = _mean(groups["equal"], linear, exposures, variances, trusts)
+    overall = [variance.mean(axis=2, keepdims=True) for variance in variances]
+    weights = _weights(credit, overall)
+    center, center_variance = _mean(
+        groups["equal"], _weights([x[..., None] for x in trusts], overall), linear, exposures, variances
+    )
     bright = 2 * encoded[reference] - 1
     total, total_variance, rest = np.float32(0), np.float32(0), np.float32(1)
-    shares, known = {}, np.zeros(brightest[0].shape, np.float32)
+    shares, known = {}, np.zeros(trusts[0].shape, np.float32)
     for name, weight in (("short", np.maximum(bright, 0)), ("long", np.maximum(-bright, 0))):
         if not groups[name]:
             shares[name] = np.zeros_like(known)
             continue
-        mean, mean_variance, most = _mean(groups[name], linear, exposures, variances, credit)
-        if name == "short":
-            known = np.max([trusts[i] * (1 if exposures[i] < EQUAL * shortest else valid[i]) for i in groups[name]], axis=0)
-            most = known
-        share = weight * most[..., None]
+        mean, mean_variance = _mean(groups[name], weights, linear, exposures, variances)
+        if name == "long":
+            most = np.max([credit[i] for i in groups[name]], axis=0)
+        else:
+            known = np.max(
+                [trusts[i] * (1 if exposures[i] < EQUAL * shortest else valid[i].min(axis=2)) for i in groups[name]], axis=0
+            )
+            most = known[..., None]
+        share = weight * most
         total = total + share * (mean - center)
         total_variance = total_variance + share**2 * mean_variance
         rest = rest - share
         shares[name] = share.mean(axis=2)
     radiance = center + total
     total_variance = total_variance + rest**2 * center_variance
-    clipped = np.clip((brightest[reference] - VALID) / (CLIPPED - VALID), 0, 1)
+    clipped = np.clip((encoded[reference].max(axis=2) - VALID) / (CLIPPED - VALID), 0, 1)
     need = clipped * (1 - known)
     ordered = np.stack([shares["short"], 1 - shares["short"] - shares["long"], shares["long"]])
-    most = [_most(groups[name], credit, variances) if groups[name] else np.full(known.shape, reference) for name in groups]
+    most = [_most(groups[name], weights) if groups[name] else np.full(known.shape, reference) for name in groups]
     source = np.take_along_axis(np.stack(most), ordered.argmax(axis=0)[None], 0)[0]
+    if still.any():
+        # Each channel by itself is best for noise: that of the merged radiance, because noise makes a dark value seem less
+        # noisy.
+        light = cv2.blur(radiance, (3, 3))
+        variances = [noise.variance(light * np.float32(e)) / np.float32(e**2) + np.float32(1e-12) for e in exposures]
+        weights = _weights(credit, variances)
+        merged = _mean(range(len(exposures)), weights, linear, exposures, variances)
+        radiance, total_variance = (
+            moving + still[..., None] * (x - moving) for moving, x in zip((radiance, total_variance), merged, strict=True)
+        )
+        source = np.where(still > 0.5, _most(range(len(exposures)), weights), source)
     return radiance, total_variance, need, clipped, np.uint8(source)
 
 
-def _mean(group, linear, exposures, variances, credit):
-    """Mean radiance of exposures weighted by credit / variance, its variance, and the largest credit."""
-    weights = [credit[i] / variances[i].mean(axis=2) + np.float32(1e-12) for i in group]
-    total = sum(weights)
-    shares = [(weight / total)[..., None] for weight in weights]
-    mean = sum(share * (linear[i] / np.float32(exposures[i])) for share, i in zip(shares, group, strict=True))
-    variance = sum(share**2 * variances[i] for share, i in zip(shares, group, strict=True))
-    return mean, variance, np.max([credit[i] for i in group], axis=0)
+def _weights(credit, variances):
+    return [np.maximum(x, LEAST_CREDIT) / variance for x, variance in zip(credit, variances, strict=True)]
 
 
-def _most(group, credit, variances):
-    return np.array(group)[np.argmax([credit[i] / variances[i].mean(axis=2) for i in group], axis=0)]
+def _mean(group, weights, linear, exposures, variances):
+    """Weighted mean of the radiance of some exposures, and its variance."""
+    total = sum(weights[i] for i in group)
+    shares = {i: weights[i] / total for i in group}
+    mean = sum(share * (linear[i] / np.float32(exposures[i])) for i, share in shares.items())
+    return mean, sum(share**2 * variances[i] for i, share in shares.items())
+
+
+def _most(group, weights):
+    return np.array(group)[np.argmax([weights[i].mean(axis=2) for i in group], axis=0)]
 
 
 def _fill(radiance, need, clipped):

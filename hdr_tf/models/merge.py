@@ -5,7 +5,8 @@ It weighs radiance and invents none. The weights of the exposures at a pixel are
     log(weight of the classical merge + at most 0.001) + logit of the network,
 
 so the untrained network, whose logits are 0, is that merge (`hdr_tf.image.trusted_merge`): the reference where it is well
-exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference. One
+exposed, shorter exposures where it is bright, longer ones where it is dark, each as far as it agrees with the reference; and
+all of them by inverse variance where nothing moved. One
 more candidate is the fill, a smooth continuation of the highlights, for places where the reference is clipped and no shorter
 exposure can be trusted; the network may make it up to e**2 times as bright or as dark. The three colours of a pixel share the
 logits.
@@ -16,7 +17,8 @@ its features over the exposures, so their number and their order do not matter.
 Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built):
 
     images       [B, N, H, W, 3] RGB of gamma 2.2 in 0..1, 1 where the exposure clips; moved onto the reference
-    inside       [B, N, H, W, 1] 1 where the image shows something, 0 where it was moved from beyond its border
+    inside       [B, N, H, W, 1] 0 where the image was moved from beyond its border, 1 where it shows something, 2 where in
+                 addition it stayed unmoved, as on a tripod
     exposures    [B, N] relative to the reference, whose own is 1
     reference    [B, N] 1 for the reference, 0 for the others
     noise        [B, 3] the variance of a value s is noise[0] * s + noise[1]**2 + (slope * noise[2])**2 / 12 with the slope of
@@ -41,16 +43,16 @@ from keras import ops
 
 GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
-VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
+VALID, CLIPPED = 0.92, 0.98  # encoded value: above the first it counts less, above the second not at all
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
-LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-6
+LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-12
 LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge refuses
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
 LARGEST_LOGIT = 12
 LARGEST_CHANGE_OF_FILL = 2  # of its logarithm
 FINEST, WINDOW, REMOVAL, LARGEST_CHANGE = 3, 5, 1.2, 3  # of the removal of noise, as in `hdr_tf.image.noise`
-FEATURES = 26
+FEATURES = 27
 DARK = 2.0**-12  # radiance that logarithms do not tell from black
 
 
@@ -68,10 +70,12 @@ class Evidence(keras.layers.Layer):
         factor = ops.power(ratio, 1 / GAMMA)
         signed = ops.minimum(encoded * ops.maximum(1 / factor, 1), 1) - ops.minimum(shown * ops.maximum(factor, 1), 1)
         difference = ops.max(_blurred(ops.abs(signed)), axis=-1, keepdims=True)
-        trust = ops.clip((REFUSED - difference) / (REFUSED - TRUSTED), 0, 1) * inside
+        trust = ops.clip((REFUSED - difference) / (REFUSED - TRUSTED), 0, 1) * ops.minimum(inside, 1)
         trust = ops.maximum(trust, chosen)
+        still = ops.min(ops.clip(inside - 1, 0, 1), axis=1, keepdims=True) * ops.min(trust, axis=1, keepdims=True)
         brightest = ops.max(encoded, axis=-1, keepdims=True)
-        valid = ops.clip((CLIPPED - brightest) / (CLIPPED - VALID), 0, 1)
+        valid = ops.clip((CLIPPED - encoded) / (CLIPPED - VALID), 0, 1)
+        all_valid = ops.min(valid, axis=-1, keepdims=True)
         light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
         variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
@@ -80,16 +84,23 @@ class Evidence(keras.layers.Layer):
         credit = trust * ops.maximum(valid, LEAST_VALID * ops.cast(ratio < EQUAL * least, encoded.dtype))
         shorter, longer = (ops.cast(mask, encoded.dtype) for mask in (ratio < 1 / EQUAL, ratio > EQUAL))
         equal = 1 - shorter - longer
-        known = ops.max(shorter * trust * ops.where(ratio < EQUAL * least, 1.0, valid), axis=1, keepdims=True)
+        known = ops.max(shorter * trust * ops.where(ratio < EQUAL * least, 1.0, all_valid), axis=1, keepdims=True)
         seen = ops.max(longer * credit, axis=1, keepdims=True)
         # Within the shorter, equal and longer exposures the best for noise; among these three groups by the reference's value.
-        quality = ops.log(ops.maximum(credit, LEAST_CREDIT) / variance)
-        quality = ops.exp(quality - ops.max(quality, axis=1, keepdims=True))
+        credit = ops.maximum(credit, LEAST_CREDIT)
+        quality = _relative(credit / variance)
         totals = sum(group * ops.sum(group * quality, axis=1, keepdims=True) for group in (shorter, equal, longer))
         within = quality / ops.maximum(totals, 1e-30)
         bright = 2 * shown - 1
         bright, dark = known * ops.maximum(bright, 0), seen * ops.maximum(-bright, 0)
         weights = within * (shorter * bright + longer * dark + equal * (1 - bright - dark))
+        # Where nothing moved, each channel by itself is best for noise: that of the merged radiance, because noise makes a dark
+        # value seem less noisy.
+        signal = ops.clip(_blurred(ops.sum(weights * linear / ratio, axis=1, keepdims=True)) * ratio, 1e-8, 1)
+        rounding = ops.square(GAMMA * step) / 12 * ops.power(signal, 2 - 2 / GAMMA)
+        own = (gain * signal + ops.square(read) + rounding + 1e-12) / ops.square(ratio)
+        plain = _relative(credit / own)
+        weights += still * (plain / ops.sum(plain, axis=1, keepdims=True) - weights)
         brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
         clipped = ops.clip((brightest_shown - VALID) / (CLIPPED - VALID), 0, 1)
         need = clipped * (1 - known)
@@ -107,6 +118,7 @@ class Evidence(keras.layers.Layer):
             "trust": trust,
             "clipped": clipped,
             "need": need,
+            "still": still,
             "logits": logits,
             "fill_logit": fill_logit,
         }
@@ -164,9 +176,8 @@ class Features(keras.layers.Layer):
             ops.tanh((luminance - shown) / (8 * deviation)),
             ops.clip(ops.log(deviation / luminance) / 4 + 1, -1, 1),
             ops.log((halved_shared(ops.mean(fill, axis=-1)) + DARK) / luminance) / 4,
-            halved(inside),
-            halved_shared(evidence["clipped"]),
-            halved_shared(evidence["need"]),
+            halved(ops.minimum(inside, 1)),
+            *(halved_shared(evidence[name]) for name in ("clipped", "need", "still")),
             ops.sum(ops.max(brightest, axis=-1, keepdims=True) * chosen, axis=1, keepdims=True),
             ops.log(ratio) / 2,
             chosen,
@@ -211,6 +222,11 @@ class Weigh(keras.layers.Layer):
         shot = ops.sum(squares * evidence["shot"], axis=1)
         steady = ops.sum(squares * (evidence["variance"] - evidence["shot"] * evidence["luminance"]), axis=1)
         return {"radiance": radiance, "variance": shot * ops.maximum(radiance, 0) + steady, "weights": weights}
+
+
+def _relative(values):
+    """Divides [B, N, ...] by the largest of N."""
+    return values / ops.max(values, axis=1, keepdims=True)
 
 
 def _bounded(values, largest):

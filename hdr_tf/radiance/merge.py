@@ -35,7 +35,7 @@ class Merge(MergeClassical):
 
         Args:
             inputs: {"images": [B, N, H, W, 3] float32 of gamma 2.2 in 0..1, H and W at least 8, "inside": [B, N, H, W, 1] or
-                [B, N, 1, 1, 1], 1 where an image shows something, "exposures": [B, N], 2**stops, "reference": [B] int32, an
+                [B, N, 1, 1, 1], see `hdr_tf.models.merge`, "exposures": [B, N], 2**stops, "reference": [B] int32, an
                 index, "noise": [B, 3], see `hdr_tf.models.merge`}.
 
         Returns:

@@ -27,10 +27,10 @@ def photograph(radiance, stop=0.0, seed=0, noise=NOISE):
     return np.uint16(np.rint(65535 * np.clip(signal, 0, 1) ** (1 / tone.DISPLAY_GAMMA)))
 
 
-def merged(images, stops, reference=None, fill=True, denoise=0.0, noise=NOISE):
+def merged(images, stops, reference=None, fill=True, denoise=0.0, noise=NOISE, inside=optical_flow.MOVED):
     """The radiance and the source of images that lie on each other."""
     reference = (len(images) - 1) // 2 if reference is None else reference
-    inside = [np.ones(image.shape[:2], np.uint8) for image in images]
+    inside = [np.full(image.shape[:2], inside, np.uint8) for image in images]
     exposures = 2.0 ** (np.array(stops) - stops[reference])
     registered = optical_flow.Registered(list(images), inside, {})
     return trusted_merge.merge(registered, exposures, reference, noise, fill, denoise)
@@ -61,6 +61,24 @@ def test_a_still_scene_is_the_truth_within_its_noise(stops, denoise):
     assert well.all() or rms(((radiance - truth * scale) / limit)[~well]) <= 1
 
 
+@pytest.mark.parametrize("stops", [(0, 3), STOPS, (-3, -1.5, 0, 1.5, 3)], ids=len)
+def test_what_did_not_move_is_merged_as_is_best_for_noise(stops):
+    """Saturated colours, so that dark channels stand beside clipped ones; the best weights come from the true signal."""
+    truth = texture(high=3.0 if stops[0] < -1 else 0.8) * np.float32([1, 0.2, 0.03])
+    images = [photograph(truth, stop, seed) for seed, stop in enumerate(stops)]
+    weight = total = 0
+    for image, stop in zip(images, stops, strict=True):
+        signal = np.minimum(truth * 2.0**stop, 1)
+        share = (signal < 0.8) * 4.0**stop / NOISE.variance(signal)
+        weight, total = weight + share, total + share * tone.to_radiance(image / np.float32(65535), 1) / 2**stop
+    reference = (len(stops) - 1) // 2
+    radiance, _ = merged(images, stops, inside=optical_flow.UNMOVED)
+    known = weight > 0
+    error = (radiance / 2 ** stops[reference] - truth)[known], (total[known] / weight[known] - truth[known])
+    deviation = weight[known] ** -0.5
+    assert known.mean() > 0.9 and rms(error[0] / deviation) <= 1.03 * rms(error[1] / deviation)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 9])
 def test_equal_exposures_are_averaged(count):
     truth = texture(high=0.5)
@@ -71,7 +89,9 @@ def test_equal_exposures_are_averaged(count):
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
-@pytest.mark.parametrize("aligned", [True, False], ids=["as photographs", "in register"])
+@pytest.mark.parametrize(
+    "aligned", [None, optical_flow.MOVED, optical_flow.UNMOVED], ids=["as photographs", "in register", "unmoved"]
+)
 def test_an_object_in_a_single_exposure_does_not_show(where, aligned):
     """A bright and a dark thing that one exposure alone shows, or that the reference (1) alone shows."""
     background = texture()
@@ -80,10 +100,10 @@ def test_an_object_in_a_single_exposure_does_not_show(where, aligned):
     changed[70:90, 20:40] = 0.01
     views = [changed if number == where else background for number in range(3)]
     images = [photograph(view, stop, seed) for seed, (view, stop) in enumerate(zip(views, STOPS, strict=True))]
-    if aligned:
+    if aligned is None:
         radiance = MergeClassical().reconstruct(images, 2.0 ** np.array(STOPS), 1, denoise=0, noise=NOISE).radiance
     else:
-        radiance, _ = merged(images, STOPS)
+        radiance, _ = merged(images, STOPS, inside=aligned)
     alone = tone.to_radiance(images[1] / np.float32(65535), 1)
     for place in (BOX, np.s_[70:90, 20:40]):
         assert rms((radiance - views[1])[place]) <= 1.5 * rms((alone - views[1])[place])
@@ -119,12 +139,14 @@ def test_flat_black_and_white_images(size, level, noise):
     assert np.isfinite(result.radiance).all() and result.radiance.shape == (*size, 3)
 
 
-def test_bands_make_no_difference(monkeypatch):
+@pytest.mark.parametrize("inside", [optical_flow.MOVED, optical_flow.UNMOVED])
+def test_bands_make_no_difference(inside, monkeypatch):
     truth = texture(high=3.0)
     images = [photograph(truth, stop, seed) for seed, stop in enumerate(STOPS)]
-    whole = merged(images, STOPS, denoise=1.0)
+    images[2] = np.roll(images[2], 2, axis=1)
+    whole = merged(images, STOPS, denoise=1.0, inside=inside)
     monkeypatch.setattr("hdr_tf.image.tiling.BAND", 1000)
-    for part, expected in zip(merged(images, STOPS, denoise=1.0), whole, strict=True):
+    for part, expected in zip(merged(images, STOPS, denoise=1.0, inside=inside), whole, strict=True):
         np.testing.assert_array_equal(part, expected)
 
 
@@ -145,7 +167,7 @@ def test_a_known_shift_is_taken_back(shift, stop):
     images = [helpers.expose(still, [0])[0], helpers.expose(moved, [stop])[0]]
     result = optical_flow.register(images, [1, 2.0**stop], 0)
     expected = helpers.expose(still, [stop])[0]
-    assert result.images[0] is images[0] and (result.inside[0] == 1).all()
+    assert result.images[0] is images[0] and (result.inside[0] == optical_flow.UNMOVED).all()
     middle = np.s_[12:-12, 12:-12]
     error = np.float32(result.images[1][middle]) - expected[middle]
     before = np.float32(images[1][middle]) - expected[middle]
@@ -157,7 +179,7 @@ def test_inside_is_where_the_other_image_shows_something():
     still, moved = shifted((-8, 0))  # what is at column 0 of the reference lies 8 columns outside
     images = [helpers.expose(still, [0])[0], helpers.expose(moved, [0])[0]]
     inside = optical_flow.register(images, [1, 1], 0).inside[1]
-    assert inside.dtype == np.uint8 and set(np.unique(inside)) == {0, 1}
+    assert inside.dtype == np.uint8 and set(np.unique(inside)) == {optical_flow.OUTSIDE, optical_flow.MOVED}
     assert inside[10:-10, 12:].mean() > 0.98 and inside[10:-10, :5].mean() < 0.02
 
 
@@ -190,7 +212,7 @@ def test_images_stay_where_they_are_on_a_tripod():
     images = [helpers.expose(moved, [-1])[0], helpers.expose(still, [0])[0]]
     result = optical_flow.register(images, [0.5, 1], 1, align=False)
     assert all(one is other for one, other in zip(result.images, images, strict=True))
-    assert all((inside == 1).all() for inside in result.inside) and result.notes == {}
+    assert all((inside == optical_flow.UNMOVED).all() for inside in result.inside) and result.notes == {}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (40, 40)], ids=str)

@@ -39,7 +39,7 @@ def moving(count, height=24, width=40, seed=0, noise=(1e-4, 1e-3, 1 / 255)):
     rng = np.random.default_rng(seed)
     inputs, _ = still(count, height, width, noise)
     inputs["images"] = rng.random(inputs["images"].shape, np.float32)
-    inputs["inside"] = np.float32(rng.random(inputs["inside"].shape) < 0.8)
+    inputs["inside"] = np.float32(rng.choice([0, 1, 2], inputs["inside"].shape, p=[0.2, 0.4, 0.4]))
     return inputs
 
 
@@ -101,6 +101,7 @@ def test_the_order_of_the_exposures_does_not_matter(drawn):
 def test_a_changed_pixel_changes_nothing_beyond_the_halo(stage, drawn):
     halo = {stage.layer: stage.halo for stage in systems.SYSTEMS["merge"].stages}[stage]
     inputs, _ = still(3, 16, 256)
+    inputs["inside"] *= 2
     inputs["fill"] = np.ones((1, 4, 64, 3), np.float32)
     inputs["radiance"], inputs["variance"] = (np.full((1, 16, 256, 3), value, np.float32) for value in (0.3, 1e-3))
     inputs["radiance"] += np.float32(np.random.default_rng(0).normal(0, 0.03, inputs["radiance"].shape))
