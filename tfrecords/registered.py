@@ -3,8 +3,9 @@ reference, with the true radiance and everything that goes wrong in photographs.
 
 A record is a scene: 2 to 9 exposures, `motion="varied"` or rigid, three in ten with more motion than usual. Then, each for some
 of the scenes: exposures are left out, so that the reference may be the shortest or the longest; those that are left are up to
-10 % wrong; the response differs from gamma 2.2 by a few percent, also near black; the images have 8 bit, or have been JPEG
-files. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from them, as it is where the network is used.
+10 % wrong; the images have 8 bit, or have been JPEG files, most of them of a camera with a contrast curve of its own, which is
+known up to a few percent, near black less well. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from
+them, as it is where the network is used.
 """
 
 import dataclasses
@@ -16,13 +17,15 @@ import numpy as np
 
 from hdr_tf.image import noise as noise_model
 from hdr_tf.image import optical_flow, tone
-from hdr_tf.image.depth import to_depth, to_unit
+from hdr_tf.image.depth import from_unit, to_unit
+from hdr_tf.image.response import Response, typical
 from hdr_tf.synthesis import scenes, sources
 from tfrecords import writer
 
 SIZE = 384, 512  # pixels of a scene
 SIDE = 128  # pixels of a patch
 PATCHES = 8  # of a scene, half of them where exposures misfit most
+KINDS = 0.45, 0.2, 0.35  # shares of scenes of 16 bit, of 8 bit and of JPEG files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class RegisteredMaker:
             ldr, stops, reference = ldr[left], stops[left], left.index(reference)
         exposures = 2 ** (stops - stops[reference])
         hdr = np.minimum(hdr * np.float32(2 ** stops[reference]), np.float32(1 / exposures[0]))
-        images, step = _developed(list(ldr), rng)
+        images, step, dark_error = _developed(list(ldr), rng)
         if rng.random() < 0.1:
             wrong = np.exp(rng.normal(0, 0.05, len(exposures)))
             exposures = exposures * wrong / wrong[reference]
@@ -60,6 +63,7 @@ class RegisteredMaker:
             noise = noise_model.estimate([tone.to_radiance(to_unit(image), 1) for image in images], step)
         else:
             noise = noise_model.Noise(rng.uniform(0.7, 1.3) / well, rng.uniform(0.8, 1.2) * read, step)
+        noise = noise._replace(dark_error=dark_error)
         registered = optical_flow.register(images, exposures, reference)
         places = _places(registered, exposures, reference, rng)
         windows = [np.s_[top : top + SIDE, left : left + SIDE] for top, left in places]
@@ -90,21 +94,27 @@ def write_registered(
 
 
 def _developed(images, rng):
-    """The images with a response of their own, of 8 bit or as JPEG files, uint16 again; and the size of their steps."""
-    kind = rng.choice(["16 bit", "8 bit", "JPEG"], p=[0.45, 0.2, 0.35])
-    if rng.random() < (0.1 if kind == "16 bit" else 0.4):
-        value = np.linspace(0, 1, 65536)
-        bend = rng.normal(0, 0.01) * np.sin(2 * np.pi * value) + rng.normal(0, 0.01) * np.sin(np.pi * value)
-        black = rng.normal(0, 0.01) * np.exp(-value / rng.uniform(0.02, 0.08))
-        table = np.uint16(np.rint(65535 * np.clip(value + bend + black, 0, 1)))
-        images = [table[image] for image in images]
-    if kind == "16 bit":
-        return images, 1 / 65535
-    images = [to_depth(image, 8) for image in images]
+    """The images as a camera writes them, of 16 or 8 bit or as JPEG files, decoded as well as its response is known, uint16
+    again; the size of the steps and the error near black (`Noise`)."""
+    kind = rng.choice(["16 bit", "8 bit", "JPEG"], p=KINDS)
+    depth = np.uint16 if kind == "16 bit" else np.uint8
+    written = known = Response.gamma()
+    if rng.random() < (0.1 if kind == "16 bit" else 0.6):
+        strength = rng.uniform(0.2, 1.1)
+        written, known = typical(strength), typical(strength * rng.normal(1, 0.05))
+    every = np.arange(65536, dtype=np.uint16)
+    table = from_unit(written.encode(tone.to_radiance(to_unit(every), 1)), depth)
+    images = [table[image] for image in images]
     if kind == "JPEG":
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(85, 99))]
         images = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
-    return [to_depth(image, 16) for image in images], 1 / 255
+    most = np.iinfo(depth).max
+    values = np.arange(most + 1) / most
+    bend = rng.normal(0, 0.005) * np.sin(2 * np.pi * values) + rng.normal(0, 0.005) * np.sin(np.pi * values)
+    black = rng.normal(0, 0.003) * np.exp(-values / rng.uniform(0.02, 0.08))
+    decoded = known.decode(values if written is known else values + bend + black)
+    table = from_unit(tone.to_exposure(decoded, 1), np.uint16)
+    return [table[image] for image in images], 1 / most, known.dark_error(depth)
 
 
 def _places(registered, exposures, reference, rng):

@@ -156,15 +156,15 @@ KALANTARI = {
 # as long as there is none.
 SELFHDR = KALANTARI | {"structure": Packed("float32", (None, None, 3))}
 
-# P patches of a scene for the merge network: N exposures that lie on the reference, whether flow found a pixel inside of them,
-# their exposures relative to it, its index, gain and deviation of the noise and the step of the encoded values
+# P patches of a scene for the merge network: N exposures that lie on each other, where flow left them
+# (`hdr_tf.image.optical_flow`), their exposures relative to the reference, its index, the numbers of the noise
 # (`hdr_tf.models.merge`), and the true radiance in units of the reference's clip.
 MERGE = {
     "images": Packed("uint16", (None, None, None, None, 3)),
     "inside": Array("uint8", (None, None, None, None)),
     "exposures": Array("float32", (None,)),
     "reference": Array("int32", ()),
-    "noise": Array("float32", (3,)),
+    "noise": Array("float32", (4,)),
     "hdr": Packed("float32", (None, None, None, 3)),
 }
 

@@ -47,6 +47,8 @@ class Noise(NamedTuple):
     """standard deviation of the sensor's own noise"""
     step: float = 0.0
     """between encoded values: 1 / 255 for 8 bit, 1 / 65535 for 16 bit, 0 for none"""
+    dark_error: float = 0.0
+    """of values near black that a response decoded (`image.response.Response.dark_error`); no noise, and not in the variance"""
 
     def variance(self, signal: np.ndarray) -> np.ndarray:
         """Returns the variance of the noise at a linear signal (any shape; clipped to 0..1), float32 of the same shape.

@@ -29,6 +29,7 @@ from hdr_tf.image.depth import from_unit, to_unit
 
 DISAGREEMENT = 0.15  # rms of the log ratio above which exposures do not fit a response
 
+_DARKEST = 5 / 255  # encoded values up to which `dark_error` looks
 _SIDE = 1000  # pixels of the longer side of the images that are measured
 _POINTS = 100_000  # at most, of a pair
 _FLAT = 0.04  # range of 3 x 3 encoded values; steeper pixels suffer from the smallest misalignment
@@ -105,6 +106,14 @@ class Response:
             return np.float32(_FORMULAS[self.name][1](linear))
         return np.float32(np.interp(linear, self.linear, self.values))
 
+    def dark_error(self, dtype: type[np.unsignedinteger]) -> float:
+        """Returns by how much linear values near black may be wrong: the largest step between the levels of the type there.
+
+        Cameras' contrast curves are so steep near black that levels lie far apart, and what is darker than the first is cut.
+        """
+        levels = np.arange(round(_DARKEST * np.iinfo(dtype).max) + 1, dtype=dtype)
+        return float(np.diff(self.decode(levels)).max())
+
     def _decode(self, values):
         if self.linear is None:
             return np.float32(_FORMULAS[self.name][0](values))
@@ -161,6 +170,13 @@ _FORMULAS = {  # decode, encode
     "pq": (_pq_decode, lambda linear: np.where(linear > 0, _pq_encode(linear), 0)),
     "hlg": (lambda values: np.minimum(_hlg_decode(values), 1), lambda linear: np.minimum(_hlg_encode(linear), 1)),
 }
+
+
+def typical(strength: float) -> Response:
+    """Returns the response of a typical camera, with `strength` times its deviation from gamma 2.2, 0 to 1.2."""
+    values = np.linspace(0, 1, 1025)
+    deviation = interpolate.pchip_interpolate(*_TYPICAL, values)
+    return Response("typical", values, values**tone.DISPLAY_GAMMA * np.exp(strength * (deviation - deviation[-1])))
 
 
 # === Measuring ===

@@ -21,8 +21,8 @@ Inputs, for N >= 2 exposures in any order (N is unknown when the graph is built)
                  addition it stayed unmoved, as on a tripod
     exposures    [B, N] relative to the reference, whose own is 1
     reference    [B, N] 1 for the reference, 0 for the others
-    noise        [B, 3] the variance of a value s is noise[0] * s + noise[1]**2 + (slope * noise[2])**2 / 12 with the slope of
-                 s = v**2.2, see `hdr_tf.image.noise`
+    noise        [B, 4] the variance of a value s is noise[0] * s + noise[1]**2 + (slope * noise[2])**2 / 12 with the slope of
+                 s = v**2.2; noise[3] is the error of values near black, which is no noise: see `hdr_tf.image.noise`
 
 H and W are multiples of 8. There are three stages of tiled inference. "fill" takes the inputs at a quarter of their size and
 returns {"fill": [B, H/4, W/4, 3] radiance}; it needs the whole image. "weigh" takes the inputs and the fill and returns
@@ -62,7 +62,8 @@ class Evidence(keras.layers.Layer):
 
     def call(self, images, inside, exposures, reference, noise):
         ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
-        gain, read, step = (noise[:, None, None, None, i : i + 1] for i in range(3))
+        gain, read, step, dark_error = (noise[:, None, None, None, i : i + 1] for i in range(4))
+        read, dark_error = ops.square(read), ops.square(dark_error)
         encoded = ops.maximum(images, 1e-4)
         linear = ops.power(encoded, GAMMA)
         shown = ops.sum(encoded * chosen, axis=1, keepdims=True)
@@ -78,7 +79,7 @@ class Evidence(keras.layers.Layer):
         all_valid = ops.min(valid, axis=-1, keepdims=True)
         light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
-        variance = (gain * light + ops.square(read) + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
+        variance = (gain * light + read + dark_error + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
         # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
         least = ops.min(ratio, axis=1, keepdims=True)
         credit = trust * ops.maximum(valid, LEAST_VALID * ops.cast(ratio < EQUAL * least, encoded.dtype))
@@ -98,7 +99,7 @@ class Evidence(keras.layers.Layer):
         # value seem less noisy.
         signal = ops.clip(_blurred(ops.sum(weights * linear / ratio, axis=1, keepdims=True)) * ratio, 1e-8, 1)
         rounding = ops.square(GAMMA * step) / 12 * ops.power(signal, 2 - 2 / GAMMA)
-        own = (gain * signal + ops.square(read) + rounding + 1e-12) / ops.square(ratio)
+        own = (gain * signal + read + dark_error + rounding + 1e-12) / ops.square(ratio)
         plain = _relative(credit / own)
         weights += still * (plain / ops.sum(plain, axis=1, keepdims=True) - weights)
         brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
@@ -115,6 +116,7 @@ class Evidence(keras.layers.Layer):
             "difference": difference,
             "luminance": light / ratio,
             "shot": gain / ratio,
+            "dark_error": dark_error / ops.square(ratio),
             "trust": trust,
             "clipped": clipped,
             "need": need,
@@ -217,10 +219,11 @@ class Weigh(keras.layers.Layer):
         weights = ops.softmax(ops.concatenate([logits, fill_logit], axis=1), axis=1)
         shares = weights[:, :-1]
         radiance = ops.sum(shares * evidence["radiance"], axis=1) + weights[:, -1] * fill
-        # Shot noise goes with the radiance of each channel; the rest is the same for all.
+        # Shot noise goes with the radiance of each channel; the rest is the same for all. Errors are no noise.
         squares = ops.square(shares)
         shot = ops.sum(squares * evidence["shot"], axis=1)
-        steady = ops.sum(squares * (evidence["variance"] - evidence["shot"] * evidence["luminance"]), axis=1)
+        steady = evidence["variance"] - evidence["dark_error"] - evidence["shot"] * evidence["luminance"]
+        steady = ops.sum(squares * ops.maximum(steady, 0), axis=1)
         return {"radiance": radiance, "variance": shot * ops.maximum(radiance, 0) + steady, "weights": weights}
 
 
@@ -325,7 +328,7 @@ def merge(filters: int = 16, name: str = "merge") -> keras.Model:
         >>> network = merge()
         >>> inputs = {"images": keras.random.uniform((1, 3, 16, 24, 3)), "inside": keras.ops.ones((1, 3, 16, 24, 1))}
         >>> inputs |= {"exposures": keras.ops.array([[0.25, 1, 4]]), "reference": keras.ops.array([[0.0, 1, 0]])}
-        >>> tuple(network(inputs | {"noise": keras.ops.array([[1e-4, 5e-4, 0]])})["radiance"].shape)
+        >>> tuple(network(inputs | {"noise": keras.ops.array([[1e-4, 5e-4, 0, 0]])})["radiance"].shape)
         (1, 16, 24, 3)
     """
     inputs = _inputs()
@@ -353,7 +356,7 @@ def _inputs():
         "inside": (None, None, None, 1),
         "exposures": (None,),
         "reference": (None,),
-        "noise": (3,),
+        "noise": (4,),
     }
     return {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
 

@@ -75,6 +75,7 @@ class Light:
     exposures: np.ndarray  # [N] float64: 2**stops, refined where the response is known
     response: Response  # how the files were decoded
     step: float  # between encoded values
+    dark_error: float  # see `Response.dark_error`
     noise: Noise | None  # of RAW, where it is known
     order: list[int]  # index of each frame among the given ones
     useful: list[bool]  # whether it is neither clipped nor black everywhere
@@ -377,7 +378,8 @@ def to_light(
         measured = responses.reduced([frame.pixels for frame in frames])
         response = find_response([(measured, exposures)], setting, assumed, trust)
     curve = Response.gamma() if frames[0].is_light else response
-    step = 1 / np.iinfo(frames[0].pixels.dtype).max
+    kind = frames[0].pixels.dtype
+    step, dark_error = 1 / np.iinfo(kind).max, curve.dark_error(kind)
     images = [_decoded(frame.pixels, curve) for frame in frames]
     masks = [frame.reached for frame in frames]
     small = responses.reduced(images)
@@ -388,7 +390,7 @@ def to_light(
     noise = noise and Noise(noise.gain, noise.read, step)
     images = reach.fill(images, masks, exposures)
     frames = [dataclasses.replace(frame, pixels=frame.pixels[:0], reached=None) for frame in frames]
-    return Light(frames, images, exposures, response, step, noise, order, useful, reach.union(masks))
+    return Light(frames, images, exposures, response, step, dark_error, noise, order, useful, reach.union(masks))
 
 
 def _decoded(pixels, response):

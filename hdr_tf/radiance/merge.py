@@ -36,7 +36,7 @@ class Merge(MergeClassical):
         Args:
             inputs: {"images": [B, N, H, W, 3] float32 of gamma 2.2 in 0..1, H and W at least 8, "inside": [B, N, H, W, 1] or
                 [B, N, 1, 1, 1], see `hdr_tf.models.merge`, "exposures": [B, N], 2**stops, "reference": [B] int32, an
-                index, "noise": [B, 3], see `hdr_tf.models.merge`}.
+                index, "noise": [B, 4], see `hdr_tf.models.merge`}.
 
         Returns:
             {"radiance", "denoised": [B, H, W, 3] linear value / exposure, "source": [B, H, W] uint8, as in `Merged`}.
@@ -62,7 +62,7 @@ class Merge(MergeClassical):
         facts = (
             np.float32([exposures]),
             np.float32([np.arange(len(images)) == reference]),
-            np.float32([[noise.gain, noise.read, noise.step]]),
+            np.float32([noise]),
         )
         layers, count = [*images, *inside], len(images)
         small = (-(-width // MULTIPLE) * MULTIPLE // QUARTER, -(-height // MULTIPLE) * MULTIPLE // QUARTER)

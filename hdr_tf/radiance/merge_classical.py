@@ -45,6 +45,7 @@ class MergeClassical:
         denoise: float = 1.0,
         noise: noise_model.Noise | None = None,
         step: float | None = None,
+        dark_error: float = 0.0,
     ) -> Merged:
         """Aligns and merges.
 
@@ -57,12 +58,13 @@ class MergeClassical:
             denoise: factor on the variance of the noise to remove, 0 for none.
             noise: of the exposures, in linear values where 1 is the clip; None: estimated.
             step: between encoded values, where the images do not show it; None: by their type.
+            dark_error: see `Response.dark_error`; where the noise is estimated.
         """
         exposures = np.asarray(exposures, np.float64)
         reference = middle(exposures) if reference is None else reference
         if noise is None:
             step = step or 1 / np.iinfo(images[0].dtype).max
-            noise = noise_model.estimate([_linear_part(image) for image in images], step)
+            noise = noise_model.estimate([_linear_part(image) for image in images], step)._replace(dark_error=dark_error)
         relative = exposures / exposures[reference]
         registered = optical_flow.register([to_depth(image, 16) for image in images], relative, reference, align)
         radiance, source = self._merge(registered, relative, reference, noise, fill, denoise)

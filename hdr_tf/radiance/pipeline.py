@@ -575,8 +575,9 @@ def _merge(
         aligned = from_unit(aligned, light.images[0].dtype) if runner.aligns else None
         return result(radiance * np.float32(1 / relative[0]), aligned)
     arguments = {"align": align == "flow", "fill": fill == "smooth", "denoise": denoise, "noise": light.noise}
+    arguments |= {"step": light.step, "dark_error": light.dark_error}
     with stage("merging"):
-        merged = runner.reconstruct(light.images, relative, reference, step=light.step, **arguments)
+        merged = runner.reconstruct(light.images, relative, reference, **arguments)
     clipped = functools.reduce(np.logical_and, (image >= CLIPPED_LEVEL for image in merged.registered.images))
     _report(light, reference, merged, clipped)
     aligned = [to_depth(image, 8 * light.images[0].itemsize) for image in merged.registered.images]

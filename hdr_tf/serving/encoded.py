@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from hdr_tf import losses, systems
 from hdr_tf.fusion import compiled
-from hdr_tf.image import color
+from hdr_tf.image import color, optical_flow
 from hdr_tf.image.depth import GRAY_TOLERANCE
 from hdr_tf.serving import color_ops
 from hdr_tf.serving.signatures import EXPOSURES, FUSED, HDR, IMAGES, INSIDE, NOISE, PREVIEW, REFERENCE, SOURCE
@@ -190,14 +190,14 @@ def reconstruction(runner, max_pixels: int) -> Callable[[dict], dict]:
 
 def merging(merge_batch: Callable[[dict], dict], counts: tuple[int, int], max_pixels: int) -> Callable[[dict], dict]:
     """Returns the function from {"images": [B, N] strings, aligned, of gamma 2.2, "exposures": [B, N], "reference": [B],
-    "noise": [B, 3]} to {"hdr_bytes": [B] serialised tensors [H, W, 3] float32, linear value / exposure, without noise,
+    "noise": [B, 4]} to {"hdr_bytes": [B] serialised tensors [H, W, 3] float32, linear value / exposure, without noise,
     "preview_bytes": [B] PNG files, "source_bytes": [B] gray PNG files}.
 
     `merge_batch` is `Merge.reconstruct_batch`, N is within `counts`, and an image of more than `max_pixels` is refused."""
 
     def merge(row):
         exposures, images = row[EXPOSURES], tf.cast(_decode_all(row[IMAGES], max_pixels), tf.float32) / 65535
-        inside = tf.ones([1, tf.size(exposures), 1, 1, 1])
+        inside = tf.fill([1, tf.size(exposures), 1, 1, 1], float(optical_flow.UNMOVED))
         merged = merge_batch({name: x[None] for name, x in (row | {IMAGES: images}).items()} | {INSIDE: inside})
         radiance = merged["denoised"][0]
         # 1 is where the shortest exposure clips; the fill may be above.

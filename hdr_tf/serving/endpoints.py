@@ -93,7 +93,7 @@ def merge(system: systems.RadianceSystem, path: pathlib.Path, exposures: int | N
     numbers = [
         tf.TensorSpec([None, None], tf.float32, EXPOSURES),
         tf.TensorSpec([None], tf.int32, REFERENCE),
-        tf.TensorSpec([None, 3], tf.float32, NOISE),
+        tf.TensorSpec([None, 4], tf.float32, NOISE),
     ]
     # Of two exposures, 64 x 64; the fill is a quarter of that.
     files = {IMAGES: (1, 2), EXPOSURES: (1, 2)}

@@ -24,7 +24,7 @@ def truth_of(stops, height, width):
     return np.float32((0.01 + 0.75 * scene**3) / 2 ** min(stops))
 
 
-def still(count, height=24, width=40, noise=(0, 0, 0)):
+def still(count, height=24, width=40, noise=(0, 0, 0, 0)):
     """The inputs for a bracket where nothing moves, without noise, and its true radiance."""
     stops = STOPS[count]
     truth = truth_of(stops, height, width)
@@ -34,7 +34,7 @@ def still(count, height=24, width=40, noise=(0, 0, 0)):
     return {name: np.float32(values) for name, values in inputs.items()}, truth
 
 
-def moving(count, height=24, width=40, seed=0, noise=(1e-4, 1e-3, 1 / 255)):
+def moving(count, height=24, width=40, seed=0, noise=(1e-4, 1e-3, 1 / 255, 5e-4)):
     """Inputs that fit together in no way."""
     rng = np.random.default_rng(seed)
     inputs, _ = still(count, height, width, noise)
@@ -128,7 +128,7 @@ def test_weights_are_shares(count, drawn, untrained):
         assert all(np.isfinite(values).all() for values in outputs.values())
 
 
-@pytest.mark.parametrize("noise", [(0, 0, 0), (1e-4, 1e-3, 1 / 255)], ids=["none", "some"])
+@pytest.mark.parametrize("noise", [(0, 0, 0, 0), (1e-4, 1e-3, 1 / 255, 5e-4)], ids=["none", "some"])
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_flat_black_and_white_images_are_merged(level, noise, drawn, untrained):
     for network in (drawn, untrained):
@@ -140,7 +140,7 @@ def test_flat_black_and_white_images_are_merged(level, noise, drawn, untrained):
         assert (outputs["radiance"] >= 0.999).all()  # of the untrained network: at least where the reference clips
 
 
-@pytest.mark.parametrize("noise", [(0, 0, 0), (1e-4, 1e-3, 1 / 255)], ids=["none", "some"])
+@pytest.mark.parametrize("noise", [(0, 0, 0, 0), (1e-4, 1e-3, 1 / 255, 5e-4)], ids=["none", "some"])
 def test_gradients_are_finite(noise, drawn, untrained):
     for network in (drawn, untrained):
         for inputs, truth in (still(3, noise=noise), (moving(3, noise=noise), np.ones((24, 40, 3), np.float32))):
@@ -152,7 +152,7 @@ def test_gradients_are_finite(noise, drawn, untrained):
 
 
 def test_noise_is_removed_as_by_wiener(untrained):
-    inputs, truth = still(3, 40, 56, (1e-3, 2e-3, 1 / 255))
+    inputs, truth = still(3, 40, 56, (1e-3, 2e-3, 1 / 255, 0))
     rng = np.random.default_rng(0)
     linear = inputs["images"] ** 2.2
     seen = linear + np.sqrt(1e-3 * linear + 4e-6) * rng.standard_normal(linear.shape)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hdr_tf.image import tone
+from hdr_tf.image import optical_flow, tone
 from hdr_tf.io import image_files
 from tests import helpers
 from tfrecords import dataset, registered, schema, writer
@@ -57,12 +57,12 @@ def test_a_record_is_a_scene_of_its_own(hdr_dir):
         counts.add(count)
         assert patches == registered.PATCHES and 2 <= count <= 9
         assert images.shape == (patches, count, SIDE, SIDE, 3) and images.dtype == np.uint16
-        assert record["inside"].shape == images.shape[:-1] and record["inside"].max() == 1
+        assert record["inside"].shape == images.shape[:-1] and record["inside"].max() <= optical_flow.UNMOVED
         assert record["hdr"].shape == (patches, SIDE, SIDE, 3) and record["hdr"].dtype == np.float32
         assert exposures.shape == (count,) and exposures[reference] == 1 and (exposures > 0).all()
-        assert record["hdr"].min() >= 0 and (record["inside"][:, reference] == 1).all()
-        gain, read, step = record["noise"]
-        assert gain >= 0 and read >= 0 and step in np.float32([1 / 255, 1 / 65535])
+        assert record["hdr"].min() >= 0 and (record["inside"][:, reference] == optical_flow.UNMOVED).all()
+        gain, read, step, dark_error = record["noise"]
+        assert dark_error > 0 and gain >= 0 and read >= 0 and step in np.float32([1 / 255, 1 / 65535])
         for patch in range(patches):  # the reference shows the truth
             alone = [x[patch, reference][None] for x in (images / np.float32(65535), record["inside"][..., None])]
             ratio = shown(*alone, np.ones(1), record["hdr"][patch])
@@ -103,7 +103,7 @@ def test_batches_have_one_number_of_exposures(written):
         count = batch["images"].shape[1]
         counts.add(count)
         assert batch["images"].shape == (3, count, SIDE, SIDE, 3) and batch["inside"].shape == (3, count, SIDE, SIDE, 1)
-        assert batch["hdr"].shape == (3, SIDE, SIDE, 3) and batch["noise"].shape == (3, 3)
+        assert batch["hdr"].shape == (3, SIDE, SIDE, 3) and batch["noise"].shape == (3, 4)
         assert batch["exposures"].shape == batch["reference"].shape == (3, count)
         assert all(values.dtype == np.float32 for values in batch.values())
         assert (batch["reference"].sum(axis=1) == 1).all() and batch["images"].max() <= 1

@@ -31,7 +31,7 @@ def record(index):
     exposures = np.float32([0.5, 1, 4])[:count]
     images = np.clip(hdr[:, None] * exposures[:, None, None, None], 0, 1) ** (1 / 2.2)
     fields = {"images": np.uint16(65535 * images), "inside": np.ones(images.shape[:-1], np.uint8), "exposures": exposures}
-    return fields | {"reference": np.int32(1), "noise": np.float32([1e-4, 1e-3, 1 / 255]), "hdr": hdr}
+    return fields | {"reference": np.int32(1), "noise": np.float32([1e-4, 1e-3, 1 / 255, 0]), "hdr": hdr}
 
 
 @pytest.fixture(scope="module")
