@@ -147,8 +147,7 @@ def test_sizes_that_lie_and_files_cut_short(tmp_path):
     cases = [("a.webp", webp[:at] + (b"\xff\xff\xff\0\0\0", b"\xff\x3f\0\xff\x3f\0")[i] + webp[at + 6 :]) for i in range(2)]
     for name, data in (("a.avif", avif), ("a.heic", heif)):
         size = data.index(b"ispe") + 8
-        # libavif scales the image to a size that is smaller than that of its AV1 frame.
-        for wrong in ((60_000, 60_000), (0, 48), *[(16, 16)] * (name == "a.heic")):
+        for wrong in ((60_000, 60_000), (0, 48), (16, 16), (64, 47)):
             cases.append((name, data[:size] + struct.pack(">II", *wrong) + data[size + 8 :]))
     for name, data in (("a.webp", webp), ("a.avif", avif), ("a.heic", heif), ("a.jxl", jxl(IMAGE))):
         cases += [(name, data[: len(data) // 2]), (name, data[:20] + bytes(20))]
@@ -156,6 +155,19 @@ def test_sizes_that_lie_and_files_cut_short(tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match="^" + str(tmp_path / name)):
             image_files.read_image(tmp_path / name)
+
+
+def test_avif_of_another_size_than_its_frames(tmp_path):
+    """libavif scales such frames in silence; frames of 8192 x 8192 fit into 1,050 bytes."""
+    transparent = np.dstack([IMAGE, IMAGE[..., 0]])
+    animated = pillow("AVIF", save_all=True, append_images=[Image.fromarray(IMAGE[::-1])])
+    for data in (pillow("AVIF"), helpers.encoded("AVIF", transparent), animated):
+        (tmp_path / "a.avif").write_bytes(data)
+        assert np.abs(image_files.read_image(tmp_path / "a.avif").pixels.astype(int) - IMAGE).mean() < 5
+        at = data.index(b"ispe") + 8
+        (tmp_path / "b.avif").write_bytes(data[:at] + struct.pack(">II", 16, 12) + data[at + 8 :])
+        with pytest.raises(ValueError, match=helpers.mentions("b.avif 16 12 64 48")):
+            image_files.read_image(tmp_path / "b.avif")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".mpo", ".JPG"])
