@@ -3,8 +3,8 @@
 An AVIF file states a size next to its AV1 data, which state their own. libavif decodes the latter and scales the result to the
 former in silence, so the two are compared first.
 
-Sources: ISO/IEC 14496-12 (boxes: `iloc` says where the data of an item are, `ipco` and `ipma` its properties, `ispe` is a size);
-AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5 (units of data, sequence header).
+Sources: ISO/IEC 14496-12 (`iloc` says where the data of an item are, `ipco` and `ipma` what its properties are, `ispe` is a
+size); AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5 (units of data, sequence header).
 """
 
 import io

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
+from hdr_tf.io import jpegxl, transfer
 from hdr_tf.io.boxes import boxes, check_avif
+from hdr_tf.io.exif import Metadata
 
 try:
     import imagecodecs
@@ -30,7 +32,7 @@ TURNED = ("HEIC", "JPEG XL")  # their decoders apply the orientation
 _JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # of ITU-T H.273
-_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height, in the header of JPEG XL
+_JXL_HEADER = 200  # bytes that are enough for its size and colours
 
 
 def kind(head: bytes) -> str | None:
@@ -56,11 +58,9 @@ def decode(kind: str, file: BinaryIO) -> np.ndarray:
     file.seek(0)
     data = file.read()
     at = data.find(b"colrnclx") if kind in ("AVIF", "HEIC") else -1
-    transfer = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
-    if transfer:
-        raise ValueError(
-            f"{file.name}: expected an image for a display, found {transfer}; convert it to a PNG or TIFF of 16 bit"
-        )
+    light = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
+    if light:
+        raise ValueError(f"{file.name}: expected an image for a display, found {light}; convert it to a PNG or TIFF of 16 bit")
     file.seek(0)
     if kind == "HEIC":
         image = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
@@ -125,42 +125,23 @@ def _open_heic(file):
 
 def _open_jxl(file):
     _need("JPEG XL", imagecodecs, file)
-    codestream, exif, notes = file.read(32), None, []
+    codestream, exif, notes = file.read(_JXL_HEADER), None, []
     if codestream.startswith(_JXL_BOX):
         file.seek(0)
         codestream = b""
         for kind, length in boxes(file):
             if kind in (b"jxlc", b"jxlp") and not codestream:
-                codestream = file.read(min(length, 32))[4 * (kind == b"jxlp") :]
+                codestream = file.read(min(length, _JXL_HEADER))[4 * (kind == b"jxlp") :]
             elif kind == b"Exif":
                 content = file.read(length)
                 exif = content[4 + int.from_bytes(content[:4]) :]
             elif kind == b"brob" and file.read(4) == b"Exif":
                 notes = ["compressed EXIF dropped"]
-    size, plain = _jxl_size(codestream)
-    return _header(
-        size, exif=exif, notes=notes if plain else [*notes, "taken as sRGB: a colour profile in JPEG XL is not read"]
-    )
-
-
-def _jxl_size(codestream):
-    """Returns (width, height), and whether the rest of the header is the default: 8 bit, sRGB."""
-    if codestream[:2] != b"\xff\x0a":
-        raise ValueError("no codestream")
-    bits = int.from_bytes(codestream[2:], "little")
-
-    def take(count):
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side():
-        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
-
-    small = take(1)
-    height, ratio = side(), take(3)
-    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
-    return (width, height), bool(take(1))
+    size, colours = jpegxl.read_header(codestream)
+    marks = transfer.code_points(*colours) if colours and colours != jpegxl.SRGB else None
+    if not colours or marks and not transfer.stated(Metadata(png=marks)):
+        marks, notes = None, [*notes, "taken as sRGB: the colour profile of this JPEG XL is not read"]
+    return _header(size, exif=exif, notes=notes, png=marks)
 
 
 def _avif_bits(data):
@@ -195,4 +176,4 @@ def missing(path: str | os.PathLike, what: str) -> ValueError:
 
 
 OPENERS = {"WebP": _open_webp, "AVIF": _open_avif, "HEIC": _open_heic, "JPEG XL": _open_jxl}
-"""Read the header of an open file: size, EXIF and colour profile, as an image of Pillow without pixels."""
+"""Read the header of an open file: size, EXIF and colours, as an image of Pillow without pixels."""

@@ -70,6 +70,7 @@ _OPENCV_COMPRESSIONS = {1, 5, 8, 32773, 32946}
 _OTHER_JPEG = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xF7: "JPEG-LS"}
 _PAGES = 64  # of a TIFF that are looked at, and of those below each
 _OLD_SUBFILE_TYPE = 255
+_MPF_ENTRIES = 0xB002  # of CIPA DC-007, several images in a JPEG
 _PNG_HEADER = 33  # bytes of the signature and IHDR
 
 _SIGNATURES = {
@@ -170,6 +171,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         _check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
         stored = exif.orientation(image)
         pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
+        if kind == "JPEG" and (views := _views(path, image)) > 1:
+            others = [f"holds {views} views of the scene: the first is used"]
         if image.mode == "CMYK":
             others = [*others, "CMYK: converted to sRGB by its profile"]
         orientation, exposure, metadata, damaged = exif.read(image)
@@ -321,8 +324,9 @@ def read_metadata(path: str | os.PathLike) -> exif.Metadata:
         return exif.NO_METADATA
     with path.open("rb") as file, _decoding(path, kind):
         content = _at_page(file, None)[0] if kind == "TIFF" else None
-        metadata = exif.read(_PILLOW[kind](content or file))[2]
-        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else None)
+        image = _PILLOW[kind](content or file)
+        metadata = exif.read(image)[2]
+        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else image.info.get("png"))
 
 
 def is_float_tiff(path: str | os.PathLike) -> bool:
@@ -602,6 +606,15 @@ def _jpeg_segments(data):
             at += max(length, 2)
 
 
+def _views(path, image):
+    """The number of images in a JPEG of a stereo camera or the like; previews and gain maps do not count."""
+    with contextlib.suppress(Exception):  # damaged; the first image is readable all the same
+        kinds = [entry["Attribute"]["MPType"] for entry in image._getmp()[_MPF_ENTRIES]]
+        several = path.suffix.lower() == ".mpo" or any(kind.startswith("Multi-Frame") for kind in kinds)
+        return sum(not kind.startswith("Large Thumbnail") for kind in kinds) if several else 1
+    return 1
+
+
 def _check_compression(path, page, ours):
     if page.compression in ours:
         return
@@ -764,6 +777,7 @@ def _read_codec(path, kind, max_pixels):
         if sorted(pixels.shape[:2]) != sorted(image.size):
             raise ValueError(f"its header says {image.size}, its pixels {pixels.shape[:2]}")
         orientation, exposure, metadata, damaged = exif.read(image)
+        metadata = metadata._replace(png=image.info.get("png"))
     orientation = 1 if kind in codecs.TURNED else orientation
     notes = [*image.info.get("notes", ()), *damaged]
     return _loaded(path, upright(pixels, orientation), exposure, notes, metadata, orientation)
