@@ -136,7 +136,9 @@ def test_orientation(save, tmp_path, kind, orientation):
                 kind[:4].strip("8"), pixels, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {})
             ),
         )
-    found = image_files.read_image(tmp_path / "a").pixels
+    image = image_files.read_image(tmp_path / "a")
+    assert image.orientation == orientation
+    found = image.pixels
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found.astype(int), upright, atol=6 if kind == "jpeg" else 0)  # JPEG rounds
 
