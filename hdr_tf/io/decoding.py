@@ -59,6 +59,8 @@ def pixels_of_pillow(path: pathlib.Path, image: Image.Image) -> tuple[np.ndarray
     notes = []
     if image.mode == "CMYK":
         image, notes = _rgb_of_cmyk(path, image), ["CMYK: converted to sRGB by its profile"]
+    if image.mode == "La":  # multiplied by alpha
+        image = image.convert("LA")
     if image.mode not in _PILLOW_MODES:
         raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
     alpha = None

@@ -582,18 +582,13 @@ def _read_codec(path, kind, max_pixels):
         orientation, exposure, metadata, damage = exif.read(image)
         metadata = metadata._replace(png=image.info.get("png"))
     orientation = 1 if kind in codecs.TURNED else orientation
-    notes = [*image.info.get("notes", ()), *damage]
-    return _loaded(path, upright(pixels, orientation), exposure, notes, metadata, orientation)
-
-
-def _loaded(path, pixels, exposure, notes, metadata, orientation):
-    """Of pixels with 1 to 4 channels, the last of 2 or 4 alpha."""
+    pixels = upright(pixels, orientation)
     alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
     pixels = pixels if alpha is None else pixels[..., :-1]
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
     reached, dropped = _reached(alpha)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*dropped, *notes), metadata, reached, orientation)
+    notes = (*dropped, *image.info.get("notes", ()), *damage)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached, orientation)
 
 
 def _read_raw(path, max_pixels):

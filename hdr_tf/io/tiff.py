@@ -1,8 +1,8 @@
 """TIFF: which page is the picture, what decodes it, and its pixels; photographs and floating-point radiance.
 
 tifffile reads the tags, once. Then Pillow decodes 8 bit. OpenCV decodes 16 bit and single precision exactly, but silently
-garbles planes and does not invert white-is-zero images of 16 bit, which are refused. tifffile decodes 9 to 15 bit, half and
-double precision, and planes of floating point.
+garbles planes and gray with alpha, and does not invert white-is-zero images of 16 bit: tifffile decodes those, 9 to 15 bit,
+half and double precision.
 """
 
 import itertools
@@ -61,20 +61,17 @@ def read(path: pathlib.Path, max_pixels: int, number: int | None = None) -> Phot
         file.seek(0)
         alpha, notes = None, []
         if decoder == "tifffile":
-            image = _tags_of(content or file)
+            image = _tags_of(page, tiff, file)
         else:
             image = TiffImageFile(content or file)
             check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
         orientation = exif.orientation(image)  # which Pillow forgets on decoding
         if decoder == "tifffile":
-            pixels = _by_tifffile(path, page, planar)
+            pixels, alpha = _parted(upright(_by_tifffile(path, page, planar), orientation), page)
             pixels = 65535 - pixels if page.photometric == _WHITE_IS_0 else pixels
-            pixels, alpha = upright(pixels, orientation), None
-            if page.samplesperpixel in (2, 4):
-                pixels, alpha = pixels[..., :-1], pixels[..., -1]
-            pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
         elif decoder == "OpenCV":
-            pixels, alpha = _of_16_bit(opencv(_bytes(path, content), np.uint16), page.extrasamples)
+            values = opencv(_bytes(path, content), np.uint16)
+            pixels, alpha = _parted(values if values.ndim == 2 else values[..., [2, 1, 0, 3][: values.shape[2]]], page)
         else:
             pixels, alpha, notes = pixels_of_pillow(path, image)
         _, exposure, metadata, damage = exif.read(image)
@@ -159,8 +156,9 @@ def _check_page(path, page, max_pixels):
 def _decoder(path, page, planar):
     """The name of the library that decodes a photograph; whatever none of them reads right is refused."""
     bits, photometric, samples = page.bitspersample, page.photometric, page.samplesperpixel
-    plain = photometric in (_BLACK_IS_0, _WHITE_IS_0, _RGB)
-    if page.sampleformat == _UNSIGNED and 8 < bits < 16 and plain and samples <= 4:
+    plain = samples in {_BLACK_IS_0: (1, 2), _WHITE_IS_0: (1, 2), _RGB: (3, 4)}.get(photometric, ())
+    garbled = bits < 16 or planar or photometric == _WHITE_IS_0 or samples == 2  # by OpenCV
+    if page.sampleformat == _UNSIGNED and 8 < bits <= 16 and plain and garbled:
         return "tifffile"
     _check_compression(path, page, _OPENCV_COMPRESSIONS if bits > 8 else _PILLOW_COMPRESSIONS)
     if page.sampleformat != _UNSIGNED or bits > 16:
@@ -170,9 +168,9 @@ def _decoder(path, page, planar):
         raise ValueError(f"{path}: expected at most 4 channels, found {samples}")
     if bits <= 8:
         return "Pillow"
-    if bits != 16 or planar or photometric not in (_BLACK_IS_0, _RGB) or samples == 2:
+    if garbled or photometric not in (_BLACK_IS_0, _RGB):
         actual = f"{bits} bit, {photometric.name}, {samples} channels{', planar' if planar else ''}"
-        raise ValueError(f"{path}: expected a TIFF of 8 bit, or 16 bit gray or interleaved RGB, found {actual}")
+        raise ValueError(f"{path}: expected a TIFF of 8 bit, or of 16 bit gray or RGB, found {actual}")
     return "OpenCV"
 
 
@@ -206,25 +204,27 @@ def _first_page(file):
         return None
 
 
-def _tags_of(stream):
-    """An image without pixels that has the tags of the first page."""
+def _tags_of(page, tiff, file):
+    """An image without pixels that has the tags of a page."""
     image, tags = Image.Image(), Image.Exif()
-    tags.load_from_fp(stream)
+    tags.endian, tags.bigtiff = tiff.byteorder, tiff.is_bigtiff
+    tags.load_from_fp(file, page.offset)
     image._exif, image.info = tags, {"icc_profile": tags.get(_ICC_PROFILE)}
     return image
 
 
-def _of_16_bit(values, extrasamples):
-    """RGB and alpha, of BGR or BGRA."""
-    if values.ndim == 2:
-        return values, None
-    pixels, fourth = values[..., 2::-1], extrasamples[0] if extrasamples else None
-    if values.shape[2] < 4 or fourth == tifffile.EXTRASAMPLE.UNSPECIFIED:
+def _parted(values, page):
+    """Colour or gray, and alpha or None, of all channels."""
+    channels = values.shape[2] if values.ndim == 3 else 1
+    pixels = values if channels in (1, 3) else values[..., :-1]
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+    kind = page.extrasamples[0] if page.extrasamples else None
+    if channels in (1, 3) or kind == tifffile.EXTRASAMPLE.UNSPECIFIED:
         return pixels, None
-    alpha = values[..., 3]
-    if fourth == tifffile.EXTRASAMPLE.ASSOCALPHA:  # Pillow divides 8 bit itself
-        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
-        pixels = np.rint(np.minimum(pixels / share, 65535)).astype(np.uint16)
+    alpha = values[..., -1]
+    if kind == tifffile.EXTRASAMPLE.ASSOCALPHA:  # Pillow divides 8 bit itself
+        share = np.maximum(alpha, 1) / np.float32(65535)
+        pixels = np.rint(np.minimum(pixels / (share if pixels.ndim == 2 else share[..., None]), 65535)).astype(np.uint16)
     return pixels, alpha
 
 

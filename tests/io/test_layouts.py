@@ -100,6 +100,27 @@ def test_tiff_of_12_bit_keeps_exif(tmp_path):
         image_files.read_image(tmp_path / "a.tif", max_pixels=383)
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize(
+    ("photometric", "channels"), [("minisblack", 2), ("miniswhite", 1), ("miniswhite", 2), ("rgb", 3), ("rgb", 4)]
+)
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_tiff_that_opencv_garbles(tmp_path, bits, photometric, channels, planes):
+    """Planes, white-is-zero, and gray with alpha, which is not inverted."""
+    pytest.importorskip("imagecodecs")
+    levels = helpers.noise(20, 24, channels, dtype=np.uint16) >> (16 - bits)
+    colours = levels[..., :-1] if channels in (2, 4) else levels
+    stored = np.squeeze(np.moveaxis(levels, -1, 0) if planes == "separate" else levels)
+    tags = {"photometric": photometric, "bitspersample": bits, "extratags": [(274, "H", 1, 6, True)]}
+    tags |= {"planarconfig": planes} if channels > 1 else {}
+    tifffile.imwrite(tmp_path / "a.tif", stored, extrasamples=["unassalpha"] * (channels in (2, 4)), metadata=None, **tags)
+    image = image_files.read_image(tmp_path / "a.tif")
+    colours = np.squeeze(2**bits - 1 - colours if photometric == "miniswhite" else colours)
+    expected = np.rot90(np.rint(colours * (65535 / (2**bits - 1))), -1)
+    np.testing.assert_allclose(image.pixels, expected, atol=0 if bits == 16 else 1)
+    assert channels in (1, 3) or image.reached is None or (image.reached == np.rot90(levels[..., -1] > 0, -1)).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("planar", [False, True])
 def test_float_tiff_of_other_precision(tmp_path, dtype, planar):
