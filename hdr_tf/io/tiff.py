@@ -6,6 +6,7 @@ half and double precision.
 """
 
 import itertools
+import math
 import mmap
 import pathlib
 import struct
@@ -240,6 +241,9 @@ def _by_tifffile(path, page, planar):
             f"{path}: expected a TIFF of {page.bitspersample} bit without compression, or LZW, Deflate or Zstandard, found "
             f"{page.compression.name}"
         )
+    places = len(page.dataoffsets), len(page.databytecounts)
+    if places != (math.prod(page.chunked),) * 2 or not (all(page.dataoffsets) and all(page.databytecounts)):
+        raise ValueError("strips or tiles are missing")  # tifffile would fill them with 0
     try:
         values = page.asarray()
     except Exception as error:

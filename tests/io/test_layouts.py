@@ -121,6 +121,24 @@ def test_tiff_that_opencv_garbles(tmp_path, bits, photometric, channels, planes)
     assert channels in (1, 3) or image.reached is None or (image.reached == np.rot90(levels[..., -1] > 0, -1)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float16])
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}])
+@pytest.mark.parametrize("what", ["Offsets", "ByteCounts"])
+def test_missing_strips_are_no_black(tmp_path, dtype, options, what):
+    """tifffile takes a place or length of 0 for zeros that were not stored."""
+    values = np.full((32, 32, 2), 9, dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="minisblack", extrasamples=["unassalpha"], metadata=None, **options
+    )
+    read = image_files.read_radiance if dtype == np.float16 else image_files.read_image
+    assert (read(tmp_path / "a.tif") if dtype == np.float16 else read(tmp_path / "a.tif").pixels).min() == 9
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        tag = file.pages.first.tags[("Tile" if "tile" in options else "Strip") + what]
+        tag.overwrite((tag.value[0], 0, *tag.value[2:]))
+    with pytest.raises(ValueError, match="a.tif"):
+        read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("planar", [False, True])
 def test_float_tiff_of_other_precision(tmp_path, dtype, planar):
