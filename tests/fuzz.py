@@ -110,6 +110,7 @@ def _zip_checksums(data):
 def _images(folder):
     import cv2
     import numpy as np
+    import tifffile
     from PIL import Image
 
     from hdr_tf.io import exif, image_files
@@ -128,6 +129,8 @@ def _images(folder):
     for number, compression in enumerate(("tiff_lzw", "tiff_deflate", "packbits")):
         Image.fromarray(smooth).save(folder / f"m{number}.tif", compression=compression)
     helpers.write_dng(folder / "o.dng", cv2.resize(light, (48, 32)))
+    tifffile.imwrite(folder / "p.tif", deep[..., :2], photometric="minisblack", extrasamples=["unassalpha"], tile=(16, 16))
+    tifffile.imwrite(folder / "q.tif", deep >> 4, photometric="rgb", bitspersample=12)
 
     def read(path):
         if path.suffix in (".exr", ".hdr"):
@@ -145,6 +148,43 @@ def _images(folder):
         return _png_checksums(data) if data[:4] == b"\x89PNG" else data
 
     return Target(_contents(folder), read, repair=repair)
+
+
+def _codecs(folder):
+    """The formats of phones and of the web."""
+    import imagecodecs
+    import numpy as np
+    import pillow_heif
+    from PIL import Image
+
+    from hdr_tf.io import image_files
+    from tests import helpers
+
+    smooth = np.uint8(255 * helpers.smooth_scene(24, 32).clip(0, 1))
+    deep, clear = smooth.astype(np.uint16) * 4, np.dstack([smooth, smooth[..., :1]])
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for name, pixels, options in (
+        ("a.webp", smooth, {"exif": tags}),
+        ("b.webp", clear, {"lossless": True}),
+        ("c.avif", smooth, {"exif": tags}),
+        ("d.avif", clear, {}),
+        ("e.avif", smooth, {"save_all": True, "append_images": [Image.fromarray(smooth[::-1])]}),
+        ("f.mpo", smooth, {"save_all": True, "append_images": [Image.fromarray(smooth[::-1])]}),
+    ):
+        Image.fromarray(pixels).save(folder / name, **options)
+    (folder / "g.avif").write_bytes(imagecodecs.avif_encode(deep, bitspersample=10))
+    (folder / "h.jxl").write_bytes(imagecodecs.jpegxl_encode(smooth, lossless=True, usecontainer=True))
+    (folder / "i.jxl").write_bytes(imagecodecs.jpegxl_encode(deep, level=90))
+    for name, mode, pixels in (("j.heic", "RGB", smooth), ("k.heic", "RGB;16", deep << 6)):
+        pillow_heif.from_bytes(mode, (32, 24), pixels.tobytes()).save(folder / name, exif=tags.tobytes())
+
+    def read(path):
+        image_files.read_image(path, MAX_PIXELS)
+        image_files.read_metadata(path)
+        image_files.read_capture(path)
+
+    return Target(_contents(folder), read)
 
 
 def _checkpoint(folder):
@@ -192,6 +232,9 @@ def _weights(folder):
     shutil.copy(folder / "a.weights.h5", folder / "b.weights.h5")
     with h5py.File(folder / "b.weights.h5", "a") as file:
         del file.attrs[weights.CHECKSUM]
+    shutil.copy(folder / "b.weights.h5", folder / "c.weights.h5")
+    with h5py.File(folder / "c.weights.h5", "a") as file:
+        file.attrs["model"] = "net"  # of variable length, as earlier versions wrote it
     before = [array.copy() for array in model.get_weights()]
 
     def read(path):
@@ -296,6 +339,7 @@ def _tensors(folder):
 
 TARGETS = {
     "images": _images,
+    "codecs": _codecs,
     "checkpoint": _checkpoint,
     "tensorflow": _tensorflow,
     "weights": _weights,
