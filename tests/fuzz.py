@@ -3,6 +3,7 @@
     python tests/fuzz.py                                      a minute, as in .ci/run
     python tests/fuzz.py --seconds=3600 --seed=7              an hour of other inputs
     python tests/fuzz.py --targets=weights,checkpoint         of two readers
+    python tests/fuzz.py --guided --targets=codecs            of one reader, chosen by atheris (pip install atheris)
     python tests/fuzz.py --replay=tests/fuzz_corpus           the inputs that were findings once
 
 The makers of the tests write a corpus of small intact files. Each input is one of them, changed in up to eight places: bits,
@@ -486,12 +487,39 @@ def replay(folder: pathlib.Path) -> int:
     return findings
 
 
+def guided(name: str, seconds: float, seed: int) -> None:
+    """Attacks one reader in this process with inputs by which atheris follows branches of our code. Ends at the first finding,
+    with its file in the corpus and another exit code than 0."""
+    import atheris
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in ("seeds", "inputs"):
+            (pathlib.Path(scratch) / part).mkdir()
+        with atheris.instrument_imports(include=["hdr_tf", "tfrecords"]):
+            target = TARGETS[name](pathlib.Path(scratch) / "seeds")
+        suffixes = [seed_name[seed_name.index(".") :] for seed_name in target.seeds]
+        for number, contents in enumerate(target.seeds.values()):  # the first byte says which name an input gets
+            (pathlib.Path(scratch) / "inputs" / str(number)).write_bytes(bytes([number]) + contents)
+
+        def read(data):
+            path = pathlib.Path(scratch) / f"input{suffixes[data[0] % len(suffixes)] if data else suffixes[0]}"
+            path.write_bytes(target.repair(data[1:]))
+            if found := problem(target, path):
+                _keep(name, path, found)
+                raise RuntimeError(found)
+
+        options = [f"-max_total_time={seconds:.0f}", f"-seed={seed}", "-max_len=20000", f"-artifact_prefix={scratch}/"]
+        atheris.Setup([sys.argv[0], *options, str(pathlib.Path(scratch) / "inputs")], read)
+        atheris.Fuzz()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="time of all targets together, without making their corpora")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", default=",".join(TARGETS), help="names with commas between them")
     parser.add_argument("--replay", type=pathlib.Path, help="a folder of former findings")
+    parser.add_argument("--guided", action="store_true", help="one target, by atheris")
     for name in ("--inside", "--first", "--scratch"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -500,6 +528,9 @@ def main() -> int:
         return 0
     if flags.replay:
         return 1 if replay(flags.replay) else 0
+    if flags.guided:
+        guided(flags.targets, flags.seconds, flags.seed)
+        return 0
     return 1 if run(flags.targets.split(","), flags.seconds, flags.seed) else 0
 
 
