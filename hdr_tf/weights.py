@@ -11,8 +11,10 @@ import functools
 import hashlib
 import json
 import math
+import mmap
 import os
 import pathlib
+import struct
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -25,6 +27,8 @@ from absl import logging
 from hdr_tf.io.outputs import atomic, shortened
 
 CHECKSUM = "sha256"
+
+_HEAP = b"GCOL\x01"  # how a global heap begins, HDF5 File Format Specification, III.E
 
 DERIVED = (".num_batches_tracked", ".relative_position_index", ".attn_mask")  # PyTorch's buffers without learned values
 
@@ -111,6 +115,8 @@ def _read(path, expected) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     try:
         with h5py.File(path, "r") as file:
             names = list(file.attrs)
+            if CHECKSUM not in names:
+                _check_texts(path, size)
             notes = {name: _note(file, name, CHECKSUM in names) for name in names}
             arrays = dict(_arrays(file, size))
         if CHECKSUM in notes and notes[CHECKSUM] != _checksum(notes, arrays):
@@ -130,6 +136,25 @@ def _note(file, name, fixed):
         raise _Refused(f"an attribute that is no text, {shortened(name)}")
     note = file.attrs[name]
     return note if isinstance(note, str) else note.decode()
+
+
+def _check_texts(path, size):
+    """Checks the heaps in which HDF5 keeps texts of variable length, as files of earlier versions have them: with a damaged
+    length in one, HDF5 searches for ever."""
+    with pathlib.Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        left, start = size, data.find(_HEAP)
+        while start >= 0:
+            (length,) = struct.unpack_from("<Q", data, start + 8)
+            at, end, left = start + 16, start + length, left - length
+            if left < 0 or end > size:  # heaps do not overlap
+                raise _Refused("damaged texts")
+            while at + 16 <= end:
+                number, whole = struct.unpack_from("<H6xQ", data, at)
+                whole = 16 + (whole + 7) // 8 * 8 if number else whole  # 0 is an empty place, its head included
+                if not 16 <= whole <= end - at:
+                    raise _Refused("damaged texts")
+                at += whole
+            start = data.find(_HEAP, start + 1)
 
 
 def _arrays(file: h5py.File, size: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -3,6 +3,7 @@
     python tests/fuzz.py                                      a minute, as in .ci/run
     python tests/fuzz.py --seconds=3600 --seed=7              an hour of other inputs
     python tests/fuzz.py --targets=weights,checkpoint         of two readers
+    python tests/fuzz.py --guided --targets=codecs            of one reader, chosen by atheris (pip install atheris)
     python tests/fuzz.py --replay=tests/fuzz_corpus           the inputs that were findings once
 
 The makers of the tests write a corpus of small intact files. Each input is one of them, changed in up to eight places: bits,
@@ -110,6 +111,7 @@ def _zip_checksums(data):
 def _images(folder):
     import cv2
     import numpy as np
+    import tifffile
     from PIL import Image
 
     from hdr_tf.io import exif, image_files
@@ -128,6 +130,8 @@ def _images(folder):
     for number, compression in enumerate(("tiff_lzw", "tiff_deflate", "packbits")):
         Image.fromarray(smooth).save(folder / f"m{number}.tif", compression=compression)
     helpers.write_dng(folder / "o.dng", cv2.resize(light, (48, 32)))
+    tifffile.imwrite(folder / "p.tif", deep[..., :2], photometric="minisblack", extrasamples=["unassalpha"], tile=(16, 16))
+    tifffile.imwrite(folder / "q.tif", deep >> 4, photometric="rgb", bitspersample=12)
 
     def read(path):
         if path.suffix in (".exr", ".hdr"):
@@ -145,6 +149,43 @@ def _images(folder):
         return _png_checksums(data) if data[:4] == b"\x89PNG" else data
 
     return Target(_contents(folder), read, repair=repair)
+
+
+def _codecs(folder):
+    """The formats of phones and of the web."""
+    import imagecodecs
+    import numpy as np
+    import pillow_heif
+    from PIL import Image
+
+    from hdr_tf.io import image_files
+    from tests import helpers
+
+    smooth = np.uint8(255 * helpers.smooth_scene(24, 32).clip(0, 1))
+    deep, clear = smooth.astype(np.uint16) * 4, np.dstack([smooth, smooth[..., :1]])
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for name, pixels, options in (
+        ("a.webp", smooth, {"exif": tags}),
+        ("b.webp", clear, {"lossless": True}),
+        ("c.avif", smooth, {"exif": tags}),
+        ("d.avif", clear, {}),
+        ("e.avif", smooth, {"save_all": True, "append_images": [Image.fromarray(smooth[::-1])]}),
+        ("f.mpo", smooth, {"save_all": True, "append_images": [Image.fromarray(smooth[::-1])]}),
+    ):
+        Image.fromarray(pixels).save(folder / name, **options)
+    (folder / "g.avif").write_bytes(imagecodecs.avif_encode(deep, bitspersample=10))
+    (folder / "h.jxl").write_bytes(imagecodecs.jpegxl_encode(smooth, lossless=True, usecontainer=True))
+    (folder / "i.jxl").write_bytes(imagecodecs.jpegxl_encode(deep, level=90))
+    for name, mode, pixels in (("j.heic", "RGB", smooth), ("k.heic", "RGB;16", deep << 6)):
+        pillow_heif.from_bytes(mode, (32, 24), pixels.tobytes()).save(folder / name, exif=tags.tobytes())
+
+    def read(path):
+        image_files.read_image(path, MAX_PIXELS)
+        image_files.read_metadata(path)
+        image_files.read_capture(path)
+
+    return Target(_contents(folder), read)
 
 
 def _checkpoint(folder):
@@ -192,6 +233,9 @@ def _weights(folder):
     shutil.copy(folder / "a.weights.h5", folder / "b.weights.h5")
     with h5py.File(folder / "b.weights.h5", "a") as file:
         del file.attrs[weights.CHECKSUM]
+    shutil.copy(folder / "b.weights.h5", folder / "c.weights.h5")
+    with h5py.File(folder / "c.weights.h5", "a") as file:
+        file.attrs["model"] = "net"  # of variable length, as earlier versions wrote it
     before = [array.copy() for array in model.get_weights()]
 
     def read(path):
@@ -296,6 +340,7 @@ def _tensors(folder):
 
 TARGETS = {
     "images": _images,
+    "codecs": _codecs,
     "checkpoint": _checkpoint,
     "tensorflow": _tensorflow,
     "weights": _weights,
@@ -442,12 +487,39 @@ def replay(folder: pathlib.Path) -> int:
     return findings
 
 
+def guided(name: str, seconds: float, seed: int) -> None:
+    """Attacks one reader in this process with inputs by which atheris follows branches of our code. Ends at the first finding,
+    with its file in the corpus and another exit code than 0."""
+    import atheris
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in ("seeds", "inputs"):
+            (pathlib.Path(scratch) / part).mkdir()
+        with atheris.instrument_imports(include=["hdr_tf", "tfrecords"]):
+            target = TARGETS[name](pathlib.Path(scratch) / "seeds")
+        suffixes = [seed_name[seed_name.index(".") :] for seed_name in target.seeds]
+        for number, contents in enumerate(target.seeds.values()):  # the first byte says which name an input gets
+            (pathlib.Path(scratch) / "inputs" / str(number)).write_bytes(bytes([number]) + contents)
+
+        def read(data):
+            path = pathlib.Path(scratch) / f"input{suffixes[data[0] % len(suffixes)] if data else suffixes[0]}"
+            path.write_bytes(target.repair(data[1:]))
+            if found := problem(target, path):
+                _keep(name, path, found)
+                raise RuntimeError(found)
+
+        options = [f"-max_total_time={seconds:.0f}", f"-seed={seed}", "-max_len=20000", f"-artifact_prefix={scratch}/"]
+        atheris.Setup([sys.argv[0], *options, str(pathlib.Path(scratch) / "inputs")], read)
+        atheris.Fuzz()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="time of all targets together, without making their corpora")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", default=",".join(TARGETS), help="names with commas between them")
     parser.add_argument("--replay", type=pathlib.Path, help="a folder of former findings")
+    parser.add_argument("--guided", action="store_true", help="one target, by atheris")
     for name in ("--inside", "--first", "--scratch"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -456,6 +528,9 @@ def main() -> int:
         return 0
     if flags.replay:
         return 1 if replay(flags.replay) else 0
+    if flags.guided:
+        guided(flags.targets, flags.seconds, flags.seed)
+        return 0
     return 1 if run(flags.targets.split(","), flags.seconds, flags.seed) else 0
 
 

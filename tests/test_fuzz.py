@@ -21,7 +21,7 @@ def test_former_findings(name, tmp_path):
             assert fuzz.problem(target, copy) is None
 
 
-@pytest.mark.parametrize("name", ["images", "checkpoint", "weights", "manifest"])
+@pytest.mark.parametrize("name", ["images", "codecs", "checkpoint", "weights", "manifest"])
 def test_some_mutated_files(name, tmp_path):
     (tmp_path / "seeds").mkdir()
     target, rng = fuzz.TARGETS[name](tmp_path / "seeds"), random.Random(0)

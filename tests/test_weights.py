@@ -689,6 +689,31 @@ def test_weights_without_a_checksum_load_with_a_line(tmp_path, caplog):
         np.testing.assert_array_equal(old, new)
 
 
+def test_weights_of_earlier_versions_have_texts_of_variable_length(tmp_path, caplog):
+    """Where HDF5 keeps them, a damaged length makes it search for ever."""
+    model, path, other = _small_file(tmp_path)
+    expected = model.get_weights()
+    with h5py.File(path, "a") as file:
+        for name in [*file.attrs]:
+            del file.attrs[name]
+        file.attrs["model"], file.attrs["features"] = "a name", "x," * 300
+    assert weights.read_notes(path) == {"model": "a name", "features": "x," * 300}
+    model.set_weights(other)
+    with caplog.at_level("WARNING", logger="absl"):
+        weights.load_weights(model, path)
+    assert helpers.mentioned(path.name, caplog.text)
+    for old, new in zip(expected, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    data = path.read_bytes()
+    heap = data.index(b"GCOL")
+    empty = heap + 16 + 24 + 16 + 600  # behind the two texts, each with a head of 16 bytes
+    assert not any(data[empty : empty + 8])
+    for at, number in ((empty + 8, 0), (empty + 8, 8), (heap + 24, 2**64 - 16), (heap + 24, 5000), (heap + 8, 2**40)):
+        path.write_bytes(data[:at] + struct.pack("<Q", number) + data[at + 8 :])
+        with pytest.raises(ValueError, match=helpers.mentions(path.name)):
+            weights.load_weights(model, path)
+
+
 @pytest.mark.parametrize("path", sorted(systems.PRETRAINED.glob("*.weights.h5")), ids=lambda path: path.name)
 def test_bundled_weights_have_a_checksum(path):
     assert len(weights.read_notes(path)["sha256"]) == 64

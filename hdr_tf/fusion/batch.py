@@ -1,5 +1,6 @@
 """Many brackets fused into a folder: on this machine (`hdr_tf.batch`), or on a cluster (`hdr_tf.batch_beam`)."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -52,9 +53,7 @@ def fuse_brackets(
 
     def read(job, paths):
         pipeline.check_output(job.output, arguments.get("depth"), list(everything & {job.output.resolve()}))
-        max_pixels = arguments.get("max_pixels", image_files.MAX_PIXELS)
-        paths = bracket_files.readable(paths, max_pixels) if allow_missing else paths
-        return [image_files.read_image(image, max_pixels) for image in paths]
+        return _read(paths, allow_missing, arguments)
 
     def fuse(job, images):
         aligned = None if save_aligned is None else pathlib.Path(save_aligned) / job.name
@@ -84,8 +83,13 @@ def _fuse(bracket, target, arguments):
     arguments = dict(arguments)
     try:
         (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
-        paths = bracket_files.readable(job.inputs()) if arguments.pop("allow_missing", False) else job.inputs()
-        fused = pipeline.fuse_files(paths, target, **arguments | {"save_aligned": aligned})
+        images = _read(job.inputs(), True, arguments) if arguments.pop("allow_missing", False) else job.inputs()
+        fused = pipeline.fuse_files(images, target, **arguments | {"save_aligned": aligned})
     except (ValueError, OSError) as error:  # some do not survive the way between processes
         return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
     return target, (fused.shape, fused.dtype)
+
+
+def _read(paths, allow_missing, arguments):
+    read = functools.partial(image_files.read_image, max_pixels=arguments.get("max_pixels", image_files.MAX_PIXELS))
+    return bracket_files.readable(paths, read) if allow_missing else [read(path) for path in paths]

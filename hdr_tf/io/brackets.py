@@ -18,7 +18,8 @@ import dataclasses
 import filecmp
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -300,14 +301,13 @@ def check_different(paths: Sequence[str | os.PathLike]) -> None:
         sizes[status.st_size].append(path)
 
 
-def readable(paths: Sequence[pathlib.Path], max_pixels: int = image_files.MAX_PIXELS) -> list[pathlib.Path]:
-    """Returns the files that can be read; says which cannot. If fewer than two can, raises the first one's error."""
+def readable(paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], Any]) -> list:
+    """Returns what `read` makes of the files that can be read; says which cannot. If fewer than two can, raises the first one's
+    error."""
     found, errors = [], []
     for path in paths:
         try:
-            read = image_files.read_radiance if image_files.is_float_tiff(path) else image_files.read_image
-            read(path, max_pixels)
-            found.append(path)
+            found.append(read(path))
         except (ValueError, OSError) as error:
             errors.append(error)
     if errors and len(found) < 2:

@@ -2,12 +2,13 @@
 
 Pillow reads WebP, and AVIF of 8 bit. The extra `formats` adds pillow-heif for HEIC/HEIF, and imagecodecs for JPEG XL and AVIF
 of 10 and 12 bit, which Pillow would cut to 8. `OPENERS` read headers only; the size that they find is checked before `decode`
-sees the pixels. AVIF and HEIC state their size apart from the pixels. libheif compares the two. libavif refuses an image that
-is smaller than stated and scales one that is larger, of up to 16,384 x 16,384 pixels: there a small file can take 1 GB.
+sees the pixels. AVIF and HEIC state their size apart from the pixels: libheif compares the two, libavif does not, see
+`boxes.check_avif`.
 
 Levels of 10 and 12 bit become 16 bit, so that white is 65535. Of an animation the first image is read.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
+
+from hdr_tf.io import jpegxl, transfer
+from hdr_tf.io.boxes import boxes, check_avif
+from hdr_tf.io.exif import Metadata
 
 try:
     import imagecodecs
@@ -27,7 +32,7 @@ TURNED = ("HEIC", "JPEG XL")  # their decoders apply the orientation
 _JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # of ITU-T H.273
-_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height, in the header of JPEG XL
+_JXL_HEADER = 200  # bytes that are enough for its size and colours
 
 
 def kind(head: bytes) -> str | None:
@@ -53,23 +58,24 @@ def decode(kind: str, file: BinaryIO) -> np.ndarray:
     file.seek(0)
     data = file.read()
     at = data.find(b"colrnclx") if kind in ("AVIF", "HEIC") else -1
-    transfer = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
-    if transfer:
-        raise ValueError(
-            f"{file.name}: expected an image for a display, found {transfer}; convert it to a PNG or TIFF of 16 bit"
-        )
+    light = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
+    if light:
+        raise ValueError(f"{file.name}: expected an image for a display, found {light}; convert it to a PNG or TIFF of 16 bit")
     file.seek(0)
     if kind == "HEIC":
         image = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
         pixels, bits = np.asarray(image), image.info["bit_depth"]
     elif kind == "JPEG XL":
         pixels, bits = imagecodecs.jpegxl_decode(data), 16  # libjxl uses the full range
-    elif kind == "AVIF" and (bits := _avif_bits(data)) > 8:
-        _need("AVIF of 10 or 12 bit", imagecodecs, file)
-        pixels = imagecodecs.avif_decode(data)
+    elif kind == "AVIF":
+        check_avif(data)
+        if (bits := _avif_bits(data)) > 8:
+            _need("AVIF of 10 or 12 bit", imagecodecs, file)
+            pixels = imagecodecs.avif_decode(_still(data))
+        else:
+            pixels = np.asarray(_open_avif(file))
     else:
-        image = (AvifImagePlugin.AvifImageFile if kind == "AVIF" else WebPImagePlugin.WebPImageFile)(file)
-        pixels, bits = np.asarray(image), 8
+        pixels, bits = np.asarray(WebPImagePlugin.WebPImageFile(file)), 8
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{file.name}: expected 8 or 16 bit, found floating point ({kind}); write it as OpenEXR")
     return widened(pixels, bits) if pixels.dtype == np.uint16 else pixels
@@ -78,6 +84,15 @@ def decode(kind: str, file: BinaryIO) -> np.ndarray:
 def widened(pixels: np.ndarray, bits: int) -> np.ndarray:
     """Returns uint16 levels of 8 to 16 bits in the full range of 16 bit: the highest becomes 65535, and 0 stays."""
     return pixels << (16 - bits) | pixels >> (2 * bits - 16) if bits < 16 else pixels
+
+
+def _open_avif(file):
+    return AvifImagePlugin.AvifImageFile(io.BytesIO(_still(file.read())))
+
+
+def _still(data):
+    """An AVIF file of which decoders take the single image, not the animation next to it."""
+    return data[:8] + b"avif" + data[12:]
 
 
 def _open_webp(file):
@@ -110,59 +125,23 @@ def _open_heic(file):
 
 def _open_jxl(file):
     _need("JPEG XL", imagecodecs, file)
-    codestream, exif, notes = file.read(32), None, []
+    codestream, exif, notes = file.read(_JXL_HEADER), None, []
     if codestream.startswith(_JXL_BOX):
         file.seek(0)
         codestream = b""
-        for kind, length in _boxes(file):
+        for kind, length in boxes(file):
             if kind in (b"jxlc", b"jxlp") and not codestream:
-                codestream = file.read(min(length, 32))[4 * (kind == b"jxlp") :]
+                codestream = file.read(min(length, _JXL_HEADER))[4 * (kind == b"jxlp") :]
             elif kind == b"Exif":
                 content = file.read(length)
                 exif = content[4 + int.from_bytes(content[:4]) :]
             elif kind == b"brob" and file.read(4) == b"Exif":
                 notes = ["compressed EXIF dropped"]
-    size, plain = _jxl_size(codestream)
-    return _header(
-        size, exif=exif, notes=notes if plain else [*notes, "taken as sRGB: a colour profile in JPEG XL is not read"]
-    )
-
-
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yields the kind and the length of the content of each box of a file, which is open there."""
-    end = file.seek(0, 2)
-    at = 0
-    while at + 8 <= end:
-        file.seek(at)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8))
-        length = end - at if length == 0 else length  # 0: to the end of the file
-        content = at + length - file.tell()
-        if content < 0:
-            raise ValueError("a box ends before it begins")
-        yield kind, min(content, end - file.tell())
-        at += length
-
-
-def _jxl_size(codestream):
-    """Returns (width, height), and whether the rest of the header is the default: 8 bit, sRGB."""
-    if codestream[:2] != b"\xff\x0a":
-        raise ValueError("no codestream")
-    bits = int.from_bytes(codestream[2:], "little")
-
-    def take(count):
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side():
-        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
-
-    small = take(1)
-    height, ratio = side(), take(3)
-    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
-    return (width, height), bool(take(1))
+    size, colours = jpegxl.read_header(codestream)
+    marks = transfer.code_points(*colours) if colours and colours != jpegxl.SRGB else None
+    if not colours or marks and not transfer.stated(Metadata(png=marks)):
+        marks, notes = None, [*notes, "taken as sRGB: the colour profile of this JPEG XL is not read"]
+    return _header(size, exif=exif, notes=notes, png=marks)
 
 
 def _avif_bits(data):
@@ -196,5 +175,5 @@ def missing(path: str | os.PathLike, what: str) -> ValueError:
     return ValueError(f"{path}: {what} needs packages that are not installed: pip install 'hdr_tf[formats]'")
 
 
-OPENERS = {"WebP": _open_webp, "AVIF": AvifImagePlugin.AvifImageFile, "HEIC": _open_heic, "JPEG XL": _open_jxl}
-"""Read the header of an open file: size, EXIF and colour profile, as an image of Pillow without pixels."""
+OPENERS = {"WebP": _open_webp, "AVIF": _open_avif, "HEIC": _open_heic, "JPEG XL": _open_jxl}
+"""Read the header of an open file: size, EXIF and colours, as an image of Pillow without pixels."""

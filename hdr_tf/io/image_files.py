@@ -5,17 +5,13 @@ with a false size costs nothing; a file that a decoder cannot finish is an error
 those of the file: no colour profile and no gamma is applied.
 
 Trials decided which library decodes what. Pillow reads everything of 8 bit, but silently cuts 16-bit colour to 8 bit. OpenCV
-reads 16-bit PNG and TIFF exactly, but silently garbles planar 16-bit TIFF and does not invert white-is-zero images (both are
-refused here), and it refuses OpenEXR's DWA compression. OpenEXR's `File` survives damaged files once the size is checked (a
-false size made it allocate memory until it was killed); its older `InputFile` crashes on some. LibRaw develops a camera's RAW
-files, which are known by their suffix, because most look like TIFF.
+reads 16-bit PNG exactly, but refuses OpenEXR's DWA compression. OpenEXR's `File` survives damaged files once the size is
+checked (a false size made it allocate memory until it was killed); its older `InputFile` crashes on some. LibRaw develops a
+camera's RAW files, which are known by their suffix, because most look like TIFF. TIFF has a module of its own, `io.tiff`.
 """
 
 import contextlib
 import dataclasses
-import io
-import itertools
-import mmap
 import os
 import pathlib
 import re
@@ -28,11 +24,12 @@ import OpenEXR
 import scipy.ndimage
 import tifffile
 from absl import logging as absl_logging
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from hdr_tf import __version__, quiet
 from hdr_tf.image.depth import to_rgb
-from hdr_tf.io import codecs, exif, raw_check, transfer
+from hdr_tf.io import codecs, exif, raw_check, tiff, transfer
+from hdr_tf.io.decoding import MAX_PIXELS, check_size, damaged, decoding, opencv, pixels_of_pillow, upright
 from hdr_tf.io.outputs import atomic
 
 try:
@@ -40,7 +37,6 @@ try:
 except ImportError:  # the extra `raw`
     rawpy = None
 
-MAX_PIXELS = 250_000_000
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES, *JPEG_SUFFIXES)  # that are written
@@ -50,26 +46,18 @@ RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", 
 RAW_ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}  # EXIF's, by LibRaw's
 
 SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
-# What tifffile decodes into memory of the size that the header says.
-_TIFFFILE_CODECS = {tifffile.COMPRESSION[name] for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD")}
 _EXR_NAMES = ("R", "G", "B", "Y", "RY", "BY")
 _CHROMA_FILTER = (0.002128, -0.007540, 0.019597, -0.043159, 0.087929, -0.186077, 0.627123)  # and mirrored
 _HALF_MAX = 65504.0  # the largest finite number of 16-bit floating point
 
-# Deflate compresses at most 1032 bytes to one, which in 1-bit PNG are 8256 pixels; a constant EXR reached 2000 pixels per byte.
-_PIXELS_PER_BYTE = 10_000
-_ICC_PROFILE = 34675  # tag of TIFF
 _FULL_COLOUR = 90  # quality of a JPEG
 _MAX_SCANS = 100  # of a JPEG; programs write at most a dozen, but each may cost as much as decoding the whole image
 
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)  # as libjpeg looks for the next segment
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF; the others in this range are tables
 
-_PILLOW_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}  # of TIFF, as the wheels decode them
-_OPENCV_COMPRESSIONS = {1, 5, 8, 32773, 32946}
 _OTHER_JPEG = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xF7: "JPEG-LS"}
-_PAGES = 64  # of a TIFF that are looked at, and of those below each
-_OLD_SUBFILE_TYPE = 255
+_MPF_ENTRIES = 0xB002  # of CIPA DC-007, several images in a JPEG
 _PNG_HEADER = 33  # bytes of the signature and IHDR
 
 _SIGNATURES = {
@@ -84,17 +72,13 @@ _SIGNATURES = {
 }
 
 
-class _TiffImageFile(TiffImagePlugin.TiffImageFile):
-    def load_prepare(self):
-        if self._im is None:  # as in Pillow 12.3, but without its size limit for uncompressed TIFF
-            self.im = Image.core.new(self.mode, self._tile_size)
-        super().load_prepare()
-
-
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile, **codecs.OPENERS}
-_PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
-_PILLOW_MODES |= {"RGBX": "RGB"}  # a fourth channel that says nothing about alpha
+_PILLOW = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "TIFF": tiff.TiffImageFile,
+    **codecs.OPENERS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,28 +144,28 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph, found radiance ({kind})")
     if kind in codecs.OPENERS:
         return _read_codec(path, kind, max_pixels)
-    if kind == "TIFF" and (image := _read_odd_tiff(path, max_pixels, page)):
-        return image
-    with path.open("rb") as file, _decoding(path, kind):
-        sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff}[kind](path, file, max_pixels)
+    if kind == "TIFF":
+        with decoding(path, kind):
+            found = tiff.read(path, max_pixels, page)
+        reached, dropped = _reached(found.alpha)
+        notes = (*found.notes, *dropped, *found.damage)
+        pixels = np.ascontiguousarray(found.pixels)
+        return LoadedImage(path, pixels, found.exposure, notes, found.metadata, reached, found.orientation)
+    with path.open("rb") as file, decoding(path, kind):
+        sixteen_bit = {"PNG": _check_png, "JPEG": _check_jpeg}[kind](path, file, max_pixels)
         file.seek(0)
-        content, fourth, others = _at_page(file, page) if kind == "TIFF" else (None, None, ())
-        image = _PILLOW[kind](content or file)
-        _check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
+        image = _PILLOW[kind](file)
+        check_size(path, *image.size, max_pixels)  # what Pillow understood is what it allocates
         stored = exif.orientation(image)
-        pixels, alpha = _decode_16_bit(path, content, fourth) if sixteen_bit else _decode_8_bit(path, image)
-        if image.mode == "CMYK":
-            others = [*others, "CMYK: converted to sRGB by its profile"]
-        orientation, exposure, metadata, damaged = exif.read(image)
-        if content:
-            pixels, alpha, exposure, metadata = _of_first_page(file, image, pixels, alpha, exposure, metadata)
+        pixels, alpha, notes = _png_of_16_bit(path) if sixteen_bit else pixels_of_pillow(path, image)
+        if kind == "JPEG" and (views := _views(path, image)) > 1:
+            notes = [f"holds {views} views of the scene: the first is used", *notes]
+        orientation, exposure, metadata, damage = exif.read(image)
         if kind == "PNG":
             metadata = metadata._replace(png=transfer.png_marks(path))
-    if kind != "TIFF":  # Pillow and OpenCV rotate a TIFF themselves
-        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
+    pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
     reached, dropped = _reached(alpha)
-    notes = (*others, *dropped, *damaged)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached, stored)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*notes, *dropped, *damage), metadata, reached, stored)
 
 
 def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[LoadedImage]:
@@ -191,8 +175,8 @@ def read_pages(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> list[Lo
     """
     path, count = pathlib.Path(path), 1
     if _kind(path) == "TIFF":
-        with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-            count = len(_pictures(tiff))
+        with decoding(path, "TIFF"):
+            count = tiff.count_pictures(path)
     return [read_image(path, max_pixels, number) for number in range(count)]
 
 
@@ -204,7 +188,7 @@ def read_capture(path: str | os.PathLike) -> Capture:
         return _raw_capture(path)
     if kind not in _PILLOW:
         raise ValueError(f"{path}: expected a JPEG, PNG or TIFF photograph or a RAW file, found radiance ({kind})")
-    with path.open("rb") as file, _decoding(path, kind):
+    with path.open("rb") as file, decoding(path, kind):
         image = _PILLOW[kind](file)
         return _capture(path, image.getexif, image.size)
 
@@ -294,10 +278,10 @@ def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.n
     """
     path = pathlib.Path(path)
     kind = _kind(path)
-    readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": _read_float_tiff}
+    readers = {"OpenEXR": _read_exr, "Radiance HDR": _read_hdr, "TIFF": lambda *file: _rgb_of(tiff.read_float(*file))}
     if kind not in readers:
         raise ValueError(f"{path}: expected radiance (OpenEXR, Radiance HDR or float TIFF), found {kind}, an image for display")
-    with _decoding(path, kind):
+    with decoding(path, kind):
         return readers[kind](path, max_pixels)
 
 
@@ -305,8 +289,8 @@ def read_float_tiff(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tu
     """Reads a floating-point TIFF as `read_radiance` does. Returns also where it reaches, see `LoadedImage.reached`; elsewhere
     its values are 0."""
     path = pathlib.Path(path)
-    with _decoding(path, "TIFF"):
-        values = _float_tiff(path, max_pixels)
+    with decoding(path, "TIFF"):
+        values = tiff.read_float(path, max_pixels)
         linear = _rgb_of(values)
     reached = _reached(values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None)[0]
     return linear if reached is None else np.where(reached[..., None], linear, np.float32(0)), reached
@@ -319,10 +303,10 @@ def read_metadata(path: str | os.PathLike) -> exif.Metadata:
     kind = _kind(path)
     if kind not in _PILLOW:
         return exif.NO_METADATA
-    with path.open("rb") as file, _decoding(path, kind):
-        content = _at_page(file, None)[0] if kind == "TIFF" else None
-        metadata = exif.read(_PILLOW[kind](content or file))[2]
-        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else None)
+    with path.open("rb") as file, decoding(path, kind):
+        image = tiff.open_picture(file) if kind == "TIFF" else _PILLOW[kind](file)
+        metadata = exif.read(image)[2]
+        return metadata._replace(png=transfer.png_marks(path) if kind == "PNG" else image.info.get("png"))
 
 
 def is_float_tiff(path: str | os.PathLike) -> bool:
@@ -330,8 +314,8 @@ def is_float_tiff(path: str | os.PathLike) -> bool:
     path = pathlib.Path(path)
     if _kind(path) != "TIFF":
         return False
-    with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        return _pictures(tiff)[0].sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
+    with decoding(path, "TIFF"):
+        return tiff.is_float(path)
 
 
 def write_radiance(
@@ -399,12 +383,11 @@ def read_radiance_header(path: str | os.PathLike) -> RadianceHeader:
     empty, and primaries are (). Raises the errors of `read_radiance`, but reads no pixels."""
     path = pathlib.Path(path)
     kind = _kind(path)
-    with _decoding(path, kind):
+    with decoding(path, kind):
         if kind == "OpenEXR":
             found = OpenEXR.File(str(path), header_only=True).header()
         elif kind == "TIFF":
-            with tifffile.TiffFile(path) as tiff:
-                found = dict(re.findall(r"(?m)^(\w+)=(.*)$", tiff.pages.first.description))
+            found = dict(re.findall(r"(?m)^(\w+)=(.*)$", tiff.description(path)))
         elif kind == "Radiance HDR":
             with path.open("rb") as file:
                 text = file.read(65536).partition(b"\n\n")[0].decode(errors="replace")
@@ -428,13 +411,13 @@ def open_raw(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Iterator[
     kind = _kind(path)
     if kind != "RAW":
         raise ValueError(f"{path}: expected a RAW file ({', '.join(RAW_SUFFIXES)}), found {kind}")
-    with _decoding(path, kind):
+    with decoding(path, kind):
         if rawpy is None:
             raise ValueError(f"{path}: RAW files need the package rawpy, found none: pip install 'hdr_tf[raw]'")
         raw_check.check_stored(path)
         try:
             with rawpy.imread(str(path)) as raw:
-                _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
+                check_size(path, raw.sizes.raw_width, raw.sizes.raw_height, max_pixels)
                 raw_check.check_samples(path, raw)
                 yield raw, rawpy
         except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
@@ -450,24 +433,13 @@ def _refused_by_libraw(path, error):
         return ValueError(f"{path}: expected a RAW file of a kind that LibRaw {version} supports, found another: {reason}")
     if isinstance(error, (rawpy.LibRawTooBigError, rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError)):
         return ValueError(f"{path}: expected a RAW file that LibRaw can hold in memory, found a larger one: {reason}")
-    return _damaged(path, "RAW", reason)
+    return damaged(path, "RAW", reason)
 
 
 def raw_exposure(settings) -> float | None:
     """Returns the exposure, see `LoadedImage`, of the settings that rawpy reports (`RawPy.other`)."""
     tags = {"ExposureTime": settings.shutter_speed, "FNumber": settings.aperture, "ISOSpeedRatings": settings.iso_speed}
     return exif.exposure({ExifTags.Base[name]: value for name, value in tags.items() if value})
-
-
-def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
-    """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.swapaxes(pixels, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def turned(pixels: np.ndarray, orientation: int, other: int) -> np.ndarray:
@@ -519,36 +491,6 @@ def _kind(path):
     raise ValueError(f"{path}: expected JPEG, PNG, TIFF, OpenEXR or Radiance HDR, found a file that begins with {head[:8]!r}")
 
 
-@contextlib.contextmanager
-def _decoding(path, kind):
-    """Turns whatever a decoder raises on a damaged file (SyntaxError, struct.error, MemoryError, ...) into a ValueError."""
-    try:
-        with quiet.decoders():
-            yield
-    except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        raise _damaged(path, kind, error) from error
-
-
-def _damaged(path, kind, reason):
-    reason = " ".join(str(reason).replace(str(path), "the file").split())[:200] or type(reason).__name__
-    return ValueError(f"{path}: expected a complete {kind} file, found a damaged or unknown one: {reason}")
-
-
-def _check_size(path, width, height, max_pixels):
-    if width < 1 or height < 1:
-        raise ValueError(f"{path}: expected at least one pixel, its header says {width} x {height}")
-    if width * height > max_pixels:
-        raise ValueError(
-            f"{path}: expected at most {max_pixels:,} pixels, its header says {width} x {height} = {width * height:,}; "
-            "--max_pixels raises the limit"
-        )
-    size = path.stat().st_size
-    if width * height > size * _PIXELS_PER_BYTE:
-        raise ValueError(f"{path}: expected {width} x {height} pixels as its header says, found a file of {size} bytes")
-
-
 def _check_png(path, file, max_pixels):
     """Checks the size and all checksums, some of which the decoders ignore; returns whether the file has 16 bit."""
     kinds, end = [], os.fstat(file.fileno()).st_size
@@ -561,7 +503,7 @@ def _check_png(path, file, max_pixels):
         file.seek(length + 4, os.SEEK_CUR)
     file.seek(16)
     width, height, depth = struct.unpack(">IIB", file.read(9))
-    _check_size(path, width, height, max_pixels)
+    check_size(path, width, height, max_pixels)
     file.seek(0)
     PngImagePlugin.PngImageFile(file).verify()
     return depth == 16
@@ -583,7 +525,7 @@ def _check_jpeg(path, file, max_pixels):
             )
     file.seek(0)
     size = JpegImagePlugin.JpegImageFile(file).size
-    _check_size(path, *size, max_pixels)
+    check_size(path, *size, max_pixels)
     if frames != [size]:
         raise ValueError(f"expected one frame of {size[0]} x {size[1]}, found {frames[:3]}")
     return False
@@ -602,72 +544,13 @@ def _jpeg_segments(data):
             at += max(length, 2)
 
 
-def _check_compression(path, page, ours):
-    if page.compression in ours:
-        return
-    known = page.compression in {kind.value for kind in tifffile.COMPRESSION}
-    name = tifffile.COMPRESSION(page.compression).name if known else f"method {page.compression}"
-    raise ValueError(
-        f"{path}: is a TIFF of {page.bitspersample} bit compressed by {name}, which is not supported; "
-        "save it with LZW, Deflate or no compression"
-    )
-
-
-def _tiff_page(path, tiff, max_pixels):
-    """The page of the picture, its size checked, and whether each channel is stored by itself (planar)."""
-    page = _pictures(tiff)[0]
-    for tag in ("ImageWidth", "ImageLength", "BitsPerSample", "SamplesPerPixel", "RowsPerStrip", "TileWidth", "TileLength"):
-        if len(page.tags.getall(tag) or ()) > 1:  # decoders differ in which one they use
-            raise ValueError(f"expected one tag {tag}, found several")
-    _check_size(path, page.imagewidth, page.imagelength, max_pixels)
-    if page.is_tiled:  # a decoder allocates a whole tile, however small the image
-        _check_size(path, page.tilewidth, page.tilelength, max_pixels)
-    return page, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
-
-
-def _pictures(tiff):
-    """The largest pages that are no reduced copies and no masks, in the order of the file."""
-    pages = []
-    for page in itertools.islice(tiff.pages, _PAGES):
-        pages += [page, *itertools.islice(page.pages or (), _PAGES)]  # a camera's picture may lie below its thumbnail
-    whole = [page for page in pages if not (page.is_reduced or page.is_mask or page.tags.valueof(_OLD_SUBFILE_TYPE) == 2)]
-    pages = whole or pages
-    largest = max(pages, key=lambda page: page.imagewidth * page.imagelength)
-    size = largest.imagewidth, largest.imagelength
-    return [page for page in pages if (page.imagewidth, page.imagelength) == size]
-
-
-def _at_page(file, number):
-    """The content of a TIFF, changed so that decoders find the picture first, None if they do anyway; what a fourth channel is;
-    and notes."""
-    with tifffile.TiffFile(file) as tiff:
-        pictures = _pictures(tiff)
-        count, offset, fourth = len(pictures), pictures[number or 0].offset, pictures[number or 0].extrasamples
-        if offset == tiff.pages.first.offset:
-            content = None
-        else:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            place, kind = (8, "Q") if tiff.is_bigtiff else (4, "I")
-            struct.pack_into(f"{tiff.byteorder}{kind}", content, place, offset)
-    file.seek(0)
-    several = number is None and count > 1
-    notes = [f"holds {count} images of one size: the first is used, --pages takes all"] if several else []
-    return content, fourth[0] if fourth else None, notes
-
-
-def _of_first_page(file, image, pixels, alpha, exposure, metadata):
-    """What the first page says and the page of the picture does not."""
-    file.seek(0)
-    try:
-        first = _PILLOW["TIFF"](file)
-    except Exception:  # a mask, or another kind that Pillow does not open
-        return pixels, alpha, exposure, metadata
-    orientation, exposed, described, _ = exif.read(first)
-    if ExifTags.Base.Orientation not in image.getexif():
-        pixels, alpha = upright(pixels, orientation), alpha if alpha is None else upright(alpha, orientation)
-    if exposure is None and exposed is not None:
-        exposure, metadata = exposed, metadata._replace(exif=described.exif)
-    return pixels, alpha, exposure, metadata._replace(icc=metadata.icc or described.icc)
+def _views(path, image):
+    """The number of images in a JPEG of a stereo camera or the like; previews and gain maps do not count."""
+    with contextlib.suppress(Exception):  # damaged; the first image is readable all the same
+        kinds = [entry["Attribute"]["MPType"] for entry in image._getmp()[_MPF_ENTRIES]]
+        several = path.suffix.lower() == ".mpo" or any(kind.startswith("Multi-Frame") for kind in kinds)
+        return sum(not kind.startswith("Large Thumbnail") for kind in kinds) if several else 1
+    return 1
 
 
 def _reached(alpha):
@@ -682,119 +565,30 @@ def _reached(alpha):
     return reached, [f"alpha is 0 in {1 - reached.mean():.1%} of the pixels, which count as not reached"]
 
 
-def _check_tiff(path, file, max_pixels):
-    with tifffile.TiffFile(file) as tiff:
-        page, planar = _tiff_page(path, tiff, max_pixels)
-        bits, photometric = page.bitspersample, page.photometric
-        _check_compression(path, page, _OPENCV_COMPRESSIONS if bits > 8 else _PILLOW_COMPRESSIONS)
-        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or bits > 16:
-            radiance = page.sampleformat == tifffile.SAMPLEFORMAT.IEEEFP
-            actual = f"radiance (floating point of {bits} bit)" if radiance else f"{bits} bit, or signed"
-            raise ValueError(f"{path}: expected a TIFF of 8 or 16 bit, found {actual}")
-        if page.samplesperpixel > 4:
-            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}")
-        if bits > 8:
-            plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-            if bits != 16 or planar or not plain or page.samplesperpixel == 2:
-                actual = f"{bits} bit, {photometric.name}, {page.samplesperpixel} channels{', planar' if planar else ''}"
-                raise ValueError(f"{path}: expected a TIFF of 8 bit, or 16 bit gray or interleaved RGB, found {actual}")
-        return bits == 16
-
-
-def _decode_8_bit(path, image):
-    image.load()
-    if image.mode == "CMYK":
-        image = _rgb_of_cmyk(path, image)
-    if image.mode not in _PILLOW_MODES:
-        raise ValueError(f"{path}: expected gray or RGB, found {image.mode}; convert it to RGB first")
-    alpha = None
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        alpha = np.array(image.convert("RGBA").getchannel("A"))
-        image.info.pop("transparency", None)
-    mode = _PILLOW_MODES[image.mode]
-    return np.array(image if image.mode == mode else image.convert(mode)), alpha
-
-
-def _rgb_of_cmyk(path, image):
-    try:
-        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        if inks.profile.xcolor_space != "CMYK":
-            raise ValueError
-        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), intent, outputMode="RGB", flags=flags)
-    except Exception as error:  # none, or damaged
-        raise ValueError(
-            f"{path}: is CMYK without a profile that says what its inks look like, which is not supported; convert it to RGB"
-        ) from error
-
-
-def _decode_16_bit(path, content, fourth):
-    values = _opencv(_bytes(path, content), np.uint16)
+def _png_of_16_bit(path):
+    values = opencv(np.memmap(path, np.uint8, mode="r"), np.uint16)
     if values.ndim == 2:
-        return values, None
-    pixels = values[..., 2::-1]
-    if values.shape[2] < 4 or fourth == tifffile.EXTRASAMPLE.UNSPECIFIED:
-        return pixels, None
-    alpha = values[..., 3]  # of gray with alpha, three equal channels
-    if fourth == tifffile.EXTRASAMPLE.ASSOCALPHA:  # Pillow divides 8 bit itself
-        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
-        pixels = np.rint(np.minimum(pixels / share, 65535)).astype(np.uint16)
-    return pixels, alpha
-
-
-def _bytes(path, content=None):
-    """What a file holds, or the changed content of one, [n] uint8."""
-    return np.frombuffer(content, np.uint8) if content else np.memmap(path, np.uint8, mode="r")
-
-
-def _opencv(data, dtype):
-    """[H, W], BGR or BGRA. By imdecode, because imread (5.0.0) fails on rotated TIFF files of 16 bit."""
-    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != dtype:
-        raise ValueError("not decodable")
-    return values
+        return values, None, []
+    return values[..., 2::-1], values[..., 3] if values.shape[2] == 4 else None, []
 
 
 def _read_codec(path, kind, max_pixels):
-    with path.open("rb") as file, _decoding(path, kind):
+    with path.open("rb") as file, decoding(path, kind):
         image = _PILLOW[kind](file)
-        _check_size(path, *image.size, max_pixels)
+        check_size(path, *image.size, max_pixels)
         pixels = codecs.decode(kind, file)
         if sorted(pixels.shape[:2]) != sorted(image.size):
             raise ValueError(f"its header says {image.size}, its pixels {pixels.shape[:2]}")
-        orientation, exposure, metadata, damaged = exif.read(image)
+        orientation, exposure, metadata, damage = exif.read(image)
+        metadata = metadata._replace(png=image.info.get("png"))
     orientation = 1 if kind in codecs.TURNED else orientation
-    notes = [*image.info.get("notes", ()), *damaged]
-    return _loaded(path, upright(pixels, orientation), exposure, notes, metadata, orientation)
-
-
-def _loaded(path, pixels, exposure, notes, metadata, orientation):
-    """Of pixels with 1 to 4 channels, the last of 2 or 4 alpha."""
+    pixels = upright(pixels, orientation)
     alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
     pixels = pixels if alpha is None else pixels[..., :-1]
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
     reached, dropped = _reached(alpha)
-    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, (*dropped, *notes), metadata, reached, orientation)
-
-
-def _read_odd_tiff(path, max_pixels, number):
-    """The image of a TIFF of 9 to 15 bit, as scanners write them, in 16 bit; None of other files."""
-    with path.open("rb") as file, _decoding(path, "TIFF"), tifffile.TiffFile(file) as tiff:
-        page, planar = _tiff_page(path, tiff, max_pixels)
-        photometric, samples = page.photometric, page.samplesperpixel
-        plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
-        if page.sampleformat != tifffile.SAMPLEFORMAT.UINT or not 8 < page.bitspersample < 16 or not plain or samples > 4:
-            return None
-        pixels = _by_tifffile(path, _pictures(tiff)[number or 0], planar)
-        file.seek(0)
-        image, tags = Image.Image(), Image.Exif()
-        tags.load_from_fp(file)
-        image._exif, image.info = tags, {"icc_profile": tags.get(_ICC_PROFILE)}
-        orientation, exposure, metadata, damaged = exif.read(image)
-    pixels = 65535 - pixels if photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
-    return _loaded(path, upright(pixels, orientation), exposure, damaged, metadata, orientation)
+    notes = (*dropped, *image.info.get("notes", ()), *damage)
+    return LoadedImage(path, np.ascontiguousarray(pixels), exposure, notes, metadata, reached, orientation)
 
 
 def _read_raw(path, max_pixels):
@@ -854,7 +648,7 @@ def _check_exr(path, max_pixels):
     for number, part in enumerate(parts):
         (left, top), (right, bottom) = (corner.astype(np.int64).tolist() for corner in part.header["dataWindow"])
         width, height = right - left + 1, bottom - top + 1
-        _check_size(path, width, height, max_pixels)
+        check_size(path, width, height, max_pixels)
         values += width * height * len(part.header["channels"])
         if part.header["type"] not in (OpenEXR.scanlineimage, OpenEXR.tiledimage):  # its size is unknown before it is decoded
             raise ValueError(
@@ -862,7 +656,7 @@ def _check_exr(path, max_pixels):
                 "write the flat part to a file of its own"
             )
         if tiles := part.header.get("tiles"):  # a decoder allocates a whole tile, however small the image
-            _check_size(path, tiles.xSize, tiles.ySize, max_pixels)
+            check_size(path, tiles.xSize, tiles.ySize, max_pixels)
         whole = {c.name for c in part.header["channels"] if (c.xSampling, c.ySampling) == (1, 1)}
         sampling = {c.name: (c.xSampling, c.ySampling) for c in part.header["channels"]}
         chroma = {sampling.get("RY"), sampling.get("BY")}  # both or none, of full size or of half
@@ -936,49 +730,10 @@ def _read_hdr(path, max_pixels):
     if not size or b"FORMAT=32-bit_rle_rgbe" not in head.splitlines()[1:]:
         raise ValueError(f"{path}: expected FORMAT=32-bit_rle_rgbe and -Y height +X width in the header, found neither or one")
     height, width = int(size[1]), int(size[2])
-    _check_size(path, width, height, max_pixels)
+    check_size(path, width, height, max_pixels)
     # Under a header that cannot be understood in two ways.
     plain = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width) + rest[size.end() :]
-    return np.ascontiguousarray(_opencv(np.frombuffer(plain, np.uint8), np.float32)[..., ::-1])
-
-
-def _read_float_tiff(path, max_pixels):
-    return _rgb_of(_float_tiff(path, max_pixels))
-
-
-def _float_tiff(path, max_pixels):
-    with tifffile.TiffFile(path) as tiff:
-        page, planar = _tiff_page(path, tiff, max_pixels)
-        if page.sampleformat != tifffile.SAMPLEFORMAT.IEEEFP:
-            raise ValueError(f"{path}: expected a floating-point TIFF, found one of {page.bitspersample} bit for display")
-        if page.samplesperpixel > 4 or page.imagedepth > 1:
-            raise ValueError(f"{path}: expected at most 4 channels, found {page.samplesperpixel}; write it as OpenEXR")
-        if page.bitspersample != 32 or planar:  # OpenCV reads no half and double precision, and garbles planes
-            values = _by_tifffile(path, page, planar)
-            return values if values.ndim == 2 or values.shape[2] > 2 else values[..., 0]
-        _check_compression(path, page, _OPENCV_COMPRESSIONS)
-    with path.open("rb") as file:
-        values = _opencv(_bytes(path, _at_page(file, None)[0]), np.float32)
-    return values if values.ndim == 2 else values[..., [2, 1, 0, 3][: values.shape[2]]]
-
-
-def _by_tifffile(path, page, planar):
-    """The pixels of a page, [H, W] or [H, W, C]: float32, or uint16 in the full range of 16 bit."""
-    if page.compression not in _TIFFFILE_CODECS:
-        raise ValueError(
-            f"{path}: expected a TIFF of {page.bitspersample} bit without compression, or LZW, Deflate or Zstandard, found "
-            f"{page.compression.name}"
-        )
-    try:
-        values = page.asarray()
-    except Exception as error:
-        if codecs.imagecodecs is None:
-            raise codecs.missing(path, f"a TIFF of {page.bitspersample} bit ({page.compression.name})") from error
-        raise
-    values = np.moveaxis(values, 0, -1) if planar else values
-    if values.shape[:2] != (page.imagelength, page.imagewidth):
-        raise ValueError(f"expected {page.imagewidth} x {page.imagelength} pixels, found {values.shape}")
-    return codecs.widened(values, page.bitspersample) if values.dtype == np.uint16 else np.float32(values)
+    return np.ascontiguousarray(opencv(np.frombuffer(plain, np.uint8), np.float32)[..., ::-1])
 
 
 def _rgb_of(values):

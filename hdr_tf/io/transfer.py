@@ -8,6 +8,7 @@ cICP, an ICC profile (its tag cicp, otherwise its curve, by Little CMS), and PNG
 import os
 import pathlib
 import struct
+import zlib
 
 import numpy as np
 
@@ -50,6 +51,12 @@ def png_marks(path: str | os.PathLike) -> bytes | None:
             else:
                 file.seek(size + 4, os.SEEK_CUR)
     return marks or None
+
+
+def code_points(primaries: int, transfer: int) -> bytes:
+    """Returns a chunk cICP, as `png_marks` does, with codes of ITU-T H.273."""
+    content = b"cICP" + bytes((primaries, transfer, 0, 1))  # RGB, in the full range
+    return struct.pack(">I", 4) + content + struct.pack(">I", zlib.crc32(content))
 
 
 def stated(metadata: Metadata) -> Response | None:

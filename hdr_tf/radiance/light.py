@@ -106,7 +106,9 @@ class Light:
 # === Reading ===
 
 
-def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bool = False) -> list[Frame]:
+def read(
+    images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bool = False, allow_missing: bool = False
+) -> list[Frame]:
     """Reads photographs; what was dropped is logged.
 
     Args:
@@ -114,12 +116,19 @@ def read(images: Sequence, max_pixels: int = image_files.MAX_PIXELS, develop: bo
             of uint8 or uint16; of one size.
         max_pixels: a larger file is refused before it is decoded.
         develop: takes RAW files as LibRaw's sRGB images, for systems that know nothing else.
+        allow_missing: images that cannot be read are left out, if two others are left.
 
     Raises:
         ValueError: images do not go together, or a floating-point TIFF holds NaN. OSError: a file cannot be read.
     """
+
+    def read_one(numbered):
+        number, image = numbered
+        return _read(image, number, max_pixels, develop)
+
     brackets.check_different([image for image in images if isinstance(image, (str, os.PathLike))])
-    frames = [_read(image, number, max_pixels, develop) for number, image in enumerate(images, start=1)]
+    numbered = list(enumerate(images, start=1))
+    frames = brackets.readable(numbered, read_one) if allow_missing else list(map(read_one, numbered))
     turns = [frame.orientation for frame in frames]
     alike = brackets.turned_alike([frame.pixels for frame in frames], turns, [frame.name for frame in frames])
     frames = [dataclasses.replace(frame, pixels=pixels) for frame, pixels in zip(frames, alike, strict=True)]

@@ -141,6 +141,7 @@ def merge(
         max_pixels: a larger file is refused before it is decoded.
         runner: a runner that takes the place of the system's own.
         trust_exposures: takes the exposures as they are stated, even if the images contradict them.
+        allow_missing: images that cannot be read are left out, if two others are left.
         options of the system: mixed_precision.
 
     Returns:
@@ -310,8 +311,8 @@ def fuse_radiance_brackets(
 
     def fuse(job, paths):
         places = _places(job, *folders_of)
-        paths = brackets.readable(paths, arguments.get("max_pixels", image_files.MAX_PIXELS)) if allow_missing else paths
-        return fuse_radiance(paths, job.output, model=model, runner=loaded, response=response_of(paths), **places, **arguments)
+        named = {"model": model, "runner": loaded, "response": response_of(paths), "allow_missing": allow_missing}
+        return fuse_radiance(paths, job.output, **named, **places, **arguments)
 
     weights = [weights, batch.state(systems.PRETRAINED if weights is None else weights)]
     named = {"model": runner or model, "weights": weights, "mixed_precision": mixed_precision, "save_aligned": save_aligned}
@@ -354,8 +355,7 @@ def _fuse_one(bracket, target, arguments):
         (job,) = batch.bracket_jobs([bracket], target.parent, target.suffix, 2)
         loading = {name: arguments.pop(name, None) for name in ("weights", "mixed_precision")}
         runner = _loaded(arguments["model"], **loading)
-        paths = brackets.readable(job.inputs()) if arguments.pop("allow_missing", False) else job.inputs()
-        return target, fuse_radiance(paths, target, runner=runner, **arguments).shape
+        return target, fuse_radiance(job.inputs(), target, runner=runner, **arguments).shape
     except (ValueError, OSError) as error:  # some do not survive the way between processes
         return target, ValueError(" ".join(str(error).split()) or type(error).__name__)
 
@@ -392,9 +392,10 @@ class _Shared:
 
     def response(self, paths):
         """What `merge` takes for the bracket of these files."""
-        camera = _camera(paths[0])
-        if camera is None or _states_light(paths[0]):
+        path = next(filter(_camera, paths), None)  # the first may be damaged
+        if path is None or _states_light(path):
             return self._setting
+        camera = _camera(path)
         if camera not in self._found:
             self._found[camera] = self._estimate(camera)
         return self._found[camera]
@@ -514,6 +515,7 @@ def _merge(
     max_pixels=image_files.MAX_PIXELS,
     runner=None,
     trust_exposures=False,
+    allow_missing=False,
     check=lambda frames: None,
     **options,
 ):
@@ -532,21 +534,26 @@ def _merge(
         raise ValueError(f"scale: expected reference or ev0, found {scale!r}")
     if not (math.isfinite(denoise) and denoise >= 0):
         raise ValueError(f"denoise: expected a factor of at least 0, found {denoise}")
-    if isinstance(reference, int) and not 0 <= reference < len(images):
-        raise ValueError(f"reference: expected one of {len(images)} images, found number {reference + 1}")
-    if own:
-        system.check_exposures(len(images))
-    elif len(images) < 3:
-        raise ValueError(f"{model}: expected at least 3 exposures to merge, found {len(images)}")
-    if exposures is not None and not isinstance(exposures, str) and len(exposures) != len(images):
-        listed = ", ".join(map(str, exposures))
-        raise ValueError(f"expected {len(images)} exposures (stops), one for each image, found {listed}")
+
+    def check_count(count):
+        if isinstance(reference, int) and not 0 <= reference < count:
+            raise ValueError(f"reference: expected one of {count} images, found number {reference + 1}")
+        if own:
+            system.check_exposures(count)
+        elif count < 3:
+            raise ValueError(f"{model}: expected at least 3 exposures to merge, found {count}")
+        if exposures is not None and not isinstance(exposures, str) and len(exposures) != count:
+            listed = ", ".join(map(str, exposures))
+            raise ValueError(f"expected {count} exposures (stops), one for each image, found {listed}")
+
+    check_count(len(images))
     response = lights.check_response(response)
     if runner is None:
         system.weights_path(weights)
 
     with stage("reading"):
-        frames = lights.read(images, max_pixels, develop=not own)
+        frames = lights.read(images, max_pixels, develop=not own, allow_missing=allow_missing)
+    check_count(len(frames))
     if absolute and (scale or not frames[0].sensor):
         found = f"scale {scale}" if scale else frames[0].name
         raise ValueError(f"absolute: expected RAW files, a model that merges them and no other scale, found {found}")

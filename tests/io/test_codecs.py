@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hdr_tf.io import codecs, image_files
+from hdr_tf.image.response import Response
+from hdr_tf.io import codecs, image_files, transfer
 from tests import helpers
 
 imagecodecs, pillow_heif = pytest.importorskip("imagecodecs"), pytest.importorskip("pillow_heif")
@@ -117,6 +118,40 @@ def test_other_sizes_of_jpeg_xl(tmp_path):
             assert codecs.OPENERS["JPEG XL"](file).size == (width, height)
 
 
+@pytest.mark.parametrize(("code", "name"), [(8, "linear"), (13, None), (16, "pq"), (17, "profile")])
+def test_colours_of_jpeg_xl(tmp_path, code, name):
+    """libjxl writes 16 bits as linear. The statement is what its decoder gives, also after it was changed."""
+    linear = np.repeat(np.uint16([20_000, 40_000]), 96).reshape(1, 64, 3).repeat(48, 0)
+    data = imagecodecs.jpegxl_encode(linear, level=95)
+    bits = "".join(f"{byte:08b}"[::-1] for byte in data[2:])
+    at = bits.index("101000" + "1" + "0110") + 7  # D65, sRGB, no power; then the code less 2, in four bits
+    bits = bits[:at] + f"{code - 2:04b}"[::-1] + bits[at + 4 :]
+    changed = bytes(int(bits[place : place + 8][::-1], 2) for place in range(0, len(bits), 8))
+    (tmp_path / "a.jxl").write_bytes(data[:2] + changed)
+    image = image_files.read_image(tmp_path / "a.jxl")
+    assert image.metadata.png == image_files.read_metadata(tmp_path / "a.jxl").png
+    if code == 17:  # of digital cinema: known to JPEG XL only
+        assert [note for note in image.notes if "sRGB" in note] and image.metadata.png is None
+        return
+    assert not image.notes
+    curve = transfer.stated(image.metadata)
+    assert (curve.name if curve else None) == name
+    light = (curve or Response("srgb")).decode(image.pixels[24, [10, 50]] / np.float32(65535))[:, 1]
+    assert light[1] / light[0] == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".mpo", ".jpg"])
+def test_of_two_views_the_first_is_used(tmp_path, suffix):
+    data = helpers.encoded("MPO", IMAGE, save_all=True, append_images=[Image.fromarray(IMAGE[::-1])])
+    at = data.rindex(struct.pack("<L", 0x030000), 0, 120)  # the kind of the first: a primary image
+    views = data[:at] + struct.pack("<L", 0x020002) + data[at + 4 :]  # one of a stereo pair
+    for content, said in ((data, suffix == ".mpo"), (views, True), (pillow("JPEG"), False)):
+        (tmp_path / f"a{suffix}").write_bytes(content)
+        image = image_files.read_image(tmp_path / f"a{suffix}")
+        assert np.abs(image.pixels.astype(int) - IMAGE).mean() < 5
+        assert any("2" in note.split() for note in image.notes) == said
+
+
 @pytest.mark.parametrize("name", ["a.heic", "a.jxl", "a.avif"])
 def test_what_is_missing_is_said_with_the_command(tmp_path, monkeypatch, name):
     data = {
@@ -147,8 +182,7 @@ def test_sizes_that_lie_and_files_cut_short(tmp_path):
     cases = [("a.webp", webp[:at] + (b"\xff\xff\xff\0\0\0", b"\xff\x3f\0\xff\x3f\0")[i] + webp[at + 6 :]) for i in range(2)]
     for name, data in (("a.avif", avif), ("a.heic", heif)):
         size = data.index(b"ispe") + 8
-        # libavif scales the image to a size that is smaller than that of its AV1 frame.
-        for wrong in ((60_000, 60_000), (0, 48), *[(16, 16)] * (name == "a.heic")):
+        for wrong in ((60_000, 60_000), (0, 48), (16, 16), (64, 47)):
             cases.append((name, data[:size] + struct.pack(">II", *wrong) + data[size + 8 :]))
     for name, data in (("a.webp", webp), ("a.avif", avif), ("a.heic", heif), ("a.jxl", jxl(IMAGE))):
         cases += [(name, data[: len(data) // 2]), (name, data[:20] + bytes(20))]
@@ -156,6 +190,19 @@ def test_sizes_that_lie_and_files_cut_short(tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match="^" + str(tmp_path / name)):
             image_files.read_image(tmp_path / name)
+
+
+def test_avif_of_another_size_than_its_frames(tmp_path):
+    """libavif scales such frames in silence; frames of 8192 x 8192 fit into 1,050 bytes."""
+    transparent = np.dstack([IMAGE, IMAGE[..., 0]])
+    animated = pillow("AVIF", save_all=True, append_images=[Image.fromarray(IMAGE[::-1])])
+    for data in (pillow("AVIF"), helpers.encoded("AVIF", transparent), animated):
+        (tmp_path / "a.avif").write_bytes(data)
+        assert np.abs(image_files.read_image(tmp_path / "a.avif").pixels.astype(int) - IMAGE).mean() < 5
+        at = data.index(b"ispe") + 8
+        (tmp_path / "b.avif").write_bytes(data[:at] + struct.pack(">II", 16, 12) + data[at + 8 :])
+        with pytest.raises(ValueError, match=helpers.mentions("b.avif 16 12 64 48")):
+            image_files.read_image(tmp_path / "b.avif")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".mpo", ".JPG"])

@@ -179,6 +179,28 @@ def test_a_bracket_that_lost_a_frame_fails(tmp_path, capsys, fault, number, fold
     assert code == 0 and sorted(statuses.values()) == ["fused", "skipped"]
 
 
+@pytest.mark.parametrize("tool", [fuse, merge])
+@pytest.mark.parametrize("damaged", [0, 2])
+def test_without_a_frame_the_others_are_read_once(tmp_path, monkeypatch, caplog, tool, damaged):
+    paths = bracket(tmp_path / "in" / "scene")
+    paths[damaged].write_bytes(b"\1" * 500)
+    read, tries = image_files.read_image, []
+    monkeypatch.setattr(
+        image_files, "read_image", lambda path, *rest, **named: tries.append(path) or read(path, *rest, **named)
+    )
+    named = {"model": "merge_classical", "align": "none", "response": "gamma"} if tool is merge else {}
+    config = tool.Config(brackets=str(tmp_path / "in"), output=str(tmp_path / "out"), allow_missing=True, **named)
+    assert tool.main(config) == 0
+    assert helpers.mentioned(paths[damaged].name, caplog.text)
+    assert tries.count(paths[1]) == 1
+    (result,) = [
+        path for path in (tmp_path / "out").iterdir() if path.suffix in (".png", ".exr") and "preview" not in path.name
+    ]
+    frames = [path for path in paths if path != paths[damaged]]
+    if tool is fuse:
+        np.testing.assert_array_equal(read(result).pixels, pipeline.fuse(frames))
+
+
 def test_the_majority_knows_how_the_camera_was_held(tmp_path, caplog):
     upright = bracket(tmp_path / "a")
     turned = [

@@ -100,6 +100,45 @@ def test_tiff_of_12_bit_keeps_exif(tmp_path):
         image_files.read_image(tmp_path / "a.tif", max_pixels=383)
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize(
+    ("photometric", "channels"), [("minisblack", 2), ("miniswhite", 1), ("miniswhite", 2), ("rgb", 3), ("rgb", 4)]
+)
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_tiff_that_opencv_garbles(tmp_path, bits, photometric, channels, planes):
+    """Planes, white-is-zero, and gray with alpha, which is not inverted."""
+    pytest.importorskip("imagecodecs")
+    levels = helpers.noise(20, 24, channels, dtype=np.uint16) >> (16 - bits)
+    colours = levels[..., :-1] if channels in (2, 4) else levels
+    stored = np.squeeze(np.moveaxis(levels, -1, 0) if planes == "separate" else levels)
+    tags = {"photometric": photometric, "bitspersample": bits, "extratags": [(274, "H", 1, 6, True)]}
+    tags |= {"planarconfig": planes} if channels > 1 else {}
+    tifffile.imwrite(tmp_path / "a.tif", stored, extrasamples=["unassalpha"] * (channels in (2, 4)), metadata=None, **tags)
+    image = image_files.read_image(tmp_path / "a.tif")
+    colours = np.squeeze(2**bits - 1 - colours if photometric == "miniswhite" else colours)
+    expected = np.rot90(np.rint(colours * (65535 / (2**bits - 1))), -1)
+    np.testing.assert_allclose(image.pixels, expected, atol=0 if bits == 16 else 1)
+    assert channels in (1, 3) or image.reached is None or (image.reached == np.rot90(levels[..., -1] > 0, -1)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float16])
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}])
+@pytest.mark.parametrize("what", ["Offsets", "ByteCounts"])
+def test_missing_strips_are_no_black(tmp_path, dtype, options, what):
+    """tifffile takes a place or length of 0 for zeros that were not stored."""
+    values = np.full((32, 32, 2), 9, dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="minisblack", extrasamples=["unassalpha"], metadata=None, **options
+    )
+    read = image_files.read_radiance if dtype == np.float16 else image_files.read_image
+    assert (read(tmp_path / "a.tif") if dtype == np.float16 else read(tmp_path / "a.tif").pixels).min() == 9
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        tag = file.pages.first.tags[("Tile" if "tile" in options else "Strip") + what]
+        tag.overwrite((tag.value[0], 0, *tag.value[2:]))
+    with pytest.raises(ValueError, match="a.tif"):
+        read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("planar", [False, True])
 def test_float_tiff_of_other_precision(tmp_path, dtype, planar):

@@ -101,17 +101,18 @@ def test_pages_of_one_size_are_a_bracket_if_asked_for(tmp_path):
 # === Alpha ===
 
 
-def write_alpha(path, pixels, alpha, kind="unassalpha"):
+def write_alpha(path, pixels, alpha, kind="unassalpha", **options):
     top = np.iinfo(pixels.dtype).max
     data = np.dstack([pixels, alpha.astype(pixels.dtype)])
     if path.suffix == ".png" and pixels.dtype == np.uint8:
         Image.fromarray(data).save(path)
     elif path.suffix == ".png":
-        path.write_bytes(helpers.png(data.shape[1], data.shape[0], 16, 6, [row.astype(">u2").tobytes() for row in data]))
+        colours = 6 if pixels.ndim == 3 else 4
+        path.write_bytes(helpers.png(data.shape[1], data.shape[0], 16, colours, [row.astype(">u2").tobytes() for row in data]))
     else:
         if kind == "assocalpha":
-            data[..., :3] = np.rint(pixels * (alpha[..., None] / top))
-        tifffile.imwrite(path, data, photometric="rgb", extrasamples=[kind])
+            data[..., :-1] = np.rint(data[..., :-1] * (alpha[..., None] / top))
+        tifffile.imwrite(path, data, photometric="rgb" if pixels.ndim == 3 else "minisblack", extrasamples=[kind], **options)
     return path
 
 
@@ -123,7 +124,7 @@ def alphas(dtype, hole):
 
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-@pytest.mark.parametrize("pixels", [RGB8, RGB16], ids=["8", "16"])
+@pytest.mark.parametrize("pixels", [RGB8, RGB16, RGB8[..., 0], RGB16[..., 0]], ids=["8", "16", "gray 8", "gray 16"])
 def test_where_alpha_is_0_nothing_is_reached(tmp_path, pixels, name, kind):
     alpha = alphas(pixels.dtype, 5)
     alpha[3, 20] //= 2
@@ -133,9 +134,20 @@ def test_where_alpha_is_0_nothing_is_reached(tmp_path, pixels, name, kind):
         return
     np.testing.assert_array_equal(image.reached, alpha > 0)
     tolerance = 3 if kind == "assocalpha" and name == "a.tif" else 0
-    np.testing.assert_allclose(image.pixels[image.reached], pixels[image.reached], atol=tolerance)
+    found = image.pixels if image.pixels.ndim == pixels.ndim else image.pixels[..., 1]  # OpenCV makes a gray PNG colour
+    np.testing.assert_allclose(found[image.reached], pixels[image.reached], atol=tolerance)
     (note,) = image.notes
     assert helpers.mentioned("alpha 15.6%", note)
+
+
+@pytest.mark.parametrize("options", [{"byteorder": ">"}, {"bigtiff": True}, {"tile": (16, 16)}, {"rowsperstrip": 5}])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
+def test_gray_of_16_bit_with_alpha(tmp_path, compression, options):
+    pytest.importorskip("imagecodecs")
+    gray, alpha = RGB16[..., 0], alphas(np.uint16, 5)
+    image = image_files.read_image(write_alpha(tmp_path / "a.tif", gray, alpha, compression=compression, **options))
+    np.testing.assert_array_equal(image.pixels, gray)
+    np.testing.assert_array_equal(image.reached, alpha > 0)
 
 
 def test_alpha_that_says_nothing_is_dropped(tmp_path):
