@@ -125,6 +125,12 @@ def exposure_time(exif: dict) -> float | None:
     return _true(_positive(exif.get(ExifTags.Base.ExposureTime)), _apex(exif, ExifTags.Base.ShutterSpeedValue, -1), _TIMES)
 
 
+def exposure_bias(exif: dict) -> float | None:
+    """Returns the stops by which the camera was set off its own exposure, in brackets those of each exposure; None if the EXIF
+    table does not say."""
+    return _apex(exif, ExifTags.Base.ExposureBiasValue, 1)
+
+
 def capture_time(tags: dict, exif: dict) -> float | None:
     """Returns when a photograph was captured, in seconds since an arbitrary moment by the camera's clock, from its first table
     of tags and its EXIF table; None if they do not say. Dates may be written as EXIF does or as ISO 8601 does."""

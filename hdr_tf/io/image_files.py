@@ -121,6 +121,7 @@ class Capture:
     camera: tuple  # maker, model and serial number, None where EXIF lacks them
     size: tuple[int, int] | None  # width and height as stored; None of a RAW file
     bracketing: bool | None = None  # whether the camera was set to bracketing; None if EXIF does not say
+    bias: float | None = None  # stops by which the camera was set off its own exposure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +211,7 @@ def read_capture(path: str | os.PathLike) -> Capture:
 
 
 def _capture(path, read_tags, size):
-    time, seconds, exposure, camera, bracketing = None, 0.0, None, (None, None, None), None
+    time, seconds, exposure, camera, bracketing, bias = None, 0.0, None, (None, None, None), None, None
     with contextlib.suppress(Exception):  # damaged EXIF raises anything; what was read before stays
         tags = read_tags()
         camera = tuple(exif.words(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
@@ -219,7 +220,8 @@ def _capture(path, read_tags, size):
         time, exposure = exif.capture_time(tags, details), exif.exposure(details)
         seconds = exif.exposure_time(details) or 0.0
         bracketing = {0: False, 1: False, 2: True}.get(details.get(ExifTags.Base.ExposureMode))
-    return Capture(path, time, seconds, exposure, (*camera, None)[:3], size, bracketing)
+        bias = exif.exposure_bias(details)
+    return Capture(path, time, seconds, exposure, (*camera, None)[:3], size, bracketing, bias)
 
 
 def _raw_capture(path):
