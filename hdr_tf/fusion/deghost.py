@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from hdr_tf import systems
-from hdr_tf.image import optical_flow, tone
+from hdr_tf.image import optical_flow, stated_exposures, tone
 from hdr_tf.image import response as responses
 from hdr_tf.image.depth import from_unit, to_rgb
 from hdr_tf.image.tiling import bands
@@ -44,7 +44,9 @@ class Mended(NamedTuple):
     notes: tuple[str, ...]  # one line each
 
 
-def deghost(images: Sequence[np.ndarray], exposures: Sequence[float] | None = None, merger: Any = None) -> Mended:
+def deghost(
+    images: Sequence[np.ndarray], exposures: Sequence[float] | None = None, merger: Any = None, trust_exposures: bool = False
+) -> Mended:
     """Moves every image onto the reference and mends it where it shows something else.
 
     The reference is the middle exposure, of two middle ones the darker, which clips less.
@@ -54,12 +56,13 @@ def deghost(images: Sequence[np.ndarray], exposures: Sequence[float] | None = No
         exposures: [N] factors, 2**stops; None: they are estimated, for which gamma 2.2 is assumed.
         merger: runner of a radiance system that takes any number of exposures; None: that of `merge`, or of `merge_classical`
             if `merge` has no bundled weights.
+        trust_exposures: takes exposures that no response explains.
 
     Raises:
         ValueError: the number of images or the exposures do not fit, or the exposures cannot be estimated.
     """
     systems.find("merge", "radiance").check_exposures(len(images))
-    exposures, response, notes = _calibrated(np.stack([to_rgb(image) for image in images]), exposures)
+    exposures, response, notes = _calibrated(np.stack([to_rgb(image) for image in images]), exposures, trust_exposures)
     order = np.argsort(exposures, kind="stable")
     middle = (len(order) - 1) // 2
     reference = int(order[middle])
@@ -91,20 +94,22 @@ def deghost(images: Sequence[np.ndarray], exposures: Sequence[float] | None = No
     return Mended(mended, [1 - float(mask.mean()) for mask in masks], reference, tuple(notes))
 
 
-def _calibrated(images, exposures):
+def _calibrated(images, exposures, trust):
     """Exposures, response and notes about them; `images` is [N, H, W, 3]."""
     gamma, notes = responses.Response.gamma(), []
     if exposures is None:
         try:
             exposures = responses.estimate_exposures(images, gamma)
         except ValueError as error:
-            raise ValueError(f"deghosting needs the exposures, and EXIF does not give them; {error}") from error
+            raise ValueError(f"deghosting needs the exposures; {error}") from error
         stops = ", ".join(f"{stop:.1f}" for stop in np.log2(exposures))
-        notes.append(f"EXIF does not give the exposures; estimated under gamma 2.2: {stops} stops")
+        notes.append(f"the exposures are estimated under gamma 2.2: {stops} stops")
     exposures = np.asarray(exposures, np.float64)
     if exposures.shape != (len(images),) or not (np.isfinite(exposures).all() and (exposures > 0).all()):
         raise ValueError(f"expected {len(images)} exposures above 0, one for each image, found {exposures.tolist()}")
     estimate = responses.estimate([(images, exposures)], gamma)
+    if not trust:
+        stated_exposures.check_fit(estimate)
     if estimate.response is None or not estimate.before > responses.DISAGREEMENT:
         return exposures, gamma, notes
     disagreement = f"from {estimate.before:.0%} under gamma 2.2 to {estimate.after:.0%}"
@@ -177,7 +182,7 @@ def _trust(light, target, ratio, camera):
         whiter = clipped[..., None] * _WHITER * (1 - np.minimum(near, far))
         above, below = (above + whiter, below) if ratio > 1 else (above, below + whiter)
         excess = np.maximum(near - expected - above, expected - near - below) - allowed
-        trust[rows] = optical_flow.agreement(cv2.blur(np.maximum(excess, 0), (3, 3)).max(axis=2))[inner]
+        trust[rows] = optical_flow.agreement(np.maximum(excess, 0))[inner]
     return trust
 
 

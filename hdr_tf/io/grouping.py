@@ -285,8 +285,8 @@ def _joined(pieces):
 def _last(captures, stops, i):
     """The index of the last capture before `i` with the same exposure, -1 if there is none nearby.
 
-    Where the camera says how far it was set off its own exposure, that counts: the setting comes again after another one, though
-    the light has changed, and exposures of different settings are not the same, though the shortest time came twice.
+    Where the camera says how far it was set off its own exposure, that counts: the setting comes again after another one,
+    though the light has changed, and exposures of different settings are not the same, though the shortest time came twice.
     """
     changed = False
     for j in range(i - 1, max(-1, i - 1 - _LONGEST), -1):

@@ -879,15 +879,24 @@ def _check_exr(path, max_pixels):
     return index, len(parts)
 
 
+def to_half(path: str | os.PathLike, radiance: np.ndarray) -> np.ndarray:
+    """Returns radiance, [H, W, 3], in the half precision in which it is written to a file. Logs in how many pixels it makes 0
+    of a value, one below 2**-25; ValueError for finite values beyond 65504, which it cannot hold."""
+    beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
+    if beyond:
+        raise ValueError(
+            f"{path}: expected values of at most 65504, which half precision holds, found {beyond:,} beyond; "
+            "write float32, or scale the radiance"
+        )
+    half = radiance.astype(np.float16)
+    lost = ((radiance != 0) & (half == 0)).any(axis=2).mean()
+    if lost:
+        absl_logging.warning("%s: %.3g %% of the pixels are too dark for half precision and become 0", path, 100 * lost)
+    return half
+
+
 def _write_exr(path, radiance, attributes, half, alpha=None):
-    if half:
-        beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
-        if beyond:
-            raise ValueError(
-                f"{path}: expected values of at most 65504, which half precision holds, found {beyond:,} beyond; "
-                "write float32, or scale the radiance"
-            )
-        radiance = radiance.astype(np.float16)
+    radiance = to_half(path, radiance) if half else radiance
     if alpha is not None:
         radiance = np.dstack([radiance, alpha.astype(radiance.dtype)])
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}

@@ -316,13 +316,19 @@ def test_standard_attributes_and_a_bad_header(tmp_path):
     assert helpers.names(tmp_path) == {"a.exr", "a.hdr"}
 
 
-def test_half_precision(tmp_path):
+def test_half_precision(tmp_path, caplog):
     values = np.concatenate([RADIANCE, np.full_like(RADIANCE, np.inf)])
     image_files.write_radiance(tmp_path / "a.exr", values, half=True)
     np.testing.assert_allclose(image_files.read_radiance(tmp_path / "a.exr"), values, rtol=2**-11, atol=2**-25)
     assert OpenEXR.File(str(tmp_path / "a.exr"), separate_channels=True).channels()["R"].pixels.dtype == np.float16
     with pytest.raises(ValueError, match=helpers.mentions("b.exr 65504 600")):
         image_files.write_radiance(tmp_path / "b.exr", np.full((10, 20, 3), 7e4, np.float32), half=True)
+    dark = np.full((10, 20, 3), 2.0**-24, np.float32)
+    dark[0, 0, 1] = 2.0**-26
+    for pixels, count in ((dark, 1), (dark + 1, 0)):
+        caplog.clear()
+        image_files.write_radiance(tmp_path / "c.exr", pixels, half=True)
+        assert sum(helpers.mentioned("c.exr 0.5 %", message) for message in caplog.messages) == count
     with pytest.raises(ValueError, match=helpers.mentions("a.hdr half .exr")):
         image_files.write_radiance(tmp_path / "a.hdr", RADIANCE, half=True)
 
