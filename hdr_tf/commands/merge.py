@@ -29,7 +29,7 @@ import simple_parsing
 from hdr_tf import systems
 from hdr_tf.commands import shared
 from hdr_tf.io import image_files
-from hdr_tf.radiance import pipeline
+from hdr_tf.radiance import batch, pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +130,9 @@ def run(config, arguments: dict) -> int:
             from hdr_tf.batch_beam import Cluster  # needs the extra `beam`
 
             cluster = Cluster(config.beam, pathlib.Path(config.output))
-            results = pipeline.fuse_radiance_brackets_on(cluster, brackets, config.output, suffix=ending, **arguments)
+            results = batch.fuse_radiance_brackets_on(cluster, brackets, config.output, suffix=ending, **arguments)
         else:
-            results = pipeline.fuse_radiance_brackets(brackets, config.output, suffix=ending, **arguments)
+            results = batch.fuse_radiance_brackets(brackets, config.output, suffix=ending, **arguments)
         return shared.report(brackets, results, config.output, "merged")
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is merged on this machine")

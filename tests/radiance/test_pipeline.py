@@ -15,8 +15,8 @@ from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import exif, image_files, raw
 from hdr_tf.io import responses as response_files
+from hdr_tf.radiance import batch, pipeline
 from hdr_tf.radiance import light as lights
-from hdr_tf.radiance import pipeline
 from tests import helpers
 
 CLASSICAL = {"model": "merge_classical", "denoise": 0}
@@ -315,9 +315,9 @@ def test_a_cluster_does_the_same(scene, tmp_path):
     def cluster(function, jobs):
         return [function(*job) for job in jobs]
 
-    found = dict(pipeline.fuse_radiance_brackets_on(cluster, folders, tmp_path / "there", model="merge_classical"))
+    found = dict(batch.fuse_radiance_brackets_on(cluster, folders, tmp_path / "there", model="merge_classical"))
     assert {path.name: array.shape for path, array in found.items()} == {"a.exr": (96, 128, 3), "b.exr": (96, 128, 3)}
-    list(pipeline.fuse_radiance_brackets(folders, tmp_path / "here", model="merge_classical"))
+    list(batch.fuse_radiance_brackets(folders, tmp_path / "here", model="merge_classical"))
     for path in found:
         np.testing.assert_array_equal(image_files.read_radiance(path), image_files.read_radiance(tmp_path / "here" / path.name))
 
