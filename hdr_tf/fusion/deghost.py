@@ -97,7 +97,8 @@ def deghost(
 def _calibrated(images, exposures, trust):
     """Exposures, response and notes about them; `images` is [N, H, W, 3]."""
     gamma, notes = responses.Response.gamma(), []
-    if exposures is None:
+    stated = exposures is not None
+    if not stated:
         try:
             exposures = responses.estimate_exposures(images, gamma)
         except ValueError as error:
@@ -108,7 +109,7 @@ def _calibrated(images, exposures, trust):
     if exposures.shape != (len(images),) or not (np.isfinite(exposures).all() and (exposures > 0).all()):
         raise ValueError(f"expected {len(images)} exposures above 0, one for each image, found {exposures.tolist()}")
     estimate = responses.estimate([(images, exposures)], gamma)
-    if not trust:
+    if stated and not trust:
         stated_exposures.check_fit(estimate)
     if estimate.response is None or not estimate.before > responses.DISAGREEMENT:
         return exposures, gamma, notes

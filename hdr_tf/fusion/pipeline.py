@@ -328,7 +328,7 @@ def _propose_to_align(loaded):
 
 def _exposed(loaded, names, stops, trust):
     """The images with the exposures by which they are deghosted, stops or those of EXIF, if their pixels do not contradict."""
-    if stops == "estimate":
+    if isinstance(stops, str) and stops == "estimate":
         return [dataclasses.replace(image, exposure=None) for image in loaded]
     if stops is not None:
         exposures = stated_exposures.from_stops(stops, len(loaded))
