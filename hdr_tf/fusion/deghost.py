@@ -102,7 +102,7 @@ def _calibrated(images, exposures, trust):
         try:
             exposures = responses.estimate_exposures(images, gamma)
         except ValueError as error:
-            raise ValueError(f"deghosting needs the exposures; {error}") from error
+            raise ValueError(f"deghosting needs the exposures, from EXIF or --exposures; {error}") from error
         stops = ", ".join(f"{stop:.1f}" for stop in np.log2(exposures))
         notes.append(f"the exposures are estimated under gamma 2.2: {stops} stops")
     exposures = np.asarray(exposures, np.float64)
