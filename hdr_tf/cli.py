@@ -95,7 +95,7 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     words = _with_current_names(config_class, words)
     fields = dataclasses.fields(config_class)
     switches = {f"--{field.name}" for field in fields if isinstance(field.default, bool)}
-    words = _with_negative_numbers(words, {f"--{field.name}" for field in fields} - switches)
+    words = _with_negative_lists(words, {f"--{field.name}" for field in fields} - switches)
     parser = _Parser(
         prog=pathlib.Path(sys.argv[0]).name,
         description=(inspect.getmodule(config_class).__doc__ or "").strip(),
@@ -146,12 +146,12 @@ def _with_current_names(config_class, words):
     return words
 
 
-def _with_negative_numbers(words, flags):
-    """The words, in which a list of numbers that begins with a minus belongs to the flag before it: argparse reads -2,0,2 as a
-    flag."""
+def _with_negative_lists(words, flags):
+    """The words, in which numbers with commas that begin with a minus belong to the flag before them: argparse reads -2 as a
+    number, but -2,0,2 as a flag."""
     joined = []
     for word in words:
-        if joined and joined[-1] in flags and re.match(r"-\.?\d", word):
+        if joined and joined[-1] in flags and re.match(r"-\.?\d.*,", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

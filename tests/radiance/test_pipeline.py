@@ -139,6 +139,13 @@ def test_wrong_exposures_of_linear_images_are_refined(scene):
     np.testing.assert_allclose(light.exposures, [0.25 * 1.3, 1, 4], rtol=0.02)
 
 
+@pytest.mark.parametrize(("arguments", "words"), [({"response": ""}, "response auto"), ({"weights": "a.h5"}, "a.h5 weights")])
+def test_what_merge_classical_does_not_take_is_refused(arguments, words):
+    images = [np.full((16, 16, 3), value, np.uint8) for value in (60, 120)]
+    with pytest.raises(ValueError, match=helpers.mentions(words)):
+        pipeline.merge(images, (0, 2), model="merge_classical", **arguments)
+
+
 def test_exposures_are_not_estimated_with_the_response(scene):
     images = list(helpers.expose(scene, (-2, 0, 2)))
     for setting in ("auto", "estimate"):
