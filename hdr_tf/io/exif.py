@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 import tifftools
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from hdr_tf.io import profiles
 
@@ -47,6 +47,24 @@ class Metadata(NamedTuple):
 
 
 NO_METADATA = Metadata()
+
+
+class PngImageFile(PngImagePlugin.PngImageFile):
+    """A PNG whose EXIF is read without its pixels. Pillow decodes them, since EXIF may stand after them: all of a large image,
+    and of a small file that lies about its size gigabytes."""
+
+    def getexif(self) -> Image.Exif:
+        if "exif" not in self.info and self.png is not None:  # not decoded yet
+            place = self.fp.tell()
+            self.fp.seek(8)
+            while len(head := self.fp.read(8)) == 8:
+                size, kind = struct.unpack(">I4s", head)
+                if kind == b"eXIf":
+                    self.info["exif"] = _HEAD + self.fp.read(size)
+                    break
+                self.fp.seek(size + 4, os.SEEK_CUR)
+            self.fp.seek(place)
+        return Image.Image.getexif(self)
 
 
 def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[str]]:

@@ -92,7 +92,7 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
 
 
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile, **codecs.OPENERS}
+_PILLOW = {"PNG": exif.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile, "TIFF": _TiffImageFile, **codecs.OPENERS}
 _PILLOW_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
 _PILLOW_MODES |= {"RGBX": "RGB"}  # a fourth channel that says nothing about alpha
 

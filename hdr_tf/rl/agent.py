@@ -155,15 +155,15 @@ class Learner:
         self._manager = self._manage(pathlib.Path(config.run) / "checkpoints")
 
     def _manage(self, folder):
-        """The manager of the checkpoints in a folder. TensorFlow ignores a list of them that is damaged, and the run would begin
-        anew over what is there."""
+        """The manager of the checkpoints in a folder. TensorFlow ignores a list of them that is damaged, and the run would
+        begin anew over what is there."""
         listed, manager = folder / "checkpoint", None
         with contextlib.suppress(ValueError):  # empty, or no text
             manager = tf.train.CheckpointManager(self.checkpoint, str(folder), run_folder.KEPT_CHECKPOINTS)
         if manager is None or listed.exists() and not manager.latest_checkpoint:
             raise ValueError(
-                f"{listed}: expected TensorFlow's list of checkpoints, found something else; to continue from ckpt-STEP in that "
-                'folder, write the line model_checkpoint_path: "ckpt-STEP" into it'
+                f"{listed}: expected TensorFlow's list of checkpoints, found something else; to continue from ckpt-STEP in "
+                'that folder, write the line model_checkpoint_path: "ckpt-STEP" into it'
             )
         return manager
 

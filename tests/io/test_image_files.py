@@ -141,6 +141,22 @@ def test_orientation(save, tmp_path, kind, orientation):
     np.testing.assert_allclose(found.astype(int), upright, atol=6 if kind == "jpeg" else 0)  # JPEG rounds
 
 
+@pytest.mark.parametrize("place", ["before", "after", None])
+def test_exif_of_a_png_is_read_without_its_pixels(place, tmp_path):
+    exif = Image.Exif()
+    exif[272] = "Camera"
+    chunk = helpers.png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    data = helpers.png(16, 12, 8, 2, [bytes(48)] * 12, chunk if place == "before" else b"")
+    pixels, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    data = data[:pixels] + helpers.png_chunk(b"IDAT", b"not pixels") + (chunk if place == "after" else b"") + data[end:]
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    assert image_files.read_capture(path).camera[1] == ("Camera" if place else None)
+    assert bool(image_files.read_metadata(path).exif) == bool(place)
+    with pytest.raises(ValueError, match=helpers.mentions("a.png")):
+        image_files.read_image(path)
+
+
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
