@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from hdr_tf import systems
-from hdr_tf.image import optical_flow, stated_exposures, tone
+from hdr_tf.image import optical_flow, tone
 from hdr_tf.image import response as responses
 from hdr_tf.image.depth import from_unit, to_rgb
 from hdr_tf.image.tiling import bands
@@ -44,9 +44,7 @@ class Mended(NamedTuple):
     notes: tuple[str, ...]  # one line each
 
 
-def deghost(
-    images: Sequence[np.ndarray], exposures: Sequence[float] | None = None, merger: Any = None, trust_exposures: bool = False
-) -> Mended:
+def deghost(images: Sequence[np.ndarray], exposures: Sequence[float] | None = None, merger: Any = None) -> Mended:
     """Moves every image onto the reference and mends it where it shows something else.
 
     The reference is the middle exposure, of two middle ones the darker, which clips less.
@@ -56,13 +54,12 @@ def deghost(
         exposures: [N] factors, 2**stops; None: they are estimated, for which gamma 2.2 is assumed.
         merger: runner of a radiance system that takes any number of exposures; None: that of `merge`, or of `merge_classical`
             if `merge` has no bundled weights.
-        trust_exposures: takes exposures that no response explains.
 
     Raises:
         ValueError: the number of images or the exposures do not fit, or the exposures cannot be estimated.
     """
     systems.find("merge", "radiance").check_exposures(len(images))
-    exposures, response, notes = _calibrated(np.stack([to_rgb(image) for image in images]), exposures, trust_exposures)
+    exposures, response, notes = _calibrated(np.stack([to_rgb(image) for image in images]), exposures)
     order = np.argsort(exposures, kind="stable")
     middle = (len(order) - 1) // 2
     reference = int(order[middle])
@@ -94,11 +91,10 @@ def deghost(
     return Mended(mended, [1 - float(mask.mean()) for mask in masks], reference, tuple(notes))
 
 
-def _calibrated(images, exposures, trust):
+def _calibrated(images, exposures):
     """Exposures, response and notes about them; `images` is [N, H, W, 3]."""
     gamma, notes = responses.Response.gamma(), []
-    stated = exposures is not None
-    if not stated:
+    if exposures is None:
         try:
             exposures = responses.estimate_exposures(images, gamma)
         except ValueError as error:
@@ -109,8 +105,6 @@ def _calibrated(images, exposures, trust):
     if exposures.shape != (len(images),) or not (np.isfinite(exposures).all() and (exposures > 0).all()):
         raise ValueError(f"expected {len(images)} exposures above 0, one for each image, found {exposures.tolist()}")
     estimate = responses.estimate([(images, exposures)], gamma)
-    if stated and not trust:
-        stated_exposures.check_fit(estimate)
     if estimate.response is None or not estimate.before > responses.DISAGREEMENT:
         return exposures, gamma, notes
     disagreement = f"from {estimate.before:.0%} under gamma 2.2 to {estimate.after:.0%}"

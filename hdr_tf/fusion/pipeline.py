@@ -288,7 +288,7 @@ def _prepare(
     elif not deghost and not _is_gray_and_color(loaded):
         _propose_to_align(loaded)
     if deghost:
-        loaded = _deghosted(loaded, trust_exposures)
+        loaded = _deghosted(loaded)
     return loaded, runner
 
 
@@ -347,10 +347,9 @@ def _known_exposures(loaded):
     return exposures if None not in exposures and len(set(exposures)) > 1 else None
 
 
-def _deghosted(loaded, trust_exposures):
+def _deghosted(loaded):
     with stage("deghosting"):
-        images, exposures = [image.pixels for image in loaded], _known_exposures(loaded)
-        mended = deghost_images(images, exposures, trust_exposures=trust_exposures)
+        mended = deghost_images([image.pixels for image in loaded], _known_exposures(loaded))
     for note in mended.notes:
         logging.info("%s", note)
     shares = ", ".join(f"{share:.1%}" for share in mended.replaced)

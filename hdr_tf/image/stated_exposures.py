@@ -84,16 +84,6 @@ def confirmed(
     return checked.exposures
 
 
-def check_fit(estimate: responses.Estimate) -> None:
-    """Raises ValueError if exposures disagree by more than `RESIDUAL` under the response that was estimated from them."""
-    if estimate.response is not None and estimate.after > RESIDUAL:
-        raise ValueError(
-            f"expected exposures that fit the images within {RESIDUAL / math.log(2):.2g} stops under some response, found "
-            f"{estimate.after / math.log(2):.2f}: give the right --exposures (stops, log2), or --trust_exposures; or the "
-            "images do not show one scene"
-        )
-
-
 def check(images: np.ndarray, exposures: Sequence[float], response: Response, right: bool) -> Checked:
     """Compares exposures with images.
 

@@ -304,8 +304,12 @@ def find_response(
     assumed = assumed or Response.gamma()
     name = "gamma 2.2" if assumed.name == "gamma" else assumed.name
     found = responses.estimate(bracket_list, assumed)
-    if not trust:
-        stated_exposures.check_fit(found)
+    if not trust and found.response is not None and found.after > stated_exposures.RESIDUAL:
+        raise ValueError(
+            f"expected exposures that fit the images within {stated_exposures.RESIDUAL / math.log(2):.2g} stops under some "
+            f"response, found {found.after / math.log(2):.2f}: give the right --exposures (stops, log2), or --trust_exposures; "
+            "or the images do not show one scene"
+        )
     if setting == "auto" and found.response and not found.before > responses.DISAGREEMENT:
         return assumed
     if found.response is None:
