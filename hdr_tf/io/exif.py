@@ -245,7 +245,9 @@ _DATE = re.compile(
 def _colour_space(tags):
     """What EXIF says that no profile does: "Adobe RGB", "uncalibrated", or None."""
     space = tags.get_ifd(_EXIF).get(ExifTags.Base.ColorSpace)
-    index = str(tags.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")  # DCF 2.0: R03 goes with Adobe RGB
+    index = ""
+    with contextlib.suppress(KeyError):  # Pillow 12 raises it where there is no such table
+        index = str(tags.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")  # DCF 2.0: R03 goes with Adobe RGB
     if index == "R03" or space == 2:  # 2 is not in the standard, but some programs write it
         return "Adobe RGB"
     return "uncalibrated" if space == 0xFFFF else None
