@@ -2,7 +2,8 @@
 
 A script is `main(config) -> int | None`, a frozen dataclass `Config` whose documented fields are the flags, and
 `cli.run(main, Config)`. A field `simple_parsing.field(positional=True, default_factory=list)` takes the words,
-`alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, a boolean is `--flag` or `--flag=false`.
+`alias="-o"` adds a short name. `--flag=value` and `--flag value` are the same, also for numbers below 0; a boolean is `--flag`
+or `--flag=false`.
 
 Parses as `etils.eapp.make_flags_parser` does (simple_parsing for the dataclass, absl's flags for the rest) with three
 differences: a stray word, which eapp ignores, is refused; a wrong flag or value gives one line and exit code 1, no usage or
@@ -42,6 +43,7 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
@@ -93,6 +95,7 @@ def parse(config_class: type[ConfigT], words: Sequence[str]) -> ConfigT:
     words = _with_current_names(config_class, words)
     fields = dataclasses.fields(config_class)
     switches = {f"--{field.name}" for field in fields if isinstance(field.default, bool)}
+    words = _with_negative_lists(words, {f"--{field.name}" for field in fields} - switches)
     parser = _Parser(
         prog=pathlib.Path(sys.argv[0]).name,
         description=(inspect.getmodule(config_class).__doc__ or "").strip(),
@@ -141,6 +144,18 @@ def _with_current_names(config_class, words):
         if separate and not new.startswith("--"):
             words[i + 1] = new
     return words
+
+
+def _with_negative_lists(words, flags):
+    """The words, in which numbers with commas that begin with a minus belong to the flag before them: argparse reads -2 as a
+    number, but -2,0,2 as a flag."""
+    joined = []
+    for word in words:
+        if joined and joined[-1] in flags and re.match(r"-\.?\d.*,", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def words(text: str) -> list[str]:

@@ -81,9 +81,12 @@ class System:
         """Returns the weights file, or the folder of several; None if the system has no weights.
 
         Args:
-            weights: a file, or a folder that holds the files; None for the bundled weights. ValueError if a file is missing.
+            weights: a file, or a folder that holds the files; None for the bundled weights. ValueError if a file is missing, or
+                the system has no weights.
         """
         if not self.weight_files:
+            if weights is not None:
+                raise ValueError(f"{weights}: {self.name} has no weights; leave them out")
             return None
         names = [f"{name}.weights.h5" for name in self.weight_files]
         place = PRETRAINED if weights is None else pathlib.Path(weights)

@@ -53,6 +53,8 @@ class Wordless:
         ("--keep_order=false A", {"images": ["A"]}),
         ("--learning_rate=-1e-3", {"learning_rate": -1e-3}),
         ("--sides 1 2 3", {"sides": (1, 2, 3)}),
+        ("--sides -1 2 --learning_rate -1 A", {"sides": (-1, 2), "learning_rate": -1, "images": ["A"]}),
+        ("A --output -2,.5,3 B", {"output": "-2,.5,3", "images": ["A", "B"]}),
         ("A --verbosity=-1 B", {"images": ["A", "B"]}),
         ("-- -A", {"images": ["-A"]}),
     ],

@@ -35,13 +35,13 @@ from typing import Literal
 import simple_parsing
 
 from hdr_tf import systems
-from hdr_tf.commands import merge
+from hdr_tf.commands import merge, shared
 from hdr_tf.fusion import batch, pipeline
 from hdr_tf.io import image_files
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(shared.Config):
     """What to fuse, and how."""
 
     images: list[str] = simple_parsing.field(positional=True, default_factory=list, metavar="IMAGE")
@@ -49,18 +49,10 @@ class Config:
     'hdr_tf[raw]'); or one file that holds two exposures"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
     """names the file to write (.png, .tif, .jpg; radiance .exr, .hdr), or with --brackets the folder"""
-    pages: bool = False
-    """takes every page of TIFF files as an exposure; pages of another size, such as thumbnails, are left out"""
     brackets: str | None = None
     """fuses every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
-    frames: int | None = None
-    """sets the number of images of each bracket (--brackets); default: whatever the sequence of photographs suggests"""
-    prefer: Literal["jpeg", "raw"] = simple_parsing.field(default="jpeg", metavar="jpeg|raw")
-    """chooses what is used where a RAW file and an image have the same name (--brackets)"""
     allow_missing: bool = False
     """fuses brackets that lack an image without it, instead of failing (--brackets)"""
-    dry_run: bool = False
-    """prints the images of each bracket and does nothing else (--brackets)"""
     format: str | None = simple_parsing.field(default=None, metavar="png|tif|jpg|exr|hdr")
     """chooses the files that --brackets writes: png (default), tif or jpg; radiance exr (default), hdr or tif"""
     sample: bool = False
@@ -70,10 +62,10 @@ class Config:
         help=f"chooses the system; for fusion: {systems.help_text('fusion')}; for radiance: {systems.help_text('radiance')}",
     )
     exposures: str | None = None
-    """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2 (radiance);
-    default: EXIF"""
+    """sets log2 of the exposures (stops), one for each image in the order given, such as --exposures=-2,0,2 (radiance,
+    --deghost); default: EXIF"""
     trust_exposures: bool = False
-    """takes the exposures as they are stated, whatever the images show (radiance)"""
+    """takes the exposures as they are stated, whatever the images show (radiance, --deghost)"""
     response: str = "auto"
     """says how the images are encoded (radiance), see hdr-tf merge --help"""
     weights: str | None = None
@@ -116,34 +108,37 @@ def main(config: Config) -> int:
         raise ValueError("expected images, --brackets=FOLDER or --sample, and only one of them")
     if config.pages and not config.images:
         raise ValueError("--pages goes with images, not with --brackets or --sample")
-    merge.check_brackets(config)
+    shared.check_brackets(config)
     if config.dry_run:
-        return merge.print_brackets(config)
+        return shared.print_brackets(config)
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model)
     options = system.set_options({name: getattr(config, name) for name in systems.options()})
-    runner = merge.remote_runner(config, system, ("weights", "beam", *options))
+    runner = shared.remote_runner(config, system, ("weights", "beam", *options))
     task = {"fusion": _fuse, "radiance": _merge}[system.task]
     names = ("model", "weights", "save_aligned", "format")
     return task(config, options | {name: getattr(config, name) for name in names} | {"runner": runner})
 
 
 def _fuse(config, arguments):
-    if config.exposures or config.response != "auto" or config.trust_exposures:
-        name = "exposures" if config.exposures else "response" if config.response != "auto" else "trust_exposures"
-        raise ValueError(
-            f"--{name} belongs to radiance ({', '.join(systems.names('radiance'))}), not to --model={config.model}"
-        )
+    radiance, known = ", ".join(systems.names("radiance")), {}
+    if config.response != "auto":
+        raise ValueError(f"--response belongs to radiance ({radiance}), not to --model={config.model}")
+    for name, value in (("exposures", merge.exposures(config.exposures)), ("trust_exposures", config.trust_exposures)):
+        if value and not config.deghost:
+            raise ValueError(f"--{name} goes with --deghost or a radiance model ({radiance}): fusion needs no exposures")
+        if value:
+            known[name] = value
     names = ("align", "crop", "keep_order", "depth", "quality", "max_pixels")
     arguments = {name: getattr(config, name) for name in names} | arguments
     if config.deghost:  # otherwise left out, so that results of earlier versions are kept
-        arguments["deghost"] = True
-    suffix = merge.suffix(config, arguments.pop("format"), ("png", "tif", "jpg"))
+        arguments |= known | {"deghost": True}
+    suffix = shared.suffix(config, arguments.pop("format"), ("png", "tif", "jpg"))
     if config.brackets:
         if config.trace:
             raise ValueError("--trace does not go with --brackets: it is one file, for one pair")
-        brackets = merge.list_brackets(config)
+        brackets = shared.list_brackets(config)
         if config.allow_missing:
             arguments["allow_missing"] = True
         if config.beam:
@@ -153,15 +148,15 @@ def _fuse(config, arguments):
             results = batch.fuse_brackets_on(Cluster(config.beam, output), brackets, output, suffix=suffix, **arguments)
         else:
             results = batch.fuse_brackets(brackets, config.output, suffix=suffix, **arguments)
-        return merge.report(brackets, results, config.output)
+        return shared.report(brackets, results, config.output)
     if config.beam:
         raise ValueError("--beam goes with --brackets: a single bracket is fused on this machine")
     if config.sample:
         exposures, fused = pipeline.fuse_sample(config.output, **arguments)
         print(f"exposures: {' '.join(map(str, exposures))}")
     else:
-        fused = pipeline.fuse_files(merge.images(config), config.output, trace=config.trace, **arguments)
-    print(merge.line(config.output, fused))
+        fused = pipeline.fuse_files(shared.images(config), config.output, trace=config.trace, **arguments)
+    print(shared.line(config.output, fused))
     return 0
 
 

@@ -180,7 +180,7 @@ def _own_weights(model, weights):
     """The folder or file `weights` if it holds weights of the model, else None, which stands for the bundled ones."""
     files = systems.SYSTEMS[model].weight_files if model in systems.SYSTEMS else (model,)
     holds = weights and any((pathlib.Path(weights) / f"{file}.weights.h5").is_file() for file in files)
-    return weights if holds or model in systems.SYSTEMS and weights and pathlib.Path(weights).is_file() else None
+    return weights if holds or files and model in systems.SYSTEMS and weights and pathlib.Path(weights).is_file() else None
 
 
 def _write(folder, model, files):

@@ -98,9 +98,9 @@ def _calibrated(images, exposures):
         try:
             exposures = responses.estimate_exposures(images, gamma)
         except ValueError as error:
-            raise ValueError(f"deghosting needs the exposures, and EXIF does not give them; {error}") from error
+            raise ValueError(f"deghosting needs the exposures, from EXIF or --exposures; {error}") from error
         stops = ", ".join(f"{stop:.1f}" for stop in np.log2(exposures))
-        notes.append(f"EXIF does not give the exposures; estimated under gamma 2.2: {stops} stops")
+        notes.append(f"the exposures are estimated under gamma 2.2: {stops} stops")
     exposures = np.asarray(exposures, np.float64)
     if exposures.shape != (len(images),) or not (np.isfinite(exposures).all() and (exposures > 0).all()):
         raise ValueError(f"expected {len(images)} exposures above 0, one for each image, found {exposures.tolist()}")
@@ -177,7 +177,7 @@ def _trust(light, target, ratio, camera):
         whiter = clipped[..., None] * _WHITER * (1 - np.minimum(near, far))
         above, below = (above + whiter, below) if ratio > 1 else (above, below + whiter)
         excess = np.maximum(near - expected - above, expected - near - below) - allowed
-        trust[rows] = optical_flow.agreement(cv2.blur(np.maximum(excess, 0), (3, 3)).max(axis=2))[inner]
+        trust[rows] = optical_flow.agreement(np.maximum(excess, 0))[inner]
     return trust
 
 

@@ -25,10 +25,11 @@ from absl import logging
 
 from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
-from hdr_tf.image import reach
+from hdr_tf.image import reach, stated_exposures
+from hdr_tf.image import response as responses
 from hdr_tf.image.align import align as align_images
 from hdr_tf.image.align import displacement, largest_rectangle
-from hdr_tf.image.depth import from_unit, is_gray, to_depth
+from hdr_tf.image.depth import from_unit, is_gray, to_depth, to_rgb
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, transfer
 from hdr_tf.io.exif import NO_METADATA, Metadata
@@ -59,6 +60,8 @@ def fuse(
     max_pixels: int = image_files.MAX_PIXELS,
     runner: Any = None,
     deghost: bool = False,
+    exposures: Sequence[float] | Literal["estimate"] | None = None,
+    trust_exposures: bool = False,
     **options,
 ) -> np.ndarray:
     """Fuses differently exposed images of a scene into one for display. The scene is still, unless `deghost` is set.
@@ -82,6 +85,9 @@ def fuse(
         runner: a runner that replaces the one of the system, with its weights and options, such as a `serving.client.Client`.
         deghost: whether the camera or things in the scene moved: everything then appears as in the middle image (of two middle
             ones, the darker one), see `hdr_tf.fusion.deghost`. For 2 to 9 images, without `align`.
+        exposures: with `deghost`, log2 of the exposures (stops), one for each image; None for those in EXIF. "estimate", or no
+            exposures in EXIF: they are estimated under gamma 2.2.
+        trust_exposures: with `deghost`, takes the exposures as they are stated, whatever the images show.
         **options: options of the system: strategy, vgg_weights.
 
     What is transparent in a file (alpha 0) has no weight there: it shows what the other images show. Where no image shows
@@ -93,7 +99,9 @@ def fuse(
     Raises:
         ValueError: images, model and weights do not go together. OSError: a file cannot be read.
     """
-    loaded, runner = _prepare(_as_list(images), model, weights, align, crop, keep_order, max_pixels, runner, deghost, **options)
+    known = {"exposures": exposures, "trust_exposures": trust_exposures}
+    arguments = (model, weights, align, crop, keep_order, max_pixels, runner, deghost)
+    loaded, runner = _prepare(_as_list(images), *arguments, **known, **options)
     return _fuse(loaded, runner)
 
 
@@ -217,12 +225,16 @@ def _prepare(
     max_pixels=image_files.MAX_PIXELS,
     runner=None,
     deghost=False,
+    exposures=None,
+    trust_exposures=False,
     **options,
 ):
     """Reads, sorts and aligns or deghosts the images; returns them, of one depth, and the runner. Whatever can be wrong raises
     before the first line is logged."""
     if deghost and align != "none":
         raise ValueError(f"deghost does not go with align={align}: it aligns the images itself")
+    if not deghost and (exposures is not None or trust_exposures):
+        raise ValueError("exposures and trust_exposures belong to deghost, which needs exposures, and to radiance")
     system = systems.find(model, "fusion")
     two_halves = len(images) == 1 and not isinstance(images[0], np.ndarray)
     system.check_exposures(2 if two_halves else len(images))
@@ -232,11 +244,13 @@ def _prepare(
         system.weights_path(weights)
     with stage("reading"):
         loaded, names = _read(images, two_halves, max_pixels)
+        brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
+        if deghost:
+            loaded = _exposed(loaded, names, exposures, trust_exposures)
         loaded = [_for_display(image) for image in loaded]
     if crop and align == "none" and all(image.reached is None for image in loaded):
         raise ValueError("crop: there is nothing to cut without align (auto, homography or mtb), or images with alpha")
     height, width = loaded[0].pixels.shape[:2]
-    brackets.check_sizes([image.pixels for image in loaded], names, systems.MIN_SIDE)
     if deghost and _is_gray_and_color(loaded):
         raise ValueError("deghost: expected exposures of one scene, found a gray and a colour image without EXIF exposures")
     eight_bit = all(image.pixels.dtype == np.uint8 for image in loaded)
@@ -312,11 +326,30 @@ def _propose_to_align(loaded):
         )
 
 
-def _deghosted(loaded):
+def _exposed(loaded, names, stops, trust):
+    """The images with the exposures by which they are deghosted, stops or those of EXIF, if their pixels do not contradict."""
+    if isinstance(stops, str) and stops == "estimate":
+        return [dataclasses.replace(image, exposure=None) for image in loaded]
+    if stops is not None:
+        exposures = stated_exposures.from_stops(stops, len(loaded))
+    elif (exposures := _known_exposures(loaded)) is None:
+        return loaded
+    if not trust:
+        depth = 8 * max(image.pixels.itemsize for image in loaded)
+        small = responses.reduced([to_rgb(to_depth(image.pixels, depth)) for image in loaded])
+        curve = transfer.stated(loaded[0].metadata) or Response.gamma()
+        exposures = stated_exposures.confirmed(small, exposures, curve, curve.name in transfer.LIGHT, names)
+    return [dataclasses.replace(image, exposure=float(found)) for image, found in zip(loaded, exposures, strict=True)]
+
+
+def _known_exposures(loaded):
     exposures = [image.exposure for image in loaded]
-    known = None not in exposures and len(set(exposures)) > 1
+    return exposures if None not in exposures and len(set(exposures)) > 1 else None
+
+
+def _deghosted(loaded):
     with stage("deghosting"):
-        mended = deghost_images([image.pixels for image in loaded], exposures if known else None)
+        mended = deghost_images([image.pixels for image in loaded], _known_exposures(loaded))
     for note in mended.notes:
         logging.info("%s", note)
     shares = ", ".join(f"{share:.1%}" for share in mended.replaced)

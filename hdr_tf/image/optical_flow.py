@@ -230,12 +230,18 @@ def _brightened(image, other, exposure, other_exposure):
 
 def _agreement(moved, target, exposure, target_exposure):
     """How well two images agree at each pixel, [H, W] float32 in 0..1."""
-    difference = cv2.absdiff(*_brightened(moved, target, exposure, target_exposure))
-    return agreement(cv2.blur(difference, (3, 3)).max(axis=2))
+    return agreement(cv2.absdiff(*_brightened(moved, target, exposure, target_exposure)))
 
 
-def agreement(difference: np.ndarray) -> np.ndarray:
-    """Returns how well two images agree, 1 to 0, by their difference in encoded values, 0.05 to 0.1."""
+def agreement(difference: np.ndarray, white: float = 1) -> np.ndarray:
+    """Returns how well two images agree, [H, W]: from 1 to 0 as the mean difference over 3x3 pixels, in the channel that
+    differs most, rises from 0.05 to 0.1 of the encoded range.
+
+    Args:
+        difference: of encoded values, [H, W, 3], not negative.
+        white: the largest encoded value.
+    """
+    difference = cv2.blur(difference, (3, 3)).max(axis=2) / white
     return np.clip((_REFUSED - difference) / (_REFUSED - _TRUSTED), 0, 1)
 
 

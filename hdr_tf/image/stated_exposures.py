@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from hdr_tf.image import response as responses
 from hdr_tf.image.response import Response
 
 RESIDUAL = 0.5 * math.log(2)  # rms of the log ratio above which no response explains the exposures: half a stop
+MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 
 _RANKS = np.linspace(0.005, 0.995, 199)
 _LEAST_RANKS = 5
@@ -47,6 +49,39 @@ class Checked(NamedTuple):
     contradiction: Contradiction | None
     exposures: np.ndarray  # [N], corrected if the response is right
     corrected: list[Contradiction]  # steps that were corrected by more than 1/6 stop
+
+
+def from_stops(stops: Sequence[float], count: int) -> np.ndarray:
+    """Returns the exposures of so many images, [N] float64: 2**stops. Raises ValueError for another number of stops, and for
+    those that are not finite or beyond `MOST_STOPS`."""
+    listed = ", ".join(map(str, stops))
+    if len(stops) != count or not np.isfinite(np.float64(stops)).all():
+        raise ValueError(f"expected {count} exposures (stops), one for each image, found {listed}")
+    if np.abs(stops).max() > MOST_STOPS:
+        raise ValueError(f"expected exposures of -{MOST_STOPS} to {MOST_STOPS} stops (log2), found {listed}")
+    return 2 ** np.float64(stops)
+
+
+def confirmed(
+    images: np.ndarray, exposures: Sequence[float], response: Response, right: bool, names: Sequence[str]
+) -> np.ndarray:
+    """Returns exposures, [N], as `check` corrects them, which is logged; ValueError if the images contradict them.
+
+    Args:
+        images, exposures, response, right: see `check`.
+        names: of the images, for messages.
+    """
+    checked = check(images, exposures, response, right)
+    if checked.contradiction:
+        short, long, stated, shown = checked.contradiction
+        under = "" if right else f" (under {response.name})"
+        raise ValueError(
+            f"{names[long]}: EXIF or --exposures say {stated:+.2f} stops from {names[short]} to it, the images "
+            f"show {shown:+.2f}{under}: give the right --exposures (stops, log2), or --trust_exposures"
+        )
+    for short, long, stated, shown in checked.corrected:
+        logging.info("%s: stated as %+.2f stops from %s, shown as %+.2f: corrected", names[long], stated, names[short], shown)
+    return checked.exposures
 
 
 def check(images: np.ndarray, exposures: Sequence[float], response: Response, right: bool) -> Checked:

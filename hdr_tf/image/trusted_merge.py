@@ -33,12 +33,11 @@ _WHITE = np.float32(65535)
 def trust(image: np.ndarray, target: np.ndarray, inside: np.ndarray, exposure: float) -> np.ndarray:
     """Returns how far an exposure agrees with the reference, [H, W] float32 in 0..1.
 
-    Both are compared at the brighter exposure of the two. Trust falls from 1 to 0 as the mean difference over 3x3 pixels, in
-    the channel that differs most, rises from 0.05 to 0.1 of the encoded range.
+    Both are compared at the brighter exposure of the two, see `optical_flow.agreement`.
     """
     common = max(exposure, 1)
     pair = optical_flow.brighten(image, common / exposure), optical_flow.brighten(target, common)
-    return optical_flow.agreement(cv2.blur(cv2.absdiff(*pair), (3, 3)).max(axis=2) / _WHITE) * (inside > optical_flow.OUTSIDE)
+    return optical_flow.agreement(cv2.absdiff(*pair), _WHITE) * (inside > optical_flow.OUTSIDE)
 
 
 def merge(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 import tifftools
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from hdr_tf.io import profiles
 
@@ -47,6 +47,24 @@ class Metadata(NamedTuple):
 
 
 NO_METADATA = Metadata()
+
+
+class PngImageFile(PngImagePlugin.PngImageFile):
+    """A PNG whose EXIF is read without its pixels. Pillow decodes them, since EXIF may stand after them: all of a large image,
+    and of a small file that lies about its size gigabytes."""
+
+    def getexif(self) -> Image.Exif:
+        if "exif" not in self.info and self.png is not None:  # not decoded yet
+            place = self.fp.tell()
+            self.fp.seek(8)
+            while len(head := self.fp.read(8)) == 8:
+                size, kind = struct.unpack(">I4s", head)
+                if kind == b"eXIf":
+                    self.info["exif"] = _HEAD + self.fp.read(size)
+                    break
+                self.fp.seek(size + 4, os.SEEK_CUR)
+            self.fp.seek(place)
+        return Image.Image.getexif(self)
 
 
 def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[str]]:
@@ -123,6 +141,12 @@ def exposure_time(exif: dict) -> float | None:
     it stands for; ShutterSpeedValue, which is -log2 of the time, comes first where it is no copy of the rounded value.
     """
     return _true(_positive(exif.get(ExifTags.Base.ExposureTime)), _apex(exif, ExifTags.Base.ShutterSpeedValue, -1), _TIMES)
+
+
+def exposure_bias(exif: dict) -> float | None:
+    """Returns the stops by which the camera was set off its own exposure, in brackets those of each exposure; None if the EXIF
+    table does not say."""
+    return _apex(exif, ExifTags.Base.ExposureBiasValue, 1)
 
 
 def capture_time(tags: dict, exif: dict) -> float | None:
@@ -221,7 +245,9 @@ _DATE = re.compile(
 def _colour_space(tags):
     """What EXIF says that no profile does: "Adobe RGB", "uncalibrated", or None."""
     space = tags.get_ifd(_EXIF).get(ExifTags.Base.ColorSpace)
-    index = str(tags.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")  # DCF 2.0: R03 goes with Adobe RGB
+    index = ""
+    with contextlib.suppress(KeyError):  # Pillow 12 raises it where there is no such table
+        index = str(tags.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")  # DCF 2.0: R03 goes with Adobe RGB
     if index == "R03" or space == 2:  # 2 is not in the standard, but some programs write it
         return "Adobe RGB"
     return "uncalibrated" if space == 0xFFFF else None

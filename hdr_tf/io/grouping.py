@@ -9,6 +9,9 @@ less if it repeats the exposures of other brackets. The prices are chosen so tha
     -6 -6 -4 -2 0 +2 +4     is one (the shortest time of the camera came twice)
     0 -2 +2 0               is one, and a single photograph
     0 0 0 0 0 -2 +2         is a burst, and a bracket
+
+Where EXIF says how far the camera was set off its own exposure (ExposureBiasValue), that counts for what comes twice. The notes
+of the makers are not read: a frame's number in its bracket stands in those of few cameras that a library can read.
 """
 
 import dataclasses
@@ -17,6 +20,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from hdr_tf.io import image_files
 from hdr_tf.io.image_files import Capture
@@ -183,10 +188,11 @@ def group(captures: Sequence[Capture], frames: int | None = None) -> Groups:
     parts = _parts(captures)
     if frames and len(captures) % frames == 0 and any(len(part) % frames for part in parts):
         parts = [captures]
-    found = [_cut(part, None, frames) for part in parts]
-    known = _common(parts, found)
-    if known and not frames:
-        found = [_cut(part, known, frames) for part in parts]
+    costs = [_costs(part, frames) for part in parts]
+    found = [_cut(*both) for both in zip(parts, costs, strict=True)]
+    known = None if frames else _common(parts, found)
+    if known:
+        found = [_cut(*both, known) for both in zip(parts, costs, strict=True)]
     pieces = [piece for cut in found for piece in cut]
     brackets = [piece for piece in pieces if len(piece) > 1 and not _is_burst(piece)]
     alone = [capture for piece in pieces if len(piece) == 1 or _is_burst(piece) for capture in piece]
@@ -233,15 +239,27 @@ def _parts(captures):
     return parts
 
 
-def _cut(captures, known, frames):
-    """The cheapest way to cut a sequence; of ways that cost the same, the one whose last piece is shortest."""
+def _costs(captures, frames):
+    """Of all pieces that may end with a capture: where they begin, and what they cost."""
     stops = [_stops(capture) for capture in captures]
-    before = [_last(stops, i) for i in range(len(stops))]
-    best = [(0.0, 0)]  # of the first n captures: cost, and where the last piece begins
+    before = [_last(captures, stops, i) for i in range(len(stops))]
+    costs = []
     for end in range(1, len(captures) + 1):
+        starts = range(max(0, end - max(_LONGEST, frames or 0)), end)
+        costs.append([(i, _cost(captures[i:end], stops[i:end], [j - i for j in before[i:end]], frames)) for i in starts])
+    return costs
+
+
+def _cut(captures, costs, known=None):
+    """The cheapest way to cut a sequence; of ways that cost the same, the one whose last piece is shortest. `known` is the
+    pattern of a bracket that is cheaper."""
+    stops = [_stops(capture) for capture in captures]
+    best = [(0.0, 0)]  # of the first n captures: cost, and where the last piece begins
+    for end, pieces in enumerate(costs, 1):
         options = []
-        for start in range(max(0, end - max(_LONGEST, frames or 0)), end):
-            cost = _cost(captures[start:end], stops[start:end], [i - start for i in before[start:end]], known, frames)
+        for start, cost in pieces:
+            if known and end - start == len(known) and _alike([stop - stops[start] for stop in stops[start:end]], known):
+                cost += _KNOWN
             options.append((round(best[start][0] + cost, 6), -start))
         cost, start = min(options)
         best.append((cost, -start))
@@ -264,12 +282,24 @@ def _joined(pieces):
     return joined
 
 
-def _last(stops, i):
-    """The index of the last capture before `i` with the same exposure, -1 if there is none nearby."""
-    return next((j for j in range(i - 1, max(-1, i - 1 - _LONGEST), -1) if abs(stops[i] - stops[j]) < STEP), -1)
+def _last(captures, stops, i):
+    """The index of the last capture before `i` with the same exposure, -1 if there is none nearby.
+
+    Where the camera says how far it was set off its own exposure, that counts: the setting comes again after another one,
+    though the light has changed, and exposures of different settings are not the same, though the shortest time came twice.
+    """
+    changed = False
+    for j in range(i - 1, max(-1, i - 1 - _LONGEST), -1):
+        same, settings = abs(stops[i] - stops[j]) < STEP, (captures[i].bias, captures[j].bias)
+        if None not in settings:
+            differ = abs(settings[0] - settings[1]) >= STEP
+            same, changed = not differ and (same or changed), changed or differ
+        if same:
+            return j
+    return -1
 
 
-def _cost(captures, stops, before, known, frames):
+def _cost(captures, stops, before, frames):
     """Of a piece; `before` has the index of the last equal exposure for each, below 0 if it is not in the piece."""
     count = len(captures)
     if count == 1:
@@ -294,7 +324,7 @@ def _cost(captures, stops, before, known, frames):
         cost += _PAUSED
     if times := _begins_anew(stops):
         cost = max(cost, times + _ANEW)
-    return cost + (_KNOWN if known and _alike(_pattern(captures), known) else 0)
+    return cost
 
 
 def _begins_anew(stops):
@@ -334,22 +364,36 @@ def _alike(first, second):
 
 def _common(parts, found):
     """The pattern that comes most often, None if none comes twice. A piece may have a photograph before or after it."""
-    best, most, tried = None, 1, []
+    stops = np.array([_stops(capture) for part in parts for capture in part])
+    part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    patterns, tried = {}, {}  # by length, for each capture: of the piece that begins there, and whether one alike was tried
+    best, most, begin = None, 1, 0
     for piece in (piece for pieces in found for piece in pieces):
-        for bracket in (piece, piece[1:], piece[:-1]):
-            pattern = _pattern(bracket) if len(bracket) > 2 and not _is_burst(bracket) else None
-            if pattern and not any(_alike(pattern, other) for other in tried):
-                tried.append(pattern)
-                count = sum(_occurrences(part, pattern) for part in parts)
-                if count > most:
-                    best, most = pattern, count
+        count = len(piece)
+        for first, length in ((begin, count), (begin + 1, count - 1), (begin, count - 1)):
+            if length < 3 or max(_steps(stops[first : first + length])) < STEP:
+                continue
+            if length not in patterns:
+                windows = np.lib.stride_tricks.sliding_window_view(stops, length)
+                within = part[: len(windows)] == part[length - 1 :]  # nan is like nothing
+                patterns[length] = np.where(within[:, None], windows - windows[:, :1], np.nan)
+                tried[length] = np.zeros(len(windows), bool)
+            if tried[length][first]:
+                continue
+            pattern = patterns[length][first]
+            alike = (np.abs(patterns[length] - pattern) < STEP).all(axis=1)
+            tried[length] |= alike
+            times = _apart(np.flatnonzero(alike), length)
+            if times > most:
+                best, most = pattern.tolist(), times
+        begin += count
     return best
 
 
-def _occurrences(captures, pattern):
-    count = start = 0
-    while start + len(pattern) <= len(captures):
-        found = _alike(_pattern(captures[start : start + len(pattern)]), pattern)
-        count += found
-        start += len(pattern) if found else 1
+def _apart(begins, length):
+    """How many pieces that begin there do not overlap, counted from the first one."""
+    count = end = 0
+    for begin in begins:
+        if begin >= end:
+            count, end = count + 1, begin + length
     return count

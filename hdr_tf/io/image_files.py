@@ -74,7 +74,7 @@ _SIGNATURES = {
 
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
 _PILLOW = {
-    "PNG": PngImagePlugin.PngImageFile,
+    "PNG": exif.PngImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "TIFF": tiff.TiffImageFile,
     **codecs.OPENERS,
@@ -105,6 +105,7 @@ class Capture:
     camera: tuple  # maker, model and serial number, None where EXIF lacks them
     size: tuple[int, int] | None  # width and height as stored; None of a RAW file
     bracketing: bool | None = None  # whether the camera was set to bracketing; None if EXIF does not say
+    bias: float | None = None  # stops by which the camera was set off its own exposure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +195,7 @@ def read_capture(path: str | os.PathLike) -> Capture:
 
 
 def _capture(path, read_tags, size):
-    time, seconds, exposure, camera, bracketing = None, 0.0, None, (None, None, None), None
+    time, seconds, exposure, camera, bracketing, bias = None, 0.0, None, (None, None, None), None, None
     with contextlib.suppress(Exception):  # damaged EXIF raises anything; what was read before stays
         tags = read_tags()
         camera = tuple(exif.words(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
@@ -203,7 +204,8 @@ def _capture(path, read_tags, size):
         time, exposure = exif.capture_time(tags, details), exif.exposure(details)
         seconds = exif.exposure_time(details) or 0.0
         bracketing = {0: False, 1: False, 2: True}.get(details.get(ExifTags.Base.ExposureMode))
-    return Capture(path, time, seconds, exposure, (*camera, None)[:3], size, bracketing)
+        bias = exif.exposure_bias(details)
+    return Capture(path, time, seconds, exposure, (*camera, None)[:3], size, bracketing, bias)
 
 
 def _raw_capture(path):
@@ -671,15 +673,24 @@ def _check_exr(path, max_pixels):
     return index, len(parts)
 
 
+def to_half(path: str | os.PathLike, radiance: np.ndarray) -> np.ndarray:
+    """Returns radiance, [H, W, 3], in the half precision in which it is written to a file. Logs in how many pixels it makes 0
+    of a value, one below 2**-25; ValueError for finite values beyond 65504, which it cannot hold."""
+    beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
+    if beyond:
+        raise ValueError(
+            f"{path}: expected values of at most 65504, which half precision holds, found {beyond:,} beyond; "
+            "write float32, or scale the radiance"
+        )
+    half = radiance.astype(np.float16)
+    lost = ((radiance != 0) & (half == 0)).any(axis=2).mean()
+    if lost:
+        absl_logging.warning("%s: %.3g %% of the pixels are too dark for half precision and become 0", path, 100 * lost)
+    return half
+
+
 def _write_exr(path, radiance, attributes, half, alpha=None):
-    if half:
-        beyond = np.count_nonzero(np.isfinite(radiance) & (np.abs(radiance) > _HALF_MAX))
-        if beyond:
-            raise ValueError(
-                f"{path}: expected values of at most 65504, which half precision holds, found {beyond:,} beyond; "
-                "write float32, or scale the radiance"
-            )
-        radiance = radiance.astype(np.float16)
+    radiance = to_half(path, radiance) if half else radiance
     if alpha is not None:
         radiance = np.dstack([radiance, alpha.astype(radiance.dtype)])
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}

@@ -202,7 +202,8 @@ def write_linear_dng(
     if xyz_to_camera.shape != (3, 3) or not np.isfinite(xyz_to_camera).all():
         raise ValueError(f"{path}: expected a colour matrix of 3 x 3 numbers, found {xyz_to_camera.tolist()}")
     stops = max(math.ceil(math.log2(max(radiance.max(), 1))), 0)
-    pixels = np.ldexp(radiance, -stops).astype(np.float16 if half else np.float32)
+    pixels = np.ldexp(radiance, -stops)
+    pixels = image_files.to_half(path, pixels) if half else pixels
     tags = (
         ("Orientation", "H", 1, 1),
         ("DNGVersion", "B", 4, (1, 4, 0, 0)),

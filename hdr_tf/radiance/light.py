@@ -43,7 +43,6 @@ NAMED = ("gamma", "srgb", "linear", "pq", "hlg")
 _CLIPPED, _DARK = 0.98, 2 / 255  # of the brightest encoded channel: above the first it is clipped, up to the second black
 _USELESS = 0.999  # share of the pixels
 _OVERLAP = 1e-4  # share of the pixels that neighbours show neither black nor clipped, at least
-_MOST_STOPS = 30  # of a given exposure: float32 holds the squares of their ratios
 _ROUNDED = 1.15  # ratio of two exposures to the stated one, at most: times are rounded by up to 7 %
 _VALUES, _SAME_CURVE = np.linspace(0, 1, 256, dtype=np.float32), 0.02  # of linear values; gamma 2.2 and sRGB differ by 0.007
 _WORTH_A_LINE = 2 ** (1 / 6)  # of an exposure to the stated one
@@ -212,7 +211,7 @@ def check_response(setting: str | Response) -> str | Response:
     """Returns a setting of the response, a file of one read; ValueError if there is no such response."""
     if isinstance(setting, Response) or setting in (*ESTIMATED, *NAMED):
         return setting
-    if not pathlib.Path(setting).exists():
+    if not setting or not pathlib.Path(setting).exists():
         raise ValueError(f"response: expected one of {', '.join((*ESTIMATED, *NAMED))}, or a file of one, found {setting!r}")
     return response_files.read_response(setting)
 
@@ -266,17 +265,12 @@ def find_exposures(
                     "each image, such as --exposures=-2,0,2"
                 )
         found = np.array([frame.exposure for frame in frames], np.float64)
-        if np.ptp(np.log2(found)) > 2 * _MOST_STOPS:
+        most = 2 * stated_exposures.MOST_STOPS
+        if np.ptp(np.log2(found)) > most:
             listed = ", ".join(f"{stops:.1f}" for stops in np.log2(found))
-            raise ValueError(f"{frames[0].name}: expected exposures within {2 * _MOST_STOPS} stops, EXIF says {listed}")
+            raise ValueError(f"{frames[0].name}: expected exposures within {most} stops, EXIF says {listed}")
         return found
-    if len(exposures) != len(frames) or not np.isfinite(np.float64(exposures)).all():
-        listed = ", ".join(map(str, exposures))
-        raise ValueError(f"expected {len(frames)} exposures (stops), one for each image, found {listed}")
-    if np.abs(exposures).max() > _MOST_STOPS:
-        listed = ", ".join(map(str, exposures))
-        raise ValueError(f"expected exposures of -{_MOST_STOPS} to {_MOST_STOPS} stops (log2), found {listed}")
-    return 2 ** np.float64(exposures)
+    return stated_exposures.from_stops(exposures, len(frames))
 
 
 def check_exposures(frames: Sequence[Frame], exposures: np.ndarray, setting: str | Response, trust: bool = False) -> np.ndarray:
@@ -298,18 +292,8 @@ def check_exposures(frames: Sequence[Frame], exposures: np.ndarray, setting: str
     right = response is not None and response.name in transfer.LIGHT
     curve = response or start(frames)
     curve = Response.gamma() if frames[0].is_light else curve
-    checked = stated_exposures.check(responses.reduced([frame.pixels for frame in frames]), exposures, curve, right)
-    if checked.contradiction:
-        short, long, stated, shown = checked.contradiction
-        under = "" if right else f" (under {curve.name})"
-        raise ValueError(
-            f"{frames[long].name}: EXIF or --exposures say {stated:+.2f} stops from {frames[short].name} to it, the images "
-            f"show {shown:+.2f}{under}: give the right --exposures (stops, log2), or --trust_exposures"
-        )
-    for short, long, stated, shown in checked.corrected:
-        names = frames[long].name, frames[short].name
-        logging.info("%s: stated as %+.2f stops from %s, shown as %+.2f: corrected", names[0], stated, names[1], shown)
-    return checked.exposures
+    images = responses.reduced([frame.pixels for frame in frames])
+    return stated_exposures.confirmed(images, exposures, curve, right, [frame.name for frame in frames])
 
 
 def find_response(

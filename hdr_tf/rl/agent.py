@@ -8,6 +8,7 @@ The replay buffer holds edits only, and no steps between episodes: the last edit
 another one, whose value is excluded by the discount of 0.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -151,8 +152,20 @@ class Learner:
         self.checkpoint = tf.train.Checkpoint(
             q_network=self.q_network, target=target, agent=self.agent, replay=self._replay, step=self.step, episode=self.episode
         )
-        folder = str(pathlib.Path(config.run) / "checkpoints")
-        self._manager = tf.train.CheckpointManager(self.checkpoint, folder, run_folder.KEPT_CHECKPOINTS)
+        self._manager = self._manage(pathlib.Path(config.run) / "checkpoints")
+
+    def _manage(self, folder):
+        """The manager of the checkpoints in a folder. TensorFlow ignores a list of them that is damaged, and the run would
+        begin anew over what is there."""
+        listed, manager = folder / "checkpoint", None
+        with contextlib.suppress(ValueError):  # empty, or no text
+            manager = tf.train.CheckpointManager(self.checkpoint, str(folder), run_folder.KEPT_CHECKPOINTS)
+        if manager is None or listed.exists() and not manager.latest_checkpoint:
+            raise ValueError(
+                f"{listed}: expected TensorFlow's list of checkpoints, found something else; to continue from ckpt-STEP in "
+                'that folder, write the line model_checkpoint_path: "ckpt-STEP" into it'
+            )
+        return manager
 
     def restore(self) -> int:
         """Reads the last checkpoint of the run and returns its step; 0 if there is no checkpoint."""

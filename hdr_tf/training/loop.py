@@ -10,8 +10,9 @@ A run is a folder (hdr_tf/training/run_folder.py):
 
 An epoch is `log_every` steps. The same command continues a killed run from its last checkpoint, exactly as if it had never
 stopped: the checkpoint has all variables, the learning rate is a function of the optimizer's step, the data are a function of
-seed and step, `prepare` asks TensorFlow for deterministic operations (not with `jit`), and on one accelerator gradients are
-added up in an order that does not depend on how fast other threads are.
+seed and step, `prepare` asks TensorFlow for deterministic operations, and gradients are added up in an order that does not
+depend on how fast other threads are. With `jit`, natural gradient, several accelerators or workers, that order is TensorFlow's,
+and the weights agree up to rounding.
 
 `--strategy=mirrored` shares each batch among all accelerators of the machine (or takes the CPU) and averages the gradients. A
 batch norm sees only its accelerator's share, and the moving averages of the first accelerator are kept.

@@ -13,7 +13,8 @@ from hdr_tf import batch, systems
 from hdr_tf.fusion import deghost
 from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
-from hdr_tf.io import image_files
+from hdr_tf.io import image_files, profiles
+from hdr_tf.io.exif import Metadata
 from tests import helpers
 
 STOPS = (-2, 0, 2)
@@ -117,7 +118,7 @@ def test_the_order_of_the_images_does_not_matter():
 def test_exposures_are_estimated_where_they_are_not_known():
     images, truth = moving(), still()
     mended = deghost.deghost(images, None, MERGER)
-    assert any(helpers.mentioned("EXIF exposures estimated", note) for note in mended.notes)
+    assert any(helpers.mentioned("exposures estimated", note) for note in mended.notes)
     error = [np.abs(image[2].astype(float) - truth[2]).mean() for image in (images, mended.images)]
     assert error[1] < error[0] / 3
 
@@ -203,6 +204,35 @@ def test_folders_are_resumed_and_a_changed_flag_counts(tmp_path):
     ]
     assert ["skipped" in output for output in outputs] == [False, False, True]
     assert json.loads((tmp_path / "fused" / batch.SUMMARY).read_text())
+
+
+def test_exposures_that_contradict_the_images_are_refused(tmp_path):
+    paths = photographs(tmp_path / "reversed", still()[::-1])
+    with pytest.raises(ValueError, match=helpers.mentions("a.jpg --exposures --trust_exposures")):
+        hdr_tf.fuse(paths, deghost=True)
+    assert hdr_tf.fuse(paths, deghost=True, trust_exposures=True).shape == (160, 240, 3)
+    hdr_tf.fuse(paths)  # needs no exposures
+    right = hdr_tf.fuse(photographs(tmp_path / "right", still()), deghost=True)
+    np.testing.assert_array_equal(hdr_tf.fuse(paths, deghost=True, exposures=STOPS[::-1]), right)
+    assert np.abs(hdr_tf.fuse(paths, deghost=True, exposures="estimate").astype(int) - right).mean() < 1
+
+
+def test_linear_light_corrects_the_exposures(caplog):
+    caplog.set_level(logging.INFO, logger="absl")
+    profile = profiles.make("linear", profiles.SRGB, 1.0)
+    pixels = still(response=Response("linear"), dtype=np.uint16)
+    images = [
+        image_files.LoadedImage(None, image, 2.0**stop, metadata=Metadata(None, profile))
+        for image, stop in zip(pixels, (-2, 0, 1.6), strict=True)
+    ]
+    hdr_tf.fuse(images, deghost=True)
+    assert any(helpers.mentioned("image 3 +1.60 +2.00 image 2", message) for message in caplog.messages)
+
+
+@pytest.mark.parametrize("known", [{"exposures": STOPS}, {"trust_exposures": True}])
+def test_fusion_without_deghosting_needs_no_exposures(known):
+    with pytest.raises(ValueError, match=helpers.mentions("exposures deghost")):
+        hdr_tf.fuse(still(), **known)
 
 
 @pytest.mark.parametrize(

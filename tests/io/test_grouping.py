@@ -1,7 +1,9 @@
 """Photographs become brackets by what EXIF says of the whole sequence, and no frame is lost in silence."""
 
+import itertools
 import json
 import pathlib
+import time
 
 import numpy as np
 import PIL.Image
@@ -16,12 +18,12 @@ from tests import helpers
 from tools import fuse, merge
 
 
-def cut(stops, frames=None, every=1.0, bracketing=()):
+def cut(stops, frames=None, every=1.0, bracketing=(), biases=()):
     """How a sequence of exposures is cut: the brackets, the incomplete ones and the rest, in stops."""
-    bracketing = [*bracketing, *[None] * len(stops)]
+    said = itertools.zip_longest(bracketing, biases, stops)
     captures = [
-        image_files.Capture(pathlib.Path(f"{i:02}.jpg"), i * every, 0.01, 2.0**stop, (None,) * 3, None, bracketing[i])
-        for i, stop in enumerate(stops)
+        image_files.Capture(pathlib.Path(f"{i:02}.jpg"), i * every, 0.01, 2.0**stop, (None,) * 3, None, mode, bias)
+        for i, (mode, bias, stop) in enumerate(said)
     ]
     groups = grouping.group(captures, frames)
     named = [[[stops[int(c.path.stem)] for c in group] for group in part] for part in groups[:2]]
@@ -54,9 +56,34 @@ def test_sequences(stops, found, alone):
     assert cut(stops) == (found, [], alone)
 
 
+def test_a_long_sequence_without_a_pause():
+    brackets = [[stop + shift for stop in THREE] for shift in np.linspace(0, 3, 100).tolist()]
+    assert cut(sum(brackets, [])) == (brackets, [], [])
+
+
+@pytest.mark.slow
+def test_time_grows_with_the_number_of_photographs():
+    stops = np.random.default_rng(0).uniform(-8, 8, 2400).tolist()
+    times = []
+    for count in (600, 2400):
+        begin = time.process_time()
+        assert cut(stops[:count])[0]
+        times.append(time.process_time() - begin)
+    assert times[1] < 8 * times[0]
+
+
 def test_the_camera_knows_what_it_brackets():
     assert cut([*THREE, 0.7], bracketing=[True] * 3 + [False]) == ([THREE], [], [0.7])
     assert cut(THREE, bracketing=[False, True, True]) == ([THREE], [], [])
+
+
+def test_the_camera_knows_how_far_it_is_off():
+    light = np.random.default_rng(0).uniform(-3, 3, 20).tolist()
+    brackets = [[stop + shift for stop in THREE] for shift in light]
+    assert cut(sum(brackets, []), biases=THREE * 20) == (brackets, [], [])
+    assert cut([-6, -6, -6, -4, -2], biases=[-10, -8, -6, -4, -2]) == ([[-6, -6, -6, -4, -2]], [], [])
+    # Exposed by hand, where nothing is set off; and a single photograph whose bias was set.
+    assert cut([*THREE * 2, 1], biases=[0] * 6 + [1]) == ([THREE] * 2, [], [1])
 
 
 def test_the_number_of_frames_can_be_given():
@@ -131,6 +158,12 @@ def test_two_cameras_of_one_model_differ_by_their_numbers(tmp_path):
     for serial in ("1", "2"):
         bracket(tmp_path, serial, t42033=serial)
     assert list(listed(tmp_path)) == ["10", "20"]
+
+
+def test_the_exposure_bias_of_exif_counts(tmp_path):
+    for i, (stop, bias) in enumerate([(0.0, 0), (-2, -2), (2, 2), (2.6, 0), (0.6, -2), (4.6, 2), (1, 0), (-1, -2), (3, 2)]):
+        shot(tmp_path / f"{i}.jpg", stop, f"00:0{i}", t37380=IFDRational(bias, 1))
+    assert listed(tmp_path) == {f"{i}": [f"{i + k}.jpg" for k in range(3)] for i in (0, 3, 6)}
 
 
 @pytest.mark.parametrize("value", [0, IFDRational(0, 1), IFDRational(0, 0)])

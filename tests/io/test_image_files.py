@@ -143,6 +143,22 @@ def test_orientation(save, tmp_path, kind, orientation):
     np.testing.assert_allclose(found.astype(int), upright, atol=6 if kind == "jpeg" else 0)  # JPEG rounds
 
 
+@pytest.mark.parametrize("place", ["before", "after", None])
+def test_exif_of_a_png_is_read_without_its_pixels(place, tmp_path):
+    exif = Image.Exif()
+    exif[272] = "Camera"
+    chunk = helpers.png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    data = helpers.png(16, 12, 8, 2, [bytes(48)] * 12, chunk if place == "before" else b"")
+    pixels, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    data = data[:pixels] + helpers.png_chunk(b"IDAT", b"not pixels") + (chunk if place == "after" else b"") + data[end:]
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    assert image_files.read_capture(path).camera[1] == ("Camera" if place else None)
+    assert bool(image_files.read_metadata(path).exif) == bool(place)
+    with pytest.raises(ValueError, match=helpers.mentions("a.png")):
+        image_files.read_image(path)
+
+
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
@@ -314,13 +330,19 @@ def test_standard_attributes_and_a_bad_header(tmp_path):
     assert helpers.names(tmp_path) == {"a.exr", "a.hdr"}
 
 
-def test_half_precision(tmp_path):
+def test_half_precision(tmp_path, caplog):
     values = np.concatenate([RADIANCE, np.full_like(RADIANCE, np.inf)])
     image_files.write_radiance(tmp_path / "a.exr", values, half=True)
     np.testing.assert_allclose(image_files.read_radiance(tmp_path / "a.exr"), values, rtol=2**-11, atol=2**-25)
     assert OpenEXR.File(str(tmp_path / "a.exr"), separate_channels=True).channels()["R"].pixels.dtype == np.float16
     with pytest.raises(ValueError, match=helpers.mentions("b.exr 65504 600")):
         image_files.write_radiance(tmp_path / "b.exr", np.full((10, 20, 3), 7e4, np.float32), half=True)
+    dark = np.full((10, 20, 3), 2.0**-24, np.float32)
+    dark[0, 0, 1] = 2.0**-26
+    for pixels, count in ((dark, 1), (dark + 1, 0)):
+        caplog.clear()
+        image_files.write_radiance(tmp_path / "c.exr", pixels, half=True)
+        assert sum(helpers.mentioned("c.exr 0.5 %", message) for message in caplog.messages) == count
     with pytest.raises(ValueError, match=helpers.mentions("a.hdr half .exr")):
         image_files.write_radiance(tmp_path / "a.hdr", RADIANCE, half=True)
 

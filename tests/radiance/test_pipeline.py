@@ -15,8 +15,8 @@ from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import exif, image_files, raw
 from hdr_tf.io import responses as response_files
+from hdr_tf.radiance import batch, pipeline
 from hdr_tf.radiance import light as lights
-from hdr_tf.radiance import pipeline
 from tests import helpers
 
 CLASSICAL = {"model": "merge_classical", "denoise": 0}
@@ -137,6 +137,13 @@ def test_wrong_exposures_of_linear_images_are_refined(scene):
     # A ratio that is off by more than cameras round stays: something else is wrong.
     light = lights.to_light(frames, [0.25 * 1.3, 1, 4], "linear")
     np.testing.assert_allclose(light.exposures, [0.25 * 1.3, 1, 4], rtol=0.02)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [({"response": ""}, "response auto"), ({"weights": "a.h5"}, "a.h5 weights")])
+def test_what_merge_classical_does_not_take_is_refused(arguments, words):
+    images = [np.full((16, 16, 3), value, np.uint8) for value in (60, 120)]
+    with pytest.raises(ValueError, match=helpers.mentions(words)):
+        pipeline.merge(images, (0, 2), model="merge_classical", **arguments)
 
 
 def test_exposures_are_not_estimated_with_the_response(scene):
@@ -315,9 +322,9 @@ def test_a_cluster_does_the_same(scene, tmp_path):
     def cluster(function, jobs):
         return [function(*job) for job in jobs]
 
-    found = dict(pipeline.fuse_radiance_brackets_on(cluster, folders, tmp_path / "there", model="merge_classical"))
+    found = dict(batch.fuse_radiance_brackets_on(cluster, folders, tmp_path / "there", model="merge_classical"))
     assert {path.name: array.shape for path, array in found.items()} == {"a.exr": (96, 128, 3), "b.exr": (96, 128, 3)}
-    list(pipeline.fuse_radiance_brackets(folders, tmp_path / "here", model="merge_classical"))
+    list(batch.fuse_radiance_brackets(folders, tmp_path / "here", model="merge_classical"))
     for path in found:
         np.testing.assert_array_equal(image_files.read_radiance(path), image_files.read_radiance(tmp_path / "here" / path.name))
 

@@ -170,6 +170,20 @@ def test_a_fresh_agent_restores_every_weight(tmp_path):
         rl.Learner(dataclasses.replace(config, hidden="9"), 5).restore()
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\x00" * 40, b'model_checkpoint_path: "ckpt-2"\nall_model_checkp'])
+def test_a_damaged_list_of_checkpoints_is_named(content, tmp_path):
+    config = dataclasses.replace(TINY, run=str(tmp_path))
+    learner = rl.Learner(config, 5)
+    learner.step.assign(2)
+    learner.save()
+    listed = tmp_path / "checkpoints" / "checkpoint"
+    listed.write_bytes(content)
+    with pytest.raises(ValueError, match=helpers.mentions(str(listed))):
+        rl.Learner(config, 5)
+    listed.write_text('model_checkpoint_path: "ckpt-2"\n')  # as the message says
+    assert rl.Learner(config, 5).restore() == 2
+
+
 def test_target_follows_every_second_step():
     learner = rl.Learner(TINY, 5)
     fill(learner)
