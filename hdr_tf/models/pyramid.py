@@ -53,6 +53,13 @@ def size_arguments(exposures: int, height: int, width: int) -> dict[str, int]:
     return {"exposures": exposures, "levels": levels_for(height, width)}
 
 
+def lite_arguments() -> dict[int, dict[str, int | None]]:
+    """Returns the arguments of `pyramid` for any number of images, by the smallest short side in pixels that they are for. The
+    last ones serve all larger images, up to a short side of 3071 exactly as `size_arguments` does."""
+    short_sides = [8, 384, 768, 1536]
+    return {side: {"exposures": None, "levels": levels_for(side, side)} for side in short_sides}
+
+
 def pyramid(
     exposures: int | None = 2, levels: int = 6, filters: int = 16, share: keras.Model | None = None, name: str = "pyramid"
 ) -> keras.Model:
