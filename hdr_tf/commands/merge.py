@@ -33,7 +33,6 @@ from hdr_tf import cli, systems
 from hdr_tf.io import brackets as bracket_files
 from hdr_tf.io import image_files
 from hdr_tf.progress import track
-from hdr_tf.radiance import pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +142,8 @@ def run(config, arguments: dict) -> int:
         config: has images, pages, output, brackets, exposures, max_pixels and beam, see `Config`.
         arguments: of `pipeline.fuse_radiance`.
     """
+    from hdr_tf.radiance import pipeline  # here, as `hdr-tf fuse` uses the rest of this module and should start quickly
+
     arguments |= {"exposures": _exposures(config.exposures)}
     if config.trust_exposures:  # otherwise left out, so that results of earlier versions are kept
         arguments["trust_exposures"] = True

@@ -1,5 +1,5 @@
-"""The runner of a network that also comes as a LiteRT model (`hdr_tf.serving.litert`): it fuses without TensorFlow, whose import
-alone takes longer than such a fusion.
+"""The runner of a network that also comes as a LiteRT model (`hdr_tf.serving.litert`). It fuses without TensorFlow, whose
+import alone takes longer than such a fusion.
 
 Which engine fuses a bracket depends on nothing but the bracket: LiteRT if all its exposures together have at most `LIMIT`
 pixels and the weights are those that the model file was made from, which it names by their SHA-256; TensorFlow

@@ -44,7 +44,9 @@ def export(
     name = next(iter(system.networks))
     module, signatures, first = tf.Module(), {}, None
     for side, arguments in systems.resolve(system.lite_arguments)().items():
-        network = systems.load_network(name, path, **arguments) if first is None else systems.build(name, share=first, **arguments)
+        network = (
+            systems.load_network(name, path, **arguments) if first is None else systems.build(name, share=first, **arguments)
+        )
         first = first or network
         signatures[f"short_side_{side}"] = _function(network).get_concrete_function()
     module.variables_of_the_network = [variable.value for variable in first.weights]
