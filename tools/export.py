@@ -18,7 +18,6 @@ fuse` writes. docs/serving.md lists the names of all inputs and outputs.
 
 --format=litert writes a single file for LiteRT, which phones run: for `pyramid`, any number of exposures of any size.
 docs/mobile.md describes it. With --output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow
-
 every change of the network or its bundled weights.
 """
 
@@ -36,8 +35,8 @@ class Config:
     """What to export, and where to."""
 
     output: str
-    """the model's folder, which has the name that the model gets on the server; the next version is created in it; litert: a file
-    .tflite"""
+    """the model's folder, which has the name that the model gets on the server; the next version is created in it; with
+    --format=litert the file .tflite"""
     format: Literal["savedmodel", "litert"] = simple_parsing.field(default="savedmodel", metavar="savedmodel|litert")
     """chooses what is written: a SavedModel for a server, or a file for LiteRT (pyramid)"""
     model: str = simple_parsing.field(default=systems.names("fusion")[0], help=systems.help_text())

@@ -42,14 +42,12 @@ def export(
         raise ValueError(f"{output}: expected a name that ends in .tflite")
     path = system.weights_path(weights)
     name = next(iter(system.networks))
-    module, signatures, first = tf.Module(), {}, None
-    for side, arguments in systems.resolve(system.lite_arguments)().items():
-        network = (
-            systems.load_network(name, path, **arguments) if first is None else systems.build(name, share=first, **arguments)
-        )
-        first = first or network
-        signatures[f"short_side_{side}"] = _function(network).get_concrete_function()
-    module.variables_of_the_network = [variable.value for variable in first.weights]
+    (side, arguments), *others = systems.resolve(system.lite_arguments)().items()
+    network = systems.load_network(name, path, **arguments)
+    networks = {side: network} | {side: systems.build(name, share=network, **arguments) for side, arguments in others}
+    signatures = {f"short_side_{side}": _function(network).get_concrete_function() for side, network in networks.items()}
+    module = tf.Module()
+    module.network_variables = [variable.value for variable in network.weights]  # a SavedModel asks for an owner
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
