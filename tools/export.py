@@ -14,7 +14,8 @@
 The signature `serving_default` takes and returns float32 tensors [B, H, W, C] of any size: for fusion in the network's own
 range (its file in hdr_tf/models), for radiance in 0..1 (for fshdr and merge, already aligned; for merge, linear). The signature
 `encoded`, which dqn_editor lacks, takes the bytes of JPEG and PNG files and returns those of PNG files, equal to what `hdr-tf
-fuse` writes (of `pyramid`, within one level in a few values: `hdr-tf fuse` runs it in LiteRT). docs/serving.md lists the names of all inputs and outputs.
+fuse` writes; of pyramid, which `hdr-tf fuse` runs in LiteRT, a few values differ by one level. docs/serving.md lists the names
+of all inputs and outputs.
 
 --format=litert writes a single file for LiteRT, which phones run: for `pyramid`, any number of exposures of any size.
 docs/mobile.md describes it. With --output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow
