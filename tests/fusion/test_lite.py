@@ -22,10 +22,9 @@ HEAVY = {"tensorflow", "keras", "h5py", "scipy.stats", "scipy.optimize", "scipy.
 
 
 @pytest.fixture
-def without_litert(monkeypatch):
-    """A machine without ai-edge-litert."""
+def fresh():
+    """Runners are made anew in this test."""
     lite._load.cache_clear()
-    monkeypatch.setattr(lite, "Interpreter", None)
     yield
     lite._load.cache_clear()
 
@@ -116,7 +115,8 @@ def test_the_engine_depends_on_the_bracket_alone(tmp_path, pair, weights, monkey
     np.testing.assert_array_equal(runner.fuse(helpers.bracket()), compiled.load(SYSTEM, PATH).fuse(helpers.bracket()))
 
 
-def test_without_litert_tensorflow_fuses(without_litert):
+def test_without_litert_tensorflow_fuses(fresh, monkeypatch):
+    monkeypatch.setattr(lite, "Interpreter", None)
     images = helpers.bracket()
     np.testing.assert_array_equal(hdr_tf.fuse(images), compiled.load(SYSTEM, PATH).fuse(images))
 
@@ -153,7 +153,7 @@ def test_the_bundled_model_is_what_the_export_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_float16_moves_few_values(tmp_path, monkeypatch):
+def test_float16_moves_few_values(fresh, tmp_path, monkeypatch):
     monkeypatch.setattr(systems, "PRETRAINED", tmp_path)
     helpers.run_tool("export", "--format=litert", "--float16", f"--output={tmp_path / 'pyramid.tflite'}", check=True)
     found = differences(exposures(3, 200, 301))
