@@ -22,9 +22,6 @@ def fuse(
     the fused one: uint8 to uint8 or float32 to float32."""
     eight_bit = images[0].dtype == np.uint8
 
-    def pixels():
-        return (image if eight_bit else image / np.float32(257) for image in images)
-
     def fuse_planes(planes):
         shape = planes[0].shape
         return network([plane.reshape(*shape[:2], -1) for plane in planes]).reshape(shape)
@@ -36,12 +33,12 @@ def fuse(
 
     gray = [is_gray(image) for image in images]
     if all(gray):
-        fused = fuse_luminance([plane if plane.ndim == 2 else color.luminance(plane) for plane in pixels()])
+        fused = fuse_luminance([plane if plane.ndim == 2 else color.luminance(plane) for plane in map(pixels, images)])
     elif system.color is None and not (system.keeps_color and gray_and_color):
-        fused = fuse_planes([to_rgb(plane) for plane in pixels()])
+        fused = fuse_planes([to_rgb(plane) for plane in map(pixels, images)])
     else:
         rule = systems.resolve(system.color) if system.color else color.DENSEFUSE_GRAY
-        luminances, *chroma = zip(*(rule.split(to_rgb(plane)) for plane in pixels()), strict=True)
+        luminances, *chroma = zip(*(rule.split(to_rgb(plane)) for plane in map(pixels, images)), strict=True)
         luminances = [luminance.astype(np.uint8 if eight_bit else np.float32) for luminance in luminances]
         chroma = list(zip(*chroma, strict=True))
         if gray_and_color:
@@ -53,3 +50,8 @@ def fuse(
         fused *= 257
         fused = np.round(fused, out=fused).astype(np.uint16)
     return fused
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Returns the values of an image in 0..255: uint8 as they are, uint16 as float32."""
+    return image / np.float32(257) if image.dtype == np.uint16 else image

@@ -69,7 +69,7 @@ class LiteRunner:
 
     def _network(self, planes):
         with self._lock:
-            exposures = np.stack(planes, dtype=np.float32)
+            exposures = np.stack(list(map(arithmetic.pixels, planes)), dtype=np.float32)
             if exposures.shape != self._shape:
                 self._shape = self._signature = None  # frees the memory of another size
                 self._signature = _signature(self._model, min(exposures.shape[1:3]))
