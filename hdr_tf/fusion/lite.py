@@ -23,7 +23,7 @@ try:
 except ImportError:  # there is no wheel for some platforms
     Interpreter = None
 
-LIMIT = 2**23  # pixels of all exposures: two of 4 megapixels, which take 1.3 GB
+LIMIT = 2**23  # pixels of all exposures: two images of 4 megapixels take 1.2 GB
 
 
 def load(system: systems.FusionSystem, path: pathlib.Path, **options) -> "LiteRunner":
