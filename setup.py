@@ -23,6 +23,7 @@ setup(
     entry_points={"console_scripts": ["hdr-tf=hdr_tf.commands:run"]},
     install_requires=[
         "tensorflow>=2.21",
+        "ai-edge-litert>=2.3",
         # From these on, Keras itself refuses hostile weights files (HDF5 links, external and virtual arrays, bombs): the patch
         # releases of its two lines, of which 3.12 is the last for Python 3.10.
         "keras>=3.12.4; python_version < '3.11'",

@@ -57,12 +57,12 @@ def measure_fusion(model: str, size: int, rounds: int) -> dict:
     Both fuse in turn for `rounds` rounds, after at most three to warm up.
 
     Returns:
-        Medians in milliseconds: `network_ms` of the compiled network alone, float32 in and out, `fuse_ms` of `hdr_tf.fuse` from
-        uint8 to uint8, and `mertens_ms`; `ratio`, the median of fuse divided by Mertens; `gflop`, 10**9 operations of the
-        network (a multiplication and an addition are two); `of_matmul`, its operations per second divided by those of the
-        product of two large matrices; `compiled_mb`, the memory that compiling the network takes, and `peak_mb`, what the first
-        fusions take after that. The network's figures are None for Mertens, for the editor, and for images that are fused in
-        tiles; there `peak_mb` includes the compiling.
+        Medians in milliseconds: `network_ms` of the network alone, compiled by TensorFlow, float32 in and out, `fuse_ms` of
+        `hdr_tf.fuse` from uint8 to uint8 (of `pyramid` in LiteRT, see `fusion.lite`), and `mertens_ms`; `ratio`, the median of
+        fuse divided by Mertens; `gflop`, 10**9 operations of the network (a multiplication and an addition are two);
+        `of_matmul`, its operations per second divided by those of the product of two large matrices; `compiled_mb`, the memory
+        that compiling the network takes, and `peak_mb`, what the first fusions take after that. The network's figures are None
+        for Mertens, for the editor, and for images that are fused in tiles; there `peak_mb` includes the compiling.
     """
     return _alone(_fuse, model, size, rounds)
 
@@ -86,7 +86,7 @@ def _fuse(model, size, rounds):
         start = _peak_mb()
         if network:
             corners = [image[:64, :64, : plane.shape[-1]] for image, plane in zip(images, network.inputs, strict=True)]
-            systems.load_runner(model, path).network(2, size, size, eight_bit=True)(corners)
+            compiled.load(system, system.weights_path(path)).network(2, size, size, eight_bit=True)(corners)
         before = _peak_mb()
         _times(warm_up, fuse)
         peak = _peak_mb() - before

@@ -133,6 +133,9 @@ class FusionSystem(System):
     endpoints: str = "hdr_tf.serving.endpoints:fusion"
     size_arguments: str | None = None
     """module:function from number of exposures, height and width to the builder's arguments; None: {"exposures": number}"""
+    lite_arguments: str | None = None
+    """module:function that returns the builder's arguments for a LiteRT model, see `serving.litert`, by the smallest short side
+    in pixels that they are for; None: there is no such model"""
     color: str | None = None
     """module:attribute of the colour rule, see `image.color`: the network takes the luminance; None: it takes RGB"""
     encode: Callable = lambda values: values
@@ -187,8 +190,10 @@ SYSTEMS: dict[str, System] = {
             paper="this project",
             networks={"pyramid": Network("hdr_tf.models.pyramid:pyramid")},
             weight_files=("pyramid",),
+            runner="hdr_tf.fusion.lite:load",
             exposures=(2, 9),
             size_arguments="hdr_tf.models.pyramid:size_arguments",
+            lite_arguments="hdr_tf.models.pyramid:lite_arguments",
             encode=lambda values: values / 255,
             decode=lambda values: values * 255,
             to_8_bit="round",

@@ -57,6 +57,7 @@ LIBRARIES = {
             "train",
         ),
     },
+    "ai_edge_litert": {"hdr_tf.fusion.lite"},
     "tf_keras": set(),
     "tf_agents": {"hdr_tf.rl"},
     "torch": set(),

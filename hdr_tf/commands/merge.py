@@ -29,7 +29,6 @@ import simple_parsing
 from hdr_tf import systems
 from hdr_tf.commands import shared
 from hdr_tf.io import image_files
-from hdr_tf.radiance import batch, pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +117,8 @@ def run(config, arguments: dict) -> int:
         config: has images, pages, output, brackets, exposures, max_pixels and beam, see `Config`.
         arguments: of `pipeline.fuse_radiance`.
     """
+    from hdr_tf.radiance import batch, pipeline  # here, as `hdr-tf fuse` uses a part of this module and should start quickly
+
     arguments |= {"exposures": exposures(config.exposures)}
     if config.trust_exposures:  # otherwise left out, so that results of earlier versions are kept
         arguments["trust_exposures"] = True

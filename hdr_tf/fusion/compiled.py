@@ -1,9 +1,5 @@
 """The runner of fusion networks: from images to one image, through a network that TensorFlow compiles.
 
-8-bit images go through the arithmetic that the original publishes, including its rounding and truncation; 16-bit images go
-through the same formulas in float32 on v / 257, rounded once at the end. Images are split into the luminance, which the network
-takes, and chroma, as the system's colour rule says (`hdr_tf.image.color`); the fused luminance is joined with the chroma.
-
 An image of more than `UNTILED_LIMIT` pixels passes through the network in the stages that the registry lists, tile by tile
 where a stage has a halo, in a fraction of the memory."""
 
@@ -13,11 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from hdr_tf import systems
-from hdr_tf.image import color, tiling
-from hdr_tf.image.depth import is_gray, to_rgb
+from hdr_tf.fusion import arithmetic
+from hdr_tf.image import tiling
 
 UNTILED_LIMIT = 2**20  # pixels
 TILE = 512  # pixels, a multiple of 4
@@ -71,41 +66,8 @@ class NetworkRunner:
 
     def fuse(self, images: Sequence[np.ndarray], gray_and_color: bool = False) -> np.ndarray:
         """Fuses images, see `hdr_tf.fusion.pipeline`."""
-        system = self._system
-        eight_bit = images[0].dtype == np.uint8
-        network = self.network(len(images), *images[0].shape[:2], eight_bit)
-
-        def pixels():
-            return (image if eight_bit else image / np.float32(257) for image in images)
-
-        def fuse_planes(planes):
-            shape = planes[0].shape
-            return network([plane.reshape(*shape[:2], -1) for plane in planes]).reshape(shape)
-
-        def fuse_luminance(planes):
-            if system.color is not None:
-                return fuse_planes(planes)
-            return color.luminance(fuse_planes([to_rgb(plane) for plane in planes]))
-
-        gray = [is_gray(image) for image in images]
-        if all(gray):
-            fused = fuse_luminance([plane if plane.ndim == 2 else color.luminance(plane) for plane in pixels()])
-        elif system.color is None and not (system.keeps_color and gray_and_color):
-            fused = fuse_planes([to_rgb(plane) for plane in pixels()])
-        else:
-            rule = systems.resolve(system.color) if system.color else color.DENSEFUSE_GRAY
-            luminances, *chroma = zip(*(rule.split(to_rgb(plane)) for plane in pixels()), strict=True)
-            luminances = [luminance.astype(np.uint8 if eight_bit else np.float32) for luminance in luminances]
-            chroma = list(zip(*chroma, strict=True))
-            if gray_and_color:
-                logging.info("one gray and one colour image: luminances fused, colour kept")
-                chroma = [chroma[gray.index(False)]]
-            fused = rule.join(fuse_luminance(luminances), chroma)
-        if not eight_bit:
-            fused = np.clip(fused, 0, 255)
-            fused *= 257
-            fused = np.round(fused, out=fused).astype(np.uint16)
-        return fused
+        network = self.network(len(images), *images[0].shape[:2], images[0].dtype == np.uint8)
+        return arithmetic.fuse(self._system, network, images, gray_and_color)
 
     def network(self, exposures: int, height: int, width: int, eight_bit: bool) -> Callable:
         """Returns the compiled network for so many images of this size and depth: a function from a list of planes [H, W, C] in

@@ -10,8 +10,8 @@ The registry (`hdr_tf.systems`) names a runner for each system. A runner has
                                                     flag says that they are one gray and one colour image of the same exposure
     fuse_in_steps(images)                           if the system works in steps: also returns an image that shows them
 
-TensorFlow is imported when a runner is loaded. That takes seconds, so everything that can be checked without it is checked
-before.
+TensorFlow is imported when a runner is loaded, or prepared for images that need it (`hdr_tf.fusion.lite`). That takes seconds,
+so everything that can be checked without it is checked before.
 """
 
 import dataclasses

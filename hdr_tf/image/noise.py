@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from hdr_tf.image import tone
 from hdr_tf.image.tiling import bands
@@ -208,7 +208,7 @@ def _combined(mean, detail, weights):
 def _fitted(squares, signals, rounding, variance_left, values, step):
     """The noise whose variance follows the low quantiles of the squares; `values` is the number of values in a block."""
     degrees = values / _CORRELATION
-    expected = stats.chi2.ppf(QUANTILE, degrees) / degrees
+    expected = scipy.stats.chi2.ppf(QUANTILE, degrees) / degrees
     order = np.argsort(signals)
     levels = np.array_split(order, np.clip(len(order) // (2 * LEVEL_BLOCKS), 1, LEVELS))
     low = np.array([np.quantile(squares[level], QUANTILE) for level in levels]) / (expected * variance_left)
@@ -216,7 +216,7 @@ def _fitted(squares, signals, rounding, variance_left, values, step):
     design = np.array([(signals[level].mean(), 1) for level in levels])
     parameters, weights = np.zeros(2), 1 / np.maximum(low, 1e-12)
     for _ in range(10):  # relative errors count; those above the line less, because texture only adds to the noise
-        parameters, _ = optimize.nnls(design * weights[:, None], low * weights)
+        parameters, _ = scipy.optimize.nnls(design * weights[:, None], low * weights)
         line = np.maximum(design @ parameters, 1e-12)
         weights = np.where(low > line, 0.3, 1) / line
     gain, read_variance = np.where(parameters > 1e-12, parameters, 0)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import interpolate, linalg, optimize
+import scipy
 
 from hdr_tf.image import optical_flow, tone
 from hdr_tf.image.depth import from_unit, to_unit
@@ -388,9 +388,9 @@ def _fit(pairs):
     weight = 1 / np.hypot(0.03, tone.DISPLAY_GAMMA * 0.5 / 255 / short) * np.minimum(count / 1000, 1) ** 0.5
     design, target = weight[:, None] * design, weight * target
     prior = np.vstack([_SMOOTHNESS / step * np.diff(np.eye(_KNOTS - 1), axis=0), _FLATNESS / step * np.eye(_KNOTS - 1)])
-    prior = linalg.block_diag(prior, np.eye(len(pairs)) / _RATIO_ERROR)
+    prior = scipy.linalg.block_diag(prior, np.eye(len(pairs)) / _RATIO_ERROR)
     least = np.append(-0.9 * tone.DISPLAY_GAMMA * step / knots[1:], np.full(len(pairs), -_LARGEST_ERROR))
-    typical = np.append(np.diff(interpolate.pchip_interpolate(*_TYPICAL, knots)), np.zeros(len(pairs)))
+    typical = np.append(np.diff(scipy.interpolate.pchip_interpolate(*_TYPICAL, knots)), np.zeros(len(pairs)))
     solutions = [_solve(design, target, prior, expected, least) for expected in (np.zeros_like(typical), typical)]
     _, solution = min(solutions, key=lambda pair: pair[0])
     deviation = np.append(0, np.cumsum(solution[: _KNOTS - 1]))
@@ -406,10 +406,9 @@ def _solve(design, target, prior, expected, least):
         matrix = np.concatenate([robust[:, None] * design, prior])
         right = np.append(robust * target, prior @ expected)
         # The normal equations keep the many rows out of the solver. What it finds is not negative.
-        root = linalg.cholesky(matrix.T @ matrix)
-        solution = (
-            least + optimize.nnls(root, linalg.solve_triangular(root.T, matrix.T @ (right - matrix @ least), lower=True))[0]
-        )
+        root = scipy.linalg.cholesky(matrix.T @ matrix)
+        above = scipy.linalg.solve_triangular(root.T, matrix.T @ (right - matrix @ least), lower=True)
+        solution = least + scipy.optimize.nnls(root, above)[0]
         residual = np.abs(design @ solution - target)
         robust = 1 / np.sqrt(np.maximum(residual / max(1.5 * np.median(residual), 1e-6), 1))
     cost = np.sum(np.minimum(residual, _OUTLIER) ** 2) + np.sum((prior @ (solution - expected)) ** 2)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import OpenEXR
-import scipy.ndimage
+import scipy
 import tifffile
 from absl import logging as absl_logging
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin

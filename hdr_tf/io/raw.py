@@ -29,8 +29,7 @@ import pathlib
 
 import cv2
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 import tifffile
 
 from hdr_tf import __version__, quiet

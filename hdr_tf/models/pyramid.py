@@ -53,13 +53,21 @@ def size_arguments(exposures: int, height: int, width: int) -> dict[str, int]:
     return {"exposures": exposures, "levels": levels_for(height, width)}
 
 
+def lite_arguments() -> dict[int, dict[str, int | None]]:
+    """Returns the arguments of `pyramid` for any number of images, by the smallest short side in pixels that they are for. The
+    last ones serve all larger images, up to a short side of 3071 exactly as `size_arguments` does."""
+    short_sides = [8, 384, 768, 1536]
+    return {side: {"exposures": None, "levels": levels_for(side, side)} for side in short_sides}
+
+
 def pyramid(
-    exposures: int = 2, levels: int = 6, filters: int = 16, share: keras.Model | None = None, name: str = "pyramid"
+    exposures: int | None = 2, levels: int = 6, filters: int = 16, share: keras.Model | None = None, name: str = "pyramid"
 ) -> keras.Model:
     """Builds the network for a number of exposures and an image size.
 
     Args:
-        exposures: number of images to fuse, 2 to 9.
+        exposures: number of images to fuse, 2 to 9. None: the only input, "exposures", has the images of one bracket along its
+            batch axis, any number of them, and so have the tensors of the stages. One exported graph then serves any number.
         levels: number of halvings; `levels_for(height, width)` gives the right one, but images of any size pass through.
         filters: width of the network.
         share: another pyramid, whose convolutions the new one uses instead of its own.
@@ -70,7 +78,7 @@ def pyramid(
         >>> tuple(model(images)["fused"].shape)
         (1, 61, 80, 3)
     """
-    if not 2 <= exposures <= MAX_EXPOSURES:
+    if exposures is not None and not 2 <= exposures <= MAX_EXPOSURES:
         raise ValueError(f"pyramid: expected 2 to {MAX_EXPOSURES} exposures, found {exposures}")
     if levels < FINE_LEVELS:
         raise ValueError(f"pyramid: expected at least {FINE_LEVELS} levels, found {levels}")
@@ -106,7 +114,8 @@ def _convolutions(filters):
 
 
 def _encoder(convs, exposures):
-    inputs, images = blocks.image_inputs(blocks.exposure_names(exposures, pair=None), 3)
+    names = ("exposures",) if exposures is None else blocks.exposure_names(exposures, pair=None)
+    inputs, images = blocks.image_inputs(names, 3)
     features = [convs["stem_conv2"](convs["stem_conv1"](x)) for x in images]
     quarters = [_gaussian(x, QUARTER)[QUARTER] for x in images]
     return keras.Model(inputs, _numbered("features", features) | _numbered("quarter", quarters), name="encoder")
@@ -134,7 +143,7 @@ def _blend(images, predicted):
     gaussians = [_gaussian(x, QUARTER) for x in images.values()]
     sizes = gaussians[0]
     *maps, fused = predicted.values()
-    full, half = maps[: len(images) - 1], maps[len(images) - 1 :]
+    full, half = maps[: -len(images)], maps[-len(images) :]
     half = _to_level(half, QUARTER, 1, sizes, repeat=3)
     fused = _weighted_sum(_details(gaussians, 1), half) + _up(fused, sizes[1])
     fused = _soft_clipped(fused, half)
@@ -142,13 +151,30 @@ def _blend(images, predicted):
     # except for second-order terms: one enlargement at full size serves all exposures. They sum to 1: the last needs no map.
     *others, last = images.values()
     full = _to_level(full, QUARTER, 0, sizes, repeat=3)
-    differences = [(image - last) * weight for image, weight in zip(others, full, strict=True)]
-    blend = keras.layers.Add(dtype="float32")([last, *differences])
+    if others:
+        blend = _added([last, *((image - last) * weight for image, weight in zip(others, full, strict=True))])
+    else:  # a single tensor has all exposures, and so have the maps
+        blend = _weighted_sum([last], full)
     return keras.Model(images | predicted, {"fused": blend + _up(fused - _down(blend), blend)}, name="blend")
 
 
 def _numbered(name, tensors):
     return {f"{name}_{i}": x for i, x in enumerate(tensors, start=1)}
+
+
+def _over_exposures(kind, tensors, dtype="float32"):
+    """The mean, maximum, minimum or sum over the exposures: a tensor each, or all in the batch axis of one."""
+    layer, reduce = {
+        "mean": (keras.layers.Average, ops.mean),
+        "max": (keras.layers.Maximum, ops.max),
+        "min": (keras.layers.Minimum, ops.min),
+        "sum": (keras.layers.Add, ops.sum),
+    }[kind]
+    return layer(dtype=dtype)(tensors) if len(tensors) > 1 else reduce(tensors[0], axis=0, keepdims=True)
+
+
+def _added(tensors):
+    return _over_exposures("sum", tensors)
 
 
 def _details(gaussians, level):
@@ -176,12 +202,12 @@ def _fine_maps(convs, features, context, level, quarters, sizes):
     # Channels: a logit for each level, then a vote for the boost of each level except the finest.
     votes = [convs["fine_head"](features) for features in x]
 
-    spread = keras.layers.Maximum(dtype="float32")(quarters) - keras.layers.Minimum(dtype="float32")(quarters)
+    spread = _over_exposures("max", quarters) - _over_exposures("min", quarters)
     spread = ops.mean(spread, axis=-1, keepdims=True)
-    boost = ops.sigmoid(keras.layers.Average(dtype="float32")([v[..., FINE_LEVELS:] for v in votes]) - 2)
+    boost = ops.sigmoid(_over_exposures("mean", [v[..., FINE_LEVELS:] for v in votes]) - 2)
     boost = 1 + spread / (spread + BOOST_SPREAD) * boost
     weights = _softmax([v[..., :FINE_LEVELS] for v in votes])
-    maps = [[weight[..., :1] for weight in weights[:-1]]]
+    maps = [[weight[..., :1] for weight in weights[:-1] or weights]]  # a single tensor has all exposures
     boosted = [weight[..., 1:] * boost for weight in weights]
     return maps + [[weight[..., at : at + 1] for weight in boosted] for at in range(FINE_LEVELS - 1)]
 
@@ -198,26 +224,26 @@ def _coarse_weights(convs, context, level, sizes):
 
 def _against_mean(convs, features, name):
     """Convolution of each exposure's features plus one of their mean, which compares each exposure with the others."""
-    mean = convs[f"{name}_mean"](keras.layers.Average()(features))
+    mean = convs[f"{name}_mean"](_over_exposures("mean", features, dtype=None))
     return [convs[name](x) + mean for x in features]
 
 
 def _softmax(logits):
     """Softmax over a list of tensors: six times faster on a CPU than over a channel axis of two."""
     logits = [ops.cast(logit, "float32") for logit in logits]
-    highest = keras.layers.Maximum(dtype="float32")(logits)
+    highest = _over_exposures("max", logits)
     powers = [ops.exp(logit - highest) for logit in logits]
-    total = keras.layers.Add(dtype="float32")(powers)
+    total = _added(powers)
     return [power / total for power in powers]
 
 
 def _weighted_sum(images, weights):
-    return keras.layers.Add(dtype="float32")([image * weight for image, weight in zip(images, weights, strict=True)])
+    return _added([image * weight for image, weight in zip(images, weights, strict=True)])
 
 
 def _soft_clipped(fused, weights):
     """Pulls values outside [0, 1], or those that a boost (the sum of the weights) moved close to its ends, back inside."""
-    margin = MARGIN * (keras.layers.Add(dtype="float32")(weights) - 1)
+    margin = MARGIN * (_added(weights) - 1)
     inside = ops.minimum(ops.maximum(fused, margin), 1 - margin)
     return inside + LEAK * (fused - inside)
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import cv2
 import imageio.v3 as imageio
 import numpy as np
+import scipy
 import skimage
-from scipy import ndimage
 
 from hdr_tf.image.depth import to_rgb
 from hdr_tf.io import image_files
@@ -85,7 +85,7 @@ def clean(radiance: np.ndarray) -> np.ndarray:
     broken = ~finite | cv2.dilate(overshoot.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
     if broken.all():
         raise ValueError("expected radiance, found no pixel that is finite and not negative")
-    nearest = ndimage.distance_transform_edt(broken, return_distances=False, return_indices=True)
+    nearest = scipy.ndimage.distance_transform_edt(broken, return_distances=False, return_indices=True)
     radiance = np.maximum(radiance[tuple(nearest)], 0)
     ring = np.ones((3, 3), np.uint8)
     ring[1, 1] = 0
