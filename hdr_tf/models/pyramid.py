@@ -40,6 +40,12 @@ DILATIONS = (1, 2, 4, 8, 1)  # of the residual blocks
 BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
 MARGIN = 0.1  # distance from the ends of the range where soft clipping of a doubled detail begins
 LEAK = 0.1  # fraction of the excess that soft clipping keeps
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+UNCLIPPED, ABOVE_BLACK, BRIGHT = 0.65, 0.03, 0.1  # highest and lowest channel and luma of an exposure whose colour is trusted
+LEAST_TRUST = 0.003
+COLOR_POWER = 0.7
+COLOR_REST = 0.3
+TINY = 1e-9
 STAGES = ("encoder", "weight_predictor", "blend")
 
 
@@ -126,6 +132,7 @@ def _weight_predictor(convs, inputs, levels):
     fused = _weighted_sum([g[levels] for g in gaussians], weights[levels - QUARTER])
     for at in reversed(range(QUARTER, levels)):
         fused = _weighted_sum(_details(gaussians, at), weights[at - QUARTER]) + _up(fused, sizes[at])
+    fused = fused + _color_correction(quarters, fused)
     outputs = _numbered("full_weight", full) | _numbered("half_weight", half) | {"quarter_blend": fused}
     return keras.Model(inputs, outputs, name="weight_predictor")
 
@@ -194,6 +201,42 @@ def _coarse_weights(convs, context, level, sizes):
     for at in reversed(range(FINE_LEVELS, level)):
         weights[at] = _to_level(weights[at + 1], at + 1, at, sizes)
     return [weights[at] for at in range(FINE_LEVELS, len(sizes))]
+
+
+def _color_correction(images, fused):
+    """What gives the fused image the colours of those exposures that show them; it has no luma.
+
+    For an exposure e of luma y and the fused image f of luma Y, all at a quarter of the size, with sums over the exposures:
+
+        w = trust(e)                                      how far e shows the colour
+        m = sum(w y^2) / sum(w y)                         typical luma of the exposures that do
+        t = sum(w (e - y)) / sum(w y) m (Y / m)^POWER     the colour at the luma of the fused image
+        correction = a (t - (f - Y)), a = sum(w) / (sum(w) + COLOR_REST)
+    """
+    count = len(images)
+    exposures = ops.concatenate(images, axis=0)  # one batch, because each operation costs more than its pixels
+    luma = _luma(exposures)
+    highest, lowest = (reduce(exposures, axis=-1, keepdims=True) for reduce in (ops.max, ops.min))
+    trust = _smoothstep((1 - highest) / (1 - UNCLIPPED)) * _smoothstep(lowest / ABOVE_BLACK) * _smoothstep(luma / BRIGHT)
+    trust = trust + LEAST_TRUST * (1 - luma) ** 4
+    parts = [trust, trust * luma, trust * luma**2, trust * (exposures - luma)]
+    sums = keras.layers.Add(dtype="float32")(ops.split(ops.concatenate(parts, axis=-1), count, axis=0))
+    weight, first, second, chroma = sums[..., :1], sums[..., 1:2] + TINY, sums[..., 2:3], sums[..., 3:]
+    target = ops.maximum(_luma(fused), 0)
+    chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * target**COLOR_POWER
+    return weight / (weight + COLOR_REST) * (chroma - (fused - _luma(fused)))
+
+
+def _luma(image):
+    """Luma [B, H, W, 1] of ITU-R BT.601, exactly the value of a gray pixel."""
+    red, green, blue = ops.split(image, 3, axis=-1)
+    return green + LUMA[0] * (red - green) + LUMA[2] * (blue - green)
+
+
+def _smoothstep(x):
+    """0 below 0, 1 above 1, and a smooth step in between."""
+    x = ops.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _against_mean(convs, features, name):

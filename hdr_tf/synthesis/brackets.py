@@ -8,9 +8,11 @@ import numpy as np
 from hdr_tf.synthesis import camera, sources
 
 
-def check_numbers(size: int, exposures: tuple[int, int], seed: int) -> None:
-    """Raises ValueError if no `BracketMaker` can have these numbers."""
+def check_numbers(size: int, exposures: tuple[int, int], seed: int, curves: str = "symmetric") -> None:
+    """Raises ValueError if no `BracketMaker` can have these arguments."""
     check_exposures(exposures)
+    if curves not in camera.CURVES:
+        raise ValueError(f"expected curves {' or '.join(camera.CURVES)}, found {curves!r}")
     if seed < 0:
         raise ValueError(f"expected a seed of 0 or more, found {seed}")
     if size < 16:
@@ -63,6 +65,11 @@ class BracketMaker:
         settings = camera.random_settings(rng)
         bracket = {"exposures": camera.develop(exposures, **settings), "ev": ev, "source": source}
         return bracket | {"radiance": scene, "response": response, "saturation": settings["saturation"]}
+
+    def curves_argument(self) -> dict:
+        """Returns {"curves": their name} for a manifest, but nothing for the default: sets that were begun before there was a
+        choice continue."""
+        return {} if self.curves == "symmetric" else {"curves": self.curves}
 
     def _crop(self, rng):
         """A random piece of a random image, and the name of that image."""
