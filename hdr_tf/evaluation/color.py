@@ -24,7 +24,7 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 
 def at_luma(pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns the image as a longer or shorter exposure would show it: times a factor, then in gamut; gray where it is black."""
+    """Returns the image as another exposure would show it: times a factor, then pulled into gamut; gray where it is black."""
     before = luma(pixels)[..., None]
     factor = np.divide(target[..., None], before, out=np.zeros_like(before), where=before > 0)
     return _in_gamut(factor * pixels + np.where(before > 0, 0, target[..., None]), target)

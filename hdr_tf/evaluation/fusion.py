@@ -9,9 +9,9 @@ Every model gets the exposures in 8 bit (16-bit images are reduced first), dark 
 
 Scores are those of the 8-bit results with three channels; a gray result counts as three equal ones.
 
-Colours have a truth (see `hdr_tf.evaluation.color`) in two kinds of brackets: in synthetic ones, whose folder holds the radiance
-and the camera that tools/make_scenes.py wrote, and in others of three and more exposures. Of these the darkest and the
-brightest alone are fused as well, and the middle one, which the model does not get, shows the colours.
+Colours have a truth (see `hdr_tf.evaluation.color`) in two kinds of brackets: synthetic ones, whose folder holds the radiance
+and the camera that tools/make_scenes.py wrote, and others of three and more exposures. Of these the darkest and the brightest
+alone are fused as well, and the middle one, which the model does not get, shows the colours.
 """
 
 import functools
@@ -58,9 +58,7 @@ _CLASS = {
     "dark": "all exposures are dark",
     "rest": "some exposures are clipped and the others dark",
 }
-_HELD_OUT = (
-    "the middle exposure, from a fusion of the darkest and the brightest; where it shows the colour and the lumas are near"
-)
+_HELD_OUT = "the middle exposure, for a fusion of the darkest and the brightest, where it shows the colour and the luma is near"
 _COMMON = "after both were brought to the luma of this project's pyramid"
 
 

@@ -224,7 +224,11 @@ def _color_correction(images, fused):
     weight, first, second, chroma = sums[..., :1], sums[..., 1:2] + TINY, sums[..., 2:3], sums[..., 3:]
     target = ops.maximum(_luma(fused), 0)
     chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * target**COLOR_POWER
-    return weight / (weight + COLOR_REST) * (chroma - (fused - _luma(fused)))
+    correction = weight / (weight + COLOR_REST) * (chroma - (fused - _luma(fused)))
+    # Clipping would change the luma: all channels go as far as the first one that reaches the end of the range.
+    room = ops.maximum(ops.where(correction > 0, 1 - fused, fused), 0)
+    share = ops.min(room / (ops.abs(correction) + TINY), axis=-1, keepdims=True)
+    return correction * ops.minimum(share, 1)
 
 
 def _luma(image):

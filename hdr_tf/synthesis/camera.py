@@ -133,11 +133,8 @@ def random_settings(rng: np.random.Generator) -> dict:
     """Returns random arguments of `develop`, which a camera keeps for all exposures; JPEG six times in ten."""
     saturation = rng.uniform(0.9, 1.5)
     sharpening = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
-    return {
-        "saturation": saturation,
-        "sharpening": sharpening,
-        "jpeg": int(rng.integers(80, 99)) if rng.random() < 0.6 else None,
-    }
+    jpeg = int(rng.integers(80, 99)) if rng.random() < 0.6 else None
+    return {"saturation": saturation, "sharpening": sharpening, "jpeg": jpeg}
 
 
 def develop(exposures: np.ndarray, saturation: float, sharpening: float, jpeg: int | None) -> np.ndarray:

@@ -111,9 +111,10 @@ def relight(
 ) -> np.ndarray:
     """Returns radiance that an ordinary photograph, uint8 [H, W, 3] RGB, could show under a new, uneven light.
 
-    The inverse of the response (None: a random one with these `curves`, see `camera.random_response`) converts the photograph to linear light, which is multiplied by a smooth
-    field of some stops and by a bright side with a soft edge, like daylight from a window. Random values replace what 8 bits
-    have rounded away. The result measures nothing: it gives real textures a range that one exposure cannot hold.
+    The inverse of the response (None: a random one with these `curves`, see `camera.random_response`) converts the photograph
+    to linear light, which is multiplied by a smooth field of some stops and by a bright side with a soft edge, like daylight
+    from a window. Random values replace what 8 bits have rounded away. The result measures nothing: it gives real textures a
+    range that one exposure cannot hold.
     """
     height, width = photo.shape[:2]
     hidden = photo + rng.uniform(-0.5, 0.5, photo.shape)
