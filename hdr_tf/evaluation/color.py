@@ -99,7 +99,7 @@ class Comparison:
 
     def shift(self, where) -> tuple[float | None, float | None]:
         """Mean a* and b* minus the true ones."""
-        return tuple(_mean(self._difference[where][:, i]) for i in (0, 1))
+        return tuple(_mean(self._difference[where][..., i]) for i in (0, 1))
 
 
 def _in_gamut(pixels, target):

@@ -111,6 +111,7 @@ def test_references(folder, tmp_path):
 
 def test_colours_of_a_synthetic_bracket(tmp_path):
     rng = np.random.default_rng(0)
+    (tmp_path / "hdr").mkdir()
     image_files.write_radiance(tmp_path / "hdr" / "one.exr", np.exp(rng.normal(0, 1, (40, 60, 3))).astype(np.float32))
     writer.write_brackets(tmp_path / "scenes", [tmp_path / "hdr"], 1, 32, (3, 3), num_processes=1)
     report = evaluate.evaluate(tmp_path / "scenes", tmp_path / "out", ["mean"])
