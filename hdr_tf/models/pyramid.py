@@ -45,11 +45,11 @@ LEAK = 0.1  # fraction of the excess that soft clipping keeps
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # An exposure shows a colour fully if its highest channel is at most UNCLIPPED, its lowest at least ABOVE_BLACK and its luma at
 # least BRIGHT; not at all if a channel is 1 or 0 or it is black.
-UNCLIPPED, ABOVE_BLACK, BRIGHT = 0.65, 0.03, 0.1
+UNCLIPPED, ABOVE_BLACK, BRIGHT = 0.65, 0.06, 0.1
 LEAST_TRUST = 0.003  # in any exposure, the more the darker it is: one that is not clipped decides where none shows the colour
 COLOR_POWER = 0.7  # of the luma, in the chroma of one colour at several exposures; with 1 bright walls get too colourful
 COLOR_REST = 0.3  # trust at which half of the correction is made
-TINY = 1e-9  # keeps a division from 0 / 0
+TINY = 1e-9  # keeps quotients and slopes finite
 STAGES = ("encoder", "weight_predictor", "blend")
 
 
@@ -225,13 +225,14 @@ def _color_correction(images, fused):
     luma = _luma(exposures)
     highest, lowest = (reduce(exposures, axis=-1, keepdims=True) for reduce in (ops.max, ops.min))
     trust = _smoothstep((1 - highest) / (1 - UNCLIPPED)) * _smoothstep(lowest / ABOVE_BLACK) * _smoothstep(luma / BRIGHT)
-    trust = trust + LEAST_TRUST * (1 - luma) ** 4
-    parts = [trust, trust * luma, trust * luma**2, trust * (exposures - luma)]
+    trust = trust + LEAST_TRUST * ops.square(ops.square(1 - luma))
+    light = trust * luma
+    parts = [trust, light, light * luma, trust * (exposures - luma)]
     sums = keras.layers.Add(dtype="float32")(ops.split(ops.concatenate(parts, axis=-1), count, axis=0))
     weight, first, second, chroma = sums[..., :1], sums[..., 1:2] + TINY, sums[..., 2:3], sums[..., 3:]
-    target = ops.maximum(_luma(fused), 0)
-    chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * target**COLOR_POWER
-    correction = weight / (weight + COLOR_REST) * (chroma - (fused - _luma(fused)))
+    luma = _luma(fused)
+    chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * ops.maximum(luma, TINY) ** COLOR_POWER
+    correction = weight / (weight + COLOR_REST) * (chroma - (fused - luma))
     # All channels go as far as the first one that reaches the end of the range: clipping it would change the luma.
     room = ops.maximum(ops.where(correction > 0, 1 - fused, fused), 0)
     share = ops.min(room / (ops.abs(correction) + TINY), axis=-1, keepdims=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from hdr_tf.models import pyramid
 
@@ -42,6 +43,13 @@ def test_values_out_of_the_range_do_no_harm():
     change = correction(exposures, 3 * fused - 1)
     assert np.isfinite(change).all()
     np.testing.assert_allclose(change @ LUMA, 0, atol=1e-6)
+
+
+def test_training_gets_finite_gradients_from_black_images():
+    black, fused = tf.zeros((1, 4, 4, 3)), tf.Variable(tf.zeros((1, 4, 4, 3)))
+    with tf.GradientTape() as tape:
+        change = pyramid._color_correction([black, black], fused)
+    assert np.isfinite(tape.gradient(change, fused)).all()
 
 
 def test_the_dark_exposure_gives_its_colour_where_the_bright_one_is_white():
