@@ -113,7 +113,7 @@ def test_colours_of_a_synthetic_bracket(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "hdr").mkdir()
     image_files.write_radiance(tmp_path / "hdr" / "one.exr", np.exp(rng.normal(0, 1, (40, 60, 3))).astype(np.float32))
-    writer.write_brackets(tmp_path / "scenes", [tmp_path / "hdr"], 1, 32, (3, 3), num_processes=1)
+    writer.write_brackets(tmp_path / "scenes", [tmp_path / "hdr"], 1, 48, (3, 3), num_processes=1)
     report = evaluate.evaluate(tmp_path / "scenes", tmp_path / "out", ["mean"])
     assert not report["errors"]
     scores = report["scenes"]["001"]["scores"]["mean"]
