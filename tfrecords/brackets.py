@@ -17,6 +17,7 @@ def write_brackets(
     exclude: Sequence[str] = (),
     photos: bool = False,
     seed: int = 0,
+    curves: str = "symmetric",
     **options,
 ) -> tuple[dict, list[str]]:
     """Writes synthetic brackets; returns the manifest and a line for each image that cannot be read.
@@ -29,13 +30,15 @@ def write_brackets(
         exclude: names (without suffix) of images to leave out.
         photos: also use the photographs that scikit-image installs, with a new light for every record.
         seed: the same seed gives the same records.
+        curves: contrast curves of the simulated cameras, see `camera.random_response`.
         **options: `shards`, `num_processes`, `resume`: see `writer.write`.
     """
-    check_numbers(size, exposures, seed)
+    check_numbers(size, exposures, seed, curves)
     if not hdr_dirs and not photos:
         raise ValueError("expected a folder of EXR or Radiance files (hdr_dir) or the photographs (photos), found neither")
     images, unreadable = sources.radiance_files(hdr_dirs, exclude=exclude) if hdr_dirs or exclude else ([], [])
-    maker = BracketMaker(tuple(images), sources.PHOTOS if photos else (), size, tuple(exposures), seed)
+    maker = BracketMaker(tuple(images), sources.PHOTOS if photos else (), size, tuple(exposures), seed, curves)
     names = [path.name for path in images]
     arguments = {"pictures": names, "photos": maker.photos, "size": size, "exposures": exposures, "seed": seed}
+    arguments |= maker.curves_argument()
     return writer.write(folder, "bracket", maker, count, arguments=arguments, **options), unreadable

@@ -17,7 +17,8 @@ Input and output (Kalantari's layout):
                             002/ ...
 
 With --kind=bracket a scene is 1.png, 2.png, ..., square 8-bit exposures from dark to bright, simulated in the same way as the
-records of tools/make_tfrecord.py --kind=bracket.
+records of tools/make_tfrecord.py --kind=bracket. Next to them are the radiance that they show, radiance.exr, and camera.json:
+with these, tools/evaluate.py scores colours.
 
 After an interruption the same command continues where it stopped; a larger --count adds scenes.
 """
@@ -46,6 +47,8 @@ class Config:
     size: int = 256  # Side in pixels (bracket).
     # Number of exposures, 2 to 9, or the least and the largest separated by a comma; without it 3 (scene) or 2 (bracket).
     exposures: str = ""
+    # Contrast curves of the simulated cameras; skewed ones are closer to photographs (bracket).
+    curves: Literal["symmetric", "skewed"] = "symmetric"
     static: bool = False  # Nothing moves between the exposures (scene).
     motion: Literal["rigid", "varied"] = (
         "rigid"  # What moves: rigid pieces, or also people, branches, nearer layers ... (scene).
@@ -70,6 +73,7 @@ def main(config: Config) -> None:
     chosen = {"seed": config.seed, "only": only, "exclude": exclude, "num_processes": config.num_processes}
     exposures = cli.span(config.exposures or ("2" if config.kind == "bracket" else "3"), "--exposures")
     if config.kind == "bracket":
+        chosen["curves"] = config.curves
         manifest, unreadable = write_brackets(config.output, folders, config.count, config.size, exposures, **chosen)
         what = f"brackets of {config.size} x {config.size}"
     else:

@@ -28,6 +28,7 @@ are reported and left out. After an interruption the same command continues wher
 import dataclasses
 import pathlib
 import sys
+from typing import Literal
 
 from hdr_tf import cli
 
@@ -68,6 +69,8 @@ class Config:
     exclude: str = ""
     # Also use the photographs that scikit-image installs, under a synthetic light (synthetic brackets).
     photos: bool = False
+    # Contrast curves of the simulated cameras; skewed ones are closer to photographs (synthetic brackets).
+    curves: Literal["symmetric", "skewed"] = "symmetric"
     # The same seed gives the same records.
     seed: int = 0
     # Number of files; there are never more files than scenes.
@@ -127,7 +130,7 @@ def _brackets(config):
         return images.write_brackets(brackets=pathlib.Path(config.brackets), **_options(config))
     if config.triplets:
         return images.write_triplets(triplets=pathlib.Path(config.triplets), **_options(config, "size"))
-    options = _options(config, "size", "photos", "seed") | {"count": config.count or 1000}
+    options = _options(config, "size", "photos", "seed", "curves") | {"count": config.count or 1000}
     exposures, exclude = cli.span(config.exposures, "--exposures"), cli.words(config.exclude)
     folders = [pathlib.Path(folder) for folder in cli.words(config.hdr_dir)]
     return brackets.write_brackets(hdr_dirs=folders, exposures=exposures, exclude=exclude, **options)

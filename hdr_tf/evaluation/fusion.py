@@ -8,6 +8,10 @@ Every model gets the exposures in 8 bit (16-bit images are reduced first), dark 
     mean                                       mean of the exposures, rounded
 
 Scores are those of the 8-bit results with three channels; a gray result counts as three equal ones.
+
+Colours have a truth (see `hdr_tf.evaluation.color`) in two kinds of brackets: synthetic ones, whose folder holds the radiance
+and the camera that tools/make_scenes.py wrote, and others of three and more exposures. Of these the darkest and the brightest
+alone are fused as well, and the middle one, which the model does not get, shows the colours.
 """
 
 import functools
@@ -24,14 +28,17 @@ from skimage.color import rgb2lab
 from skimage.measure import shannon_entropy
 
 from hdr_tf import losses, metrics, systems
+from hdr_tf.evaluation import color
 from hdr_tf.evaluation.report import Metric
 from hdr_tf.fusion import pipeline
 from hdr_tf.image import exposure_fusion, tone
-from hdr_tf.image.depth import from_unit, to_depth, to_rgb
+from hdr_tf.image.depth import from_unit, to_depth, to_rgb, to_unit
 from hdr_tf.io import brackets, image_files
+from hdr_tf.synthesis.writer import read_simulated
 
 MERTENS = {"mertens": (1.0, 1.0, 0.0), "mertens_111": (1.0, 1.0, 1.0)}  # contrast, saturation, well-exposedness
 DARK = 25.0  # L*
+_NEAR = 0.12  # largest difference of the lumas of a fused image and a held-out exposure whose colours are compared
 
 _CHANNELS, _NOISE = "mean over the channels", "noise raises it too"
 _LAB = "CIELAB of sRGB, D65, 2 degrees"
@@ -44,6 +51,29 @@ _RATIO = "dark C* divided by that of the result of Mertens itself, in the same p
 _PSNR = "dB, 10 log10(255^2 / mean squared error from the reference) over all pixels and channels"
 _SSIM = "structural similarity to the reference; windows of 7 x 7 with equal weights, sample covariance, range 255"
 _PSNR_MU = "dB, PSNR of log(1 + 5000 r) / log(5001), where r = (v / 255)^2.2, from that of the reference; peak 1"
+_IDEAL = "one unclipped exposure of the same camera and luma"
+_CLASS = {
+    "shown": "some exposure shows the colour",
+    "clipped": "all exposures are clipped",
+    "dark": "all exposures are dark",
+    "rest": "some exposures are clipped and the others dark",
+}
+_HELD_OUT = "the middle exposure, for a fusion of the darkest and the brightest, where it shows the colour and the luma is near"
+_COMMON = "after both were brought to the luma of this project's pyramid"
+
+
+def _color_metrics(prefix, heading, truth):
+    """The three scores of colours compared with a truth, for pixels or a luma that the parts of the names say."""
+    suffix = prefix and f"_{prefix}"
+    return {
+        f"color_error{suffix}": Metric(f"colour error{heading}", 2, "lower", f"mean CIEDE2000 from {truth}"),
+        f"chroma_ratio{suffix}": Metric(f"chroma kept{heading}", 3, None, f"mean C* divided by that of {truth}"),
+        f"hue_error{suffix}": Metric(
+            f"hue error{heading}", 1, "lower", f"mean angle in degrees from {truth}; pixels weighted by its C*"
+        ),
+    }
+
+
 METRICS = {
     "mef_ssim": Metric("MEF-SSIM", 4, "higher", _MEF),
     "mef_ssim_1": Metric("MEF-SSIM 1", 4, "higher", "MEF-SSIM at the finest scale alone"),
@@ -61,7 +91,15 @@ METRICS = {
     "psnr": Metric("PSNR", 2, "higher", _PSNR),
     "ssim": Metric("SSIM", 4, "higher", _SSIM),
     "psnr_mu": Metric("PSNR-mu", 2, "higher", _PSNR_MU),
+    **_color_metrics("", "", _IDEAL),
+    **_color_metrics("common", ", common luma", f"{_IDEAL} {_COMMON}"),
 }
+for _name in color.CLASSES:
+    METRICS |= _color_metrics(_name, f", {_name}", f"{_IDEAL} where {_CLASS[_name]}")
+METRICS |= _color_metrics("held_out", ", held out", _HELD_OUT)
+METRICS |= _color_metrics("held_out_common", ", held out, common luma", f"{_HELD_OUT}, {_COMMON}")
+METRICS["a_held_out"] = Metric("a*, held out", 2, None, f"mean a* minus that of {_HELD_OUT}")
+METRICS["b_held_out"] = Metric("b*, held out", 2, None, f"mean b* minus that of {_HELD_OUT}")
 
 
 class Fusion:
@@ -106,19 +144,24 @@ class Fusion:
         images = {f"exposure {number}": exposure for number, exposure in enumerate(exposures, start=1)}
         if source[1]:
             images["reference"] = to_rgb(to_depth(image_files.read_image(source[1]).pixels, 8))
-        scene = _Scene(exposures, images.get("reference"))
+        scene = _Scene(exposures, images.get("reference"), read_simulated(source[0].paths[0].parent))
         return {"exposures": len(exposures), "size": [width, height]}, images, scene
 
     def run(self, fuse: Callable, scene: "_Scene") -> tuple[dict[str, np.ndarray], dict[str, float]]:
         fused = fuse(scene.exposures)
-        return {".png": fused}, scene.scores(to_rgb(fused))
+        scores = scene.scores(to_rgb(fused))
+        if scene.held_out:
+            scores |= scene.held_out.scores(to_rgb(fuse(scene.held_out.exposures)))
+        return {".png": fused}, scores
 
 
 class _Scene:
     """The exposures of a scene, and what results are compared with."""
 
-    def __init__(self, exposures, reference):
+    def __init__(self, exposures, reference, simulated=None):
         self.exposures, self._rgb, self._reference = exposures, [to_rgb(exposure) for exposure in exposures], reference
+        self._simulated = simulated and _Simulated(self._rgb, *simulated)
+        self.held_out = _HeldOut(exposures) if len(exposures) > 2 and not simulated else None
         if reference is not None and reference.shape != self._rgb[0].shape:
             (height, width), (other_height, other_width) = exposures[0].shape[:2], reference.shape[:2]
             raise ValueError(f"expected a reference of {width} x {height} pixels, found {other_width} x {other_height}")
@@ -149,8 +192,71 @@ class _Scene:
             scores["psnr"] = metrics.psnr(fused, self._reference, peak=255)
             scores["ssim"] = metrics.ssim(fused, self._reference, data_range=255)
             scores["psnr_mu"] = metrics.psnr(*tones)
+        if self._simulated:
+            scores |= self._simulated.scores(fused)
         # Q^AB/F does not apply to black exposures.
         return {key: value for key, value in scores.items() if value is not None and not math.isnan(value)}
+
+
+class _Simulated:
+    """The radiance and the camera of a synthetic bracket, with which the colours of results are compared."""
+
+    def __init__(self, exposures, radiance, response, saturation):
+        (height, width), (other_height, other_width) = exposures[0].shape[:2], radiance.shape[:2]
+        if (height, width) != (other_height, other_width):
+            raise ValueError(f"expected radiance of {width} x {height} pixels, found {other_width} x {other_height}")
+        self._exposures, self._camera = exposures, (radiance, response, saturation)
+        self._classes = color.classes(to_unit(np.stack(exposures)))
+
+    def _truth(self, luma):
+        return color.ideal(*self._camera, luma)
+
+    @functools.cached_property
+    def _common(self):
+        luma = _common_luma(self._exposures)
+        return luma, self._truth(luma)
+
+    def scores(self, fused):
+        fused = to_unit(fused)
+        own = color.Comparison(fused, self._truth(color.luma(fused)))
+        luma, truth = self._common
+        scores = _color_scores("", own, ...)
+        scores |= _color_scores("_common", color.Comparison(color.at_luma(fused, luma), truth), ...)
+        for name, where in self._classes.items():
+            scores |= _color_scores(f"_{name}", own, where)
+        return scores
+
+
+class _HeldOut:
+    """The darkest and the brightest of three or more exposures, and the middle one, of two the darker, as the truth."""
+
+    def __init__(self, exposures):
+        self.exposures = [exposures[0], exposures[-1]]
+        self._middle = to_unit(to_rgb(exposures[(len(exposures) - 1) // 2]))
+        self._shown = color.classes(self._middle[None])["shown"]
+
+    @functools.cached_property
+    def _common(self):
+        return _common_luma(self.exposures)
+
+    def scores(self, fused):
+        fused, middle = to_unit(fused), color.luma(self._middle)
+        where = self._shown & (np.abs(color.luma(fused) - middle) < _NEAR)
+        fused, truth, common = fused[where], self._middle[where], self._common[where]
+        own = color.Comparison(fused, color.at_luma(truth, color.luma(fused)))
+        scores = _color_scores("_held_out", own, ...)
+        images = color.at_luma(fused, common), color.at_luma(truth, common)
+        scores |= _color_scores("_held_out_common", color.Comparison(*images), ...)
+        return scores | dict(zip(("a_held_out", "b_held_out"), own.shift(...), strict=True))
+
+
+def _color_scores(suffix, comparison, where):
+    scores = {"color_error": comparison.error, "chroma_ratio": comparison.chroma_ratio, "hue_error": comparison.hue_error}
+    return {f"{name}{suffix}": score(where) for name, score in scores.items()}
+
+
+def _common_luma(exposures):
+    return color.luma(to_unit(to_rgb(pipeline.fuse(exposures, keep_order=True))))
 
 
 def enfuse_program() -> str:

@@ -16,13 +16,15 @@ weight_predictor  {"features_i", "quarter_i"} -> {"full_weight_i", "half_weight_
                   image. Two convolutions at a quarter of the size turn its context and the features into weights (a softmax
                   over the exposures) for each of the four finest levels, and into a boost of detail for each of these except
                   the finest, which holds most of the noise. All coarser levels share one map, which comes from the context
-                  alone. The levels from a quarter of the size on are blended here.
+                  alone. The levels from a quarter of the size on are blended here, and the colours of the result corrected by
+                  a fixed formula (`_color_correction`).
 blend             {"exposure_i", "full_weight_i", "half_weight_i", "quarter_blend"} -> {"fused"}. It adds the details at half
                   and at full size. An output pixel depends on pixels at most 5 pixels away.
 
 Level 0 of a pyramid is the full size; each further level is the mean of 2x2 pixels. The features of each exposure are compared
-with the mean over all, so the order does not matter. The three colours of a pixel have the same weight, so no hue is invented.
-Weights sum to 1 and the boost vanishes where the exposures agree, so fusing an image with itself returns the image. No shape of
+with the mean over all, so the order does not matter. The three colours of a pixel have the same weight; the correction moves
+them towards those of the exposures that show them. Weights sum to 1, and the boost and the correction vanish where the
+exposures agree, so fusing an image with itself returns the image. No shape of
 a variable depends on the number of exposures or levels, so one set of weights serves every `pyramid(exposures, levels)`. The
 convolutions follow Keras' precision policy; pyramids, weights and blend are always float32.
 """
@@ -40,6 +42,14 @@ DILATIONS = (1, 2, 4, 8, 1)  # of the residual blocks
 BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
 MARGIN = 0.1  # distance from the ends of the range where soft clipping of a doubled detail begins
 LEAK = 0.1  # fraction of the excess that soft clipping keeps
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+# An exposure shows a colour fully if its highest channel is at most UNCLIPPED, its lowest at least ABOVE_BLACK and its luma at
+# least BRIGHT; not at all if a channel is 1 or 0 or it is black.
+UNCLIPPED, ABOVE_BLACK, BRIGHT = 0.65, 0.06, 0.1
+LEAST_TRUST = 0.003  # in any exposure, the more the darker it is: one that is not clipped decides where none shows the colour
+COLOR_POWER = 0.7  # of the luma, in the chroma of one colour at several exposures; with 1 bright walls get too colourful
+COLOR_REST = 0.3  # trust at which half of the correction is made
+TINY = 1e-9  # keeps quotients and slopes finite
 STAGES = ("encoder", "weight_predictor", "blend")
 
 
@@ -135,6 +145,7 @@ def _weight_predictor(convs, inputs, levels):
     fused = _weighted_sum([g[levels] for g in gaussians], weights[levels - QUARTER])
     for at in reversed(range(QUARTER, levels)):
         fused = _weighted_sum(_details(gaussians, at), weights[at - QUARTER]) + _up(fused, sizes[at])
+    fused = fused + _color_correction(quarters, fused)
     outputs = _numbered("full_weight", full) | _numbered("half_weight", half) | {"quarter_blend": fused}
     return keras.Model(inputs, outputs, name="weight_predictor")
 
@@ -220,6 +231,50 @@ def _coarse_weights(convs, context, level, sizes):
     for at in reversed(range(FINE_LEVELS, level)):
         weights[at] = _to_level(weights[at + 1], at + 1, at, sizes)
     return [weights[at] for at in range(FINE_LEVELS, len(sizes))]
+
+
+def _color_correction(images, fused):
+    """Returns [B, H, W, 3] to add to the fused image: it gives it the colours of the exposures that show them, and no luma.
+
+    The blend averages the colours of all exposures, so clipped and noisy ones make it pale. This formula is the project's own;
+    its numbers were chosen on synthetic brackets (docs/pyramid.md). For an exposure e of luma y and the fused image f of luma
+    Y, all at a quarter of the size, with sums over the exposures:
+
+        w = trust in e                                          how far e shows the colour
+        m = sum(w y^2) / sum(w y)                               typical luma of the exposures that do
+        t = sum(w (e - y)) / sum(w y) * m (Y / m)^COLOR_POWER   their chroma at the luma of the fused image
+        a = sum(w) / (sum(w) + COLOR_REST)
+        correction = a (t - (f - Y)), less where a channel would leave the range
+    """
+    count = len(images)
+    exposures = ops.concatenate(images, axis=0)  # one batch, because each operation costs more than its pixels
+    luma = _luma(exposures)
+    highest, lowest = (reduce(exposures, axis=-1, keepdims=True) for reduce in (ops.max, ops.min))
+    trust = _smoothstep((1 - highest) / (1 - UNCLIPPED)) * _smoothstep(lowest / ABOVE_BLACK) * _smoothstep(luma / BRIGHT)
+    trust = trust + LEAST_TRUST * ops.square(ops.square(1 - luma))
+    light = trust * luma
+    parts = [trust, light, light * luma, trust * (exposures - luma)]
+    sums = keras.layers.Add(dtype="float32")(ops.split(ops.concatenate(parts, axis=-1), count, axis=0))
+    weight, first, second, chroma = sums[..., :1], sums[..., 1:2] + TINY, sums[..., 2:3], sums[..., 3:]
+    luma = _luma(fused)
+    chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * ops.maximum(luma, TINY) ** COLOR_POWER
+    correction = weight / (weight + COLOR_REST) * (chroma - (fused - luma))
+    # All channels go as far as the first one that reaches the end of the range: clipping it would change the luma.
+    room = ops.maximum(ops.where(correction > 0, 1 - fused, fused), 0)
+    share = ops.min(room / (ops.abs(correction) + TINY), axis=-1, keepdims=True)
+    return correction * ops.minimum(share, 1)
+
+
+def _luma(image):
+    """Luma [B, H, W, 1] of ITU-R BT.601, exactly the value of a gray pixel."""
+    red, green, blue = ops.split(image, 3, axis=-1)
+    return green + LUMA[0] * (red - green) + LUMA[2] * (blue - green)
+
+
+def _smoothstep(x):
+    """0 below 0, 1 above 1, and a smooth step in between."""
+    x = ops.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _against_mean(convs, features, name):

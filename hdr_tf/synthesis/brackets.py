@@ -8,9 +8,11 @@ import numpy as np
 from hdr_tf.synthesis import camera, sources
 
 
-def check_numbers(size: int, exposures: tuple[int, int], seed: int) -> None:
-    """Raises ValueError if no `BracketMaker` can have these numbers."""
+def check_numbers(size: int, exposures: tuple[int, int], seed: int, curves: str = "symmetric") -> None:
+    """Raises ValueError if no `BracketMaker` can have these arguments."""
     check_exposures(exposures)
+    if curves not in camera.CURVES:
+        raise ValueError(f"expected curves {' or '.join(camera.CURVES)}, found {curves!r}")
     if seed < 0:
         raise ValueError(f"expected a seed of 0 or more, found {seed}")
     if size < 16:
@@ -33,6 +35,7 @@ class BracketMaker:
         size: side of the square images in pixels.
         exposures: least and largest number of exposures.
         seed: seed of the whole set.
+        curves: contrast curves of the simulated cameras, see `camera.random_response`.
     """
 
     images: tuple[pathlib.Path, ...]
@@ -40,8 +43,15 @@ class BracketMaker:
     size: int
     exposures: tuple[int, int]
     seed: int
+    curves: str = "symmetric"
 
     def __call__(self, index: int) -> dict:
+        bracket = self.with_camera(index)
+        return {name: bracket[name] for name in ("exposures", "ev", "source")}
+
+    def with_camera(self, index: int) -> dict:
+        """Makes bracket i with what it was made from: "radiance", float32 [size, size, 3] of any scale, the camera's
+        "response", see `camera.random_response`, and its "saturation", see `camera.develop`."""
         rng = np.random.default_rng([self.seed, index])
         scene, source = self._crop(rng)
         if rng.random() < 0.35:
@@ -49,9 +59,17 @@ class BracketMaker:
             scene, source = sources.collage(scene, other, rng), f"{source}+{addition}"
         scene = sources.vary(scene, rng)
         ev = camera.exposure_values(scene, int(rng.integers(self.exposures[0], self.exposures[1] + 1)), rng)
-        response, full_well, read_noise = camera.random_response(rng), 10 ** rng.uniform(3.5, 4.7), rng.uniform(2, 10)
+        response = camera.random_response(rng, self.curves)
+        full_well, read_noise = 10 ** rng.uniform(3.5, 4.7), rng.uniform(2, 10)
         exposures = camera.bracket(scene, ev, rng, response, full_well, read_noise)
-        return {"exposures": camera.develop(exposures, rng), "ev": ev, "source": source}
+        settings = camera.random_settings(rng)
+        bracket = {"exposures": camera.develop(exposures, **settings), "ev": ev, "source": source}
+        return bracket | {"radiance": scene, "response": response, "saturation": settings["saturation"]}
+
+    def curves_argument(self) -> dict:
+        """Returns {"curves": their name} for a manifest, but nothing for the default: sets that were begun before there was a
+        choice continue."""
+        return {} if self.curves == "symmetric" else {"curves": self.curves}
 
     def _crop(self, rng):
         """A random piece of a random image, and the name of that image."""
@@ -64,7 +82,7 @@ class BracketMaker:
                 radiance, source = sources.load_radiance(self.images[chosen]), self.images[chosen].stem
             else:
                 source = self.photos[chosen - len(self.images)]
-                radiance = sources.relight(sources.sample_photo(source), rng)
+                radiance = sources.relight(sources.sample_photo(source), rng, curves=self.curves)
             crop = sources.random_crop(radiance, self.size, rng)
             if crop.any():  # a piece of a night sky may be black
                 return crop, source

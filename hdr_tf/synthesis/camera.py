@@ -5,6 +5,7 @@ Everything random comes from the np.random.Generator that is passed in: the same
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,18 +18,25 @@ MIDDLE_GRAY = 0.18
 # inverse is smooth at 0, where the slope of the response is infinite.
 ENCODED_LEVELS = np.linspace(0, 1, 1024)
 GAMMA_RESPONSE = ENCODED_LEVELS**tone.DISPLAY_GAMMA
+CURVES = ("symmetric", "skewed")  # contrast curves of `random_response`
 
 
-def random_response(rng: np.random.Generator) -> np.ndarray:
+def random_response(rng: np.random.Generator, curves: Literal["symmetric", "skewed"] = "symmetric") -> np.ndarray:
     """Returns a random camera response: smooth and monotone around gamma 2.2, with the contrast curve that cameras add.
 
-    The curve is steeper in the middle than at both ends. Six in ten curves have a black point, below which all is black.
+    The curve is steeper in between than at both ends. Six in ten curves have a black point, below which all is black.
+
+    Args:
+        rng: draws the response.
+        curves: "symmetric": the contrast is highest at the encoded value 0.5. "skewed": at 0.25 to 0.4, which fits the colours
+            of photographs better, see docs/pyramid.md.
     """
     gamma = rng.uniform(1.8, 2.6)
     black = rng.uniform(0, 0.03) if rng.random() < 0.6 else 0
+    tilt, strength = rng.normal(0, 0.25), rng.uniform(-0.2, 1)
     # Encoded value -> gamma-encoded value: a positive slope everywhere, so the curve cannot fold.
-    angle = np.pi * ENCODED_LEVELS
-    slope = np.exp(rng.normal(0, 0.25) * np.cos(angle) + rng.uniform(-0.2, 1) * np.cos(2 * angle))
+    angle = np.pi * ENCODED_LEVELS ** (rng.uniform(0.5, 0.75) if curves == "skewed" else 1)
+    slope = np.exp(tilt * np.cos(angle) + strength * np.cos(2 * angle))
     curve = np.concatenate([[0], np.cumsum(slope[1:] + slope[:-1])])
     return (1 - (1 - black) * (1 - curve / curve[-1])) ** gamma
 
@@ -121,16 +129,20 @@ def photograph(
     return _to_integers(tone.to_exposure(signal, 1), np.uint16)
 
 
-def develop(exposures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the exposures (uint8) as a camera delivers them: more or less saturated, sharpened and, six times in ten, through
-    JPEG. The camera's settings are drawn once for all exposures."""
+def random_settings(rng: np.random.Generator) -> dict:
+    """Returns random arguments of `develop`, which a camera keeps for all exposures; JPEG six times in ten."""
     saturation = rng.uniform(0.9, 1.5)
     sharpening = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
     jpeg = int(rng.integers(80, 99)) if rng.random() < 0.6 else None
+    return {"saturation": saturation, "sharpening": sharpening, "jpeg": jpeg}
+
+
+def develop(exposures: np.ndarray, saturation: float, sharpening: float, jpeg: int | None) -> np.ndarray:
+    """Returns the exposures (uint8) as a camera delivers them: more or less saturated, sharpened and, with a quality of `jpeg`,
+    through JPEG."""
     developed = []
     for exposure in exposures.astype(np.float32):
-        gray = exposure.mean(axis=2, keepdims=True)
-        exposure = gray + saturation * (exposure - gray)
+        exposure = saturated(exposure, saturation)
         exposure += sharpening * (exposure - cv2.GaussianBlur(exposure, (0, 0), 1))
         exposure = (np.clip(exposure, 0, 255) + 0.5).astype(np.uint8)
         if jpeg:
@@ -138,6 +150,12 @@ def develop(exposures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             exposure = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
         developed.append(exposure)
     return np.stack(developed)
+
+
+def saturated(pixels: np.ndarray, saturation: float) -> np.ndarray:
+    """Returns float pixels [..., 3] whose distances from the mean of their channels are multiplied; they are not clipped."""
+    gray = pixels.mean(axis=-1, keepdims=True)
+    return gray + saturation * (pixels - gray)
 
 
 def typical_luminance(radiance: np.ndarray) -> float:

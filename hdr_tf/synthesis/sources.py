@@ -106,16 +106,19 @@ def sample_photo(name: str) -> np.ndarray:
     raise OSError(f"{folder / name}: scikit-image is installed without this photograph; reinstall scikit-image")
 
 
-def relight(photo: np.ndarray, rng: np.random.Generator, response: np.ndarray | None = None) -> np.ndarray:
+def relight(
+    photo: np.ndarray, rng: np.random.Generator, response: np.ndarray | None = None, curves: str = "symmetric"
+) -> np.ndarray:
     """Returns radiance that an ordinary photograph, uint8 [H, W, 3] RGB, could show under a new, uneven light.
 
-    The inverse of the response (None: a random one) converts the photograph to linear light, which is multiplied by a smooth
-    field of some stops and by a bright side with a soft edge, like daylight from a window. Random values replace what 8 bits
-    have rounded away. The result measures nothing: it gives real textures a range that one exposure cannot hold.
+    The inverse of the response (None: a random one with these `curves`, see `camera.random_response`) converts the photograph
+    to linear light, which is multiplied by a smooth field of some stops and by a bright side with a soft edge, like daylight
+    from a window. Random values replace what 8 bits have rounded away. The result measures nothing: it gives real textures a
+    range that one exposure cannot hold.
     """
     height, width = photo.shape[:2]
     hidden = photo + rng.uniform(-0.5, 0.5, photo.shape)
-    linear = camera.decode(hidden / 255, camera.random_response(rng) if response is None else response)
+    linear = camera.decode(hidden / 255, camera.random_response(rng, curves) if response is None else response)
     light = _light((height, width), 4, 1.2, rng)
     angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height))

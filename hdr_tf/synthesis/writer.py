@@ -3,25 +3,34 @@
     folder/
       manifest.json      arguments; for every scene its source, tiles, enlargement, pieces, stops, scale and clipped part, for
                          every bracket its source and exposure values
-      001/ 002/ ...      scenes in Kalantari's layout, see io/scenes.py; of brackets 1.png, 2.png, ..., dark to bright
+      001/ 002/ ...      scenes in Kalantari's layout, see io/scenes.py; of brackets 1.png, 2.png, ..., dark to bright, and what
+                         they were made from: radiance.exr (of any scale), and in camera.json the response and the saturation
+                         of the simulated camera (see synthesis/camera.py)
 
 A scene depends on nothing but the arguments and its number, so neither the number of processes nor that of the scenes changes
 it. Started again after an interruption, or with a larger count, both functions write what is missing.
 """
 
 import dataclasses
+import json
 import math
 import os
 import pathlib
 import shutil
 from collections.abc import Sequence
 
+import numpy as np
+
 from hdr_tf.io import image_files, outputs, scenes
+from hdr_tf.io.manifest import read as read_json
 from hdr_tf.parallel import in_processes
 from hdr_tf.progress import track
+from hdr_tf.synthesis import camera
 from hdr_tf.synthesis.brackets import BracketMaker, check_exposures, check_numbers
 from hdr_tf.synthesis.scenes import LARGEST, MOTIONS, SceneMaker
 from hdr_tf.synthesis.sources import radiance_files
+
+RADIANCE, CAMERA = "radiance.exr", "camera.json"  # what a bracket was made from
 
 _NOTE = (
     "Exposures are relative to the shortest, radiance is 1 where that clips. HDRImg.hdr is the reference's radiance, the "
@@ -89,16 +98,34 @@ def write_brackets(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     num_processes: int | None = None,
+    curves: str = "symmetric",
 ) -> tuple[dict, list[str]]:
-    """Writes still brackets 001, 002, ..., to fuse and to score. `size` and `exposures` are those of `BracketMaker`, everything
-    else is as in `write_scenes`."""
+    """Writes still brackets 001, 002, ..., to fuse and to score. `size`, `exposures` and `curves` are those of `BracketMaker`,
+    everything else is as in `write_scenes`."""
     if count < 1:
         raise ValueError(f"expected a count of 1 or more, found {count}")
-    check_numbers(size, exposures, seed)
+    check_numbers(size, exposures, seed, curves)
     images, unreadable = radiance_files(hdr_dirs, only, exclude)
-    maker = BracketMaker(tuple(images), (), size, tuple(exposures), seed)
-    arguments = {"size": size, "exposures": list(exposures), "seed": seed}
+    maker = BracketMaker(tuple(images), (), size, tuple(exposures), seed, curves)
+    arguments = {"size": size, "exposures": list(exposures), "seed": seed} | maker.curves_argument()
     return _write_set(folder, _BRACKET_NOTE, arguments, count, _write_bracket, maker, num_processes), unreadable
+
+
+def read_simulated(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Returns the radiance, the response and the saturation that a synthetic bracket was made from (see `camera.develop`), or
+    None if the folder has no camera.json. Files that do not fit raise ValueError."""
+    path = folder / CAMERA
+    simulated = read_json(path)
+    if simulated is None:
+        return None
+    try:
+        response, saturation = np.array(simulated["response"], float), float(simulated["saturation"])
+        fits = response.shape == camera.ENCODED_LEVELS.shape and (np.diff(response) > 0).all() and 0 < saturation <= 1.5
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits or not (response[0] >= 0 and response[-1] == 1):
+        raise ValueError(f"{path}: expected a camera that tools/make_scenes.py wrote, found something else; write the set anew")
+    return image_files.read_radiance(folder / RADIANCE), response, saturation
 
 
 def _write_set(folder, note, arguments, count, write, maker, num_processes):
@@ -120,12 +147,15 @@ def _write_scene(folder, maker, index):
 
 
 def _write_bracket(folder, maker, index):
-    bracket = maker(index)
+    bracket = maker.with_camera(index)
     _remove_unlisted(folder)
     with outputs.atomic(folder) as temporary:
         temporary.mkdir()
         for number, pixels in enumerate(bracket["exposures"], start=1):
             image_files.write_image(temporary / f"{number}.png", pixels)
+        image_files.write_radiance(temporary / RADIANCE, bracket["radiance"])
+        simulated = {"saturation": bracket["saturation"], "response": bracket["response"].tolist()}
+        (temporary / CAMERA).write_text(json.dumps(simulated) + "\n")
     return folder.name, {"source": bracket["source"], "ev": bracket["ev"].tolist()}
 
 

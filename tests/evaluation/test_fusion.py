@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from hdr_tf import losses, metrics, systems, weights
-from hdr_tf.evaluation import evaluate, fusion
+from hdr_tf.evaluation import color, evaluate, fusion
 from hdr_tf.fusion import pipeline
 from hdr_tf.image.depth import to_depth
 from hdr_tf.io import image_files
+from hdr_tf.synthesis import writer
 from tests import helpers
 
 FUSION = ("dark_chroma", "dark_chroma_ratio", "dark_chroma_111", "dark_chroma_ratio_111")
@@ -106,6 +107,50 @@ def test_references(folder, tmp_path):
     assert stored["scenes"]["many"]["scores"]["mean"]["psnr"] == "Infinity"
     with pytest.raises(ValueError, match=helpers.mentions("plain Mefb.png")):
         evaluate.evaluate(folder, tmp_path / "other", ["mean"], references=tmp_path / "plain")
+
+
+def test_colours_of_a_synthetic_bracket(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "hdr").mkdir()
+    image_files.write_radiance(tmp_path / "hdr" / "one.exr", np.exp(rng.normal(0, 1, (40, 60, 3))).astype(np.float32))
+    writer.write_brackets(tmp_path / "scenes", [tmp_path / "hdr"], 1, 48, (3, 3), num_processes=1)
+    report = evaluate.evaluate(tmp_path / "scenes", tmp_path / "out", ["mean"])
+    assert not report["errors"]
+    scores = report["scenes"]["001"]["scores"]["mean"]
+    fused = image_files.read_image(tmp_path / "out" / "001" / "mean.png").pixels / 255
+    camera = writer.read_simulated(tmp_path / "scenes" / "001")
+    own = color.Comparison(fused, color.ideal(*camera, color.luma(fused)))
+    assert scores["color_error"] == pytest.approx(own.error(...), abs=1e-3) and scores["color_error"] > 1
+    assert scores["chroma_ratio"] == pytest.approx(own.chroma_ratio(...), abs=1e-3)
+    exposures = np.stack([image_files.read_image(path).pixels for path in sorted((tmp_path / "scenes" / "001").glob("*.png"))])
+    luma = color.luma(pipeline.fuse(list(exposures), keep_order=True) / 255)
+    common = color.Comparison(color.at_luma(fused, luma), color.ideal(*camera, luma))
+    assert scores["color_error_common"] == pytest.approx(common.error(...), abs=1e-3)
+    shown = color.classes(exposures / 255)["shown"]
+    assert 0 < shown.mean() < 1 and scores["hue_error_shown"] == pytest.approx(own.hue_error(shown), abs=1e-2)
+    assert scores["color_error_held_out"] is None
+    (tmp_path / "scenes" / "001" / "camera.json").write_text("{}")
+    report = evaluate.evaluate(tmp_path / "scenes", tmp_path / "other", ["mean"])
+    assert len(report["errors"]) == 1 and helpers.mentioned("001 camera.json", report["errors"][0])
+
+
+def test_colours_of_a_held_out_exposure(tmp_path):
+    """The bracket's darkest and brightest are fused, and the middle one shows the colours: those of the mean, made paler."""
+    dark, bright = (pixels // 2 + 60 for pixels in helpers.photographs((0.3, 0.8)))
+    middle = fusion._mean([dark, bright])
+    gray = color.luma(middle)[..., None]
+    paler = np.uint8(np.rint(gray + 0.5 * (middle - gray)))
+    (tmp_path / "scenes" / "x").mkdir(parents=True)
+    for number, pixels in enumerate((dark, paler, bright)):
+        image_files.write_image(tmp_path / "scenes" / "x" / f"{number}.png", pixels)
+    report = evaluate.evaluate(tmp_path / "scenes", tmp_path / "out", ["mean"])
+    scores = report["scenes"]["x"]["scores"]["mean"]
+    assert not report["errors"] and scores["color_error"] is None
+    assert scores["chroma_ratio_held_out"] == pytest.approx(2, rel=0.1)
+    assert scores["chroma_ratio_held_out_common"] == pytest.approx(2, rel=0.15)
+    own = color.Comparison(middle / 255, color.at_luma(paler / 255, color.luma(middle / 255)))
+    assert scores["color_error_held_out"] == pytest.approx(own.error(...), rel=1e-3)
+    assert (scores["a_held_out"], scores["b_held_out"]) == pytest.approx(own.shift(...), abs=1e-3)
 
 
 def test_networks_run_as_for_users_and_weights_may_be_replaced(two, tmp_path):

@@ -55,9 +55,10 @@ def test_noise_has_the_variance_of_photons_and_sensor():
     np.testing.assert_allclose(linear.var(), mean / 1000 + (10 / 1000) ** 2, rtol=0.016)
 
 
+@pytest.mark.parametrize("curves", camera.CURVES)
 @pytest.mark.parametrize("seed", range(20))
-def test_random_responses_are_monotone_and_invertible(seed):
-    response = camera.random_response(rng(seed))
+def test_random_responses_are_monotone_and_invertible(seed, curves):
+    response = camera.random_response(rng(seed), curves)
     # The black point is at most 3 % of the gamma-encoded range.
     assert 0 <= response[0] <= 0.03**1.8 and response[-1] == 1 and (np.diff(response) > 0).all()
     encoded = np.linspace(0, 1, 256)
@@ -65,6 +66,30 @@ def test_random_responses_are_monotone_and_invertible(seed):
     np.testing.assert_allclose(camera.encode(camera.decode(encoded, response), response), encoded, atol=2e-4)
     # Gamma 1.8 to 2.6 alone gives 0.39 to 0.52; the contrast curve may add or take about as much again.
     assert 0.2 < camera.encode(np.float32(0.18), response) < 0.8
+
+
+def test_responses_of_older_sets_do_not_change():
+    expected = [0.103104, 0.212196, 0.364127]
+    np.testing.assert_allclose(camera.random_response(rng(0))[[256, 512, 768]], expected, atol=1e-6)
+
+
+def test_skewed_curves_have_the_colours_of_photographs():
+    """Chroma over luma of a colour in a dark exposure, divided by that in an exposure of luma 0.5, as in photographs."""
+    lumas, photographs = np.array([0.045, 0.08, 0.125, 0.2, 0.32]), [0.98, 1.06, 1.19, 1.29, 1.38]
+    colors = np.array([[1, 0.7, 0.5], [1, 0.5, 0.7], [0.7, 1, 0.5], [0.5, 1, 0.7], [0.7, 0.5, 1], [0.5, 0.7, 1]])
+    light = colors[:, None] * np.exp2(np.arange(-14, 0.5, 0.05))[:, None]
+
+    def ratios(response):
+        for encoded in camera.encode(light, response):
+            luma = encoded @ np.array([0.299, 0.587, 0.114])
+            chroma = np.linalg.norm(encoded - luma[:, None], axis=1) / np.maximum(luma, 1e-6)
+            yield np.interp(lumas, luma, chroma) / np.interp(0.5, luma, chroma)
+
+    errors = {}
+    for curves in camera.CURVES:
+        medians = np.median([row for seed in range(60) for row in ratios(camera.random_response(rng(seed), curves))], axis=0)
+        errors[curves] = np.sqrt(np.mean(np.log(medians / photographs) ** 2))
+    assert errors["skewed"] < 0.12 and errors["symmetric"] > 0.3
 
 
 @settings(max_examples=200)
@@ -99,7 +124,7 @@ def test_vary_keeps_shape_and_range(seed):
 def test_develop_is_what_one_camera_does_to_all_exposures(seed, first, second):
     gray = np.full((2, 16, 16, 3), np.reshape([first, second], (2, 1, 1, 1)), np.uint8)
     # Gray stays gray whatever the settings; JPEG of a flat image may round it by one.
-    np.testing.assert_allclose(camera.develop(gray, rng(seed)).astype(int), gray, rtol=0, atol=1)
+    np.testing.assert_allclose(camera.develop(gray, **camera.random_settings(rng(seed))).astype(int), gray, rtol=0, atol=1)
 
 
 def test_clean_repairs_what_no_camera_sees():

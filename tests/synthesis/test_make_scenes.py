@@ -414,17 +414,42 @@ def test_the_tool_makes_brackets_that_can_be_scored(hdr_dir, tmp_path, capsys):
         assert facts[bracket.name] == {"source": expected["source"], "ev": expected["ev"].tolist()}
         images = np.stack([image.pixels for image in brackets.read_bracket(bracket)])
         np.testing.assert_array_equal(images, expected["exposures"])
+        whole = maker.with_camera(number)
+        radiance, response, saturation = writer.read_simulated(tmp_path / "all" / bracket.name)
+        np.testing.assert_array_equal(radiance, whole["radiance"])
+        np.testing.assert_array_equal(response, whole["response"])
+        assert saturation == whole["saturation"]
         assert (np.diff(images.mean(axis=(1, 2, 3))) > 0).all()
     for wrong, message in (
         ({"exposures": "1"}, "2 9"),
         ({"exposures": "a"}, "--exposures"),
         ({"size": 8}, "16"),
         ({"count": 0}, "count"),
+        ({"curves": "round"}, "symmetric skewed round"),
     ):
         with pytest.raises(ValueError, match=helpers.mentions(message)):
             make_scenes.main(make_scenes.Config(output=str(tmp_path / "other"), **{"count": 1} | settings | wrong))
     with pytest.raises(ValueError, match=helpers.mentions("manifest.json size")):
         make_scenes.main(make_scenes.Config(output=str(tmp_path / "all"), **settings | {"size": 64}))
+
+
+def test_skewed_curves_are_another_set(hdr_dir, tmp_path):
+    options = {"count": 1, "size": 16, "num_processes": 1, "only": ["street"]}
+    writer.write_brackets(tmp_path / "set", [hdr_dir], **options)
+    assert "curves" not in json.loads((tmp_path / "set" / "manifest.json").read_text())["arguments"]
+    with pytest.raises(ValueError, match=helpers.mentions("manifest.json curves")):
+        writer.write_brackets(tmp_path / "set", [hdr_dir], curves="skewed", **options)
+    manifest, _ = writer.write_brackets(tmp_path / "skewed", [hdr_dir], curves="skewed", **options)
+    assert manifest["arguments"]["curves"] == "skewed"
+    first, second = (image_files.read_image(tmp_path / name / "001" / "1.png").pixels for name in ("set", "skewed"))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"saturation": 1, "response": [0, 1]}', '{"saturation": [], "response": 2}'])
+def test_a_camera_file_that_does_not_fit_is_named(text, tmp_path):
+    (tmp_path / "camera.json").write_text(text)
+    with pytest.raises(ValueError, match=helpers.mentions("camera.json")):
+        writer.read_simulated(tmp_path)
 
 
 def test_the_tool_tells_an_error_in_one_line(tmp_path):
