@@ -197,8 +197,13 @@ SYSTEMS: dict[str, System] = {
             encode=lambda values: values / 255,
             decode=lambda values: values * 255,
             to_8_bit="round",
-            stages=(Stage("encoder", halo=0), Stage("weight_predictor"), Stage("blend", halo=8)),
-            tile_scale=4,  # its many small operations cost more than the memory of a larger tile
+            stages=(
+                Stage("encoder", halo=0),
+                Stage("context_predictor"),
+                Stage("weight_predictor", halo=32),
+                Stage("blend", halo=8),
+            ),
+            tile_scale=2,  # its many small operations cost more than the memory of a larger tile
         ),
         FusionSystem(
             name="deepfuse_official",

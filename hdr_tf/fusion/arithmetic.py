@@ -18,8 +18,8 @@ from hdr_tf.image.depth import is_gray, to_rgb
 def fuse(
     system: systems.FusionSystem, network: Callable, images: Sequence[np.ndarray], gray_and_color: bool = False
 ) -> np.ndarray:
-    """Fuses images, see `hdr_tf.fusion.pipeline`, by a function from a list of planes [H, W, C] in 0..255, dark to bright, to
-    the fused one: uint8 to uint8 or float32 to float32."""
+    """Fuses images, see `hdr_tf.fusion.pipeline`, by a function from a list of planes [H, W, C], dark to bright, to the fused
+    one: uint8 to uint8, or uint16 or float32 in 0..255 to float32 in 0..255."""
     eight_bit = images[0].dtype == np.uint8
 
     def fuse_planes(planes):
@@ -35,7 +35,7 @@ def fuse(
     if all(gray):
         fused = fuse_luminance([plane if plane.ndim == 2 else color.luminance(plane) for plane in map(pixels, images)])
     elif system.color is None and not (system.keeps_color and gray_and_color):
-        fused = fuse_planes([to_rgb(plane) for plane in map(pixels, images)])
+        fused = fuse_planes([to_rgb(image) for image in images])
     else:
         rule = systems.resolve(system.color) if system.color else color.DENSEFUSE_GRAY
         luminances, *chroma = zip(*(rule.split(to_rgb(plane)) for plane in map(pixels, images)), strict=True)

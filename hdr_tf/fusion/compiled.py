@@ -70,41 +70,43 @@ class NetworkRunner:
         return arithmetic.fuse(self._system, network, images, gray_and_color)
 
     def network(self, exposures: int, height: int, width: int, eight_bit: bool) -> Callable:
-        """Returns the compiled network for so many images of this size and depth: a function from a list of planes [H, W, C] in
-        0..255, dark to bright, to the fused one, uint8 to uint8 or float32 to float32."""
+        """Returns the compiled network for so many images of this size and depth: a function from a list of planes [H, W, C],
+        dark to bright, to the fused one, uint8 to uint8, or uint16 or float32 in 0..255 to float32 in 0..255."""
         return self._compiled(tuple(builder_arguments(self._system, exposures, height, width).items()), eight_bit)
 
     def _compile(self, arguments, eight_bit):
         system = self._system
         network = systems.load_network(next(iter(system.networks)), self._path, **dict(arguments), **self._options)
         whole = _compile_stage(system, network, network, eight_bit)
-        stages = [network.get_layer(stage.layer) if stage.layer else network for stage in system.stages]
-        stages = [whole if model is network else _compile_stage(system, network, model, eight_bit) for model in stages]
+        models = [network.get_layer(stage.layer) if stage.layer else network for stage in system.stages]
+        runs = [whole if model is network else _compile_stage(system, network, model, eight_bit) for model in models]
 
         def fuse(planes):
             height, width = planes[0].shape[:2]
-            if height * width <= UNTILED_LIMIT or not stages:
-                return whole(planes)
-            outputs = []
-            for stage, run in zip(system.stages, stages, strict=True):
+            if height * width <= UNTILED_LIMIT or not models:
+                return whole(planes)[0]
+            arrays = dict(zip(network.input, planes, strict=True))
+            for number, (stage, model, run) in enumerate(zip(system.stages, models, runs, strict=True), start=1):
+                taken = [arrays[name] for name in model.input]
                 if stage.halo is None:
-                    outputs = [run(outputs)]
-                else:
-                    outputs = [tiling.in_tiles(run, [*planes, *outputs], TILE * system.tile_scale, stage.halo)]
+                    outputs = run(taken)
+                else:  # the first image, which the stage may not take, gives tile and halo their unit
+                    outputs = tiling.several_in_tiles(
+                        lambda parts, run=run: run(parts[1:]), [planes[0], *taken], TILE * system.tile_scale, stage.halo
+                    )
+                arrays |= zip(model.output, outputs, strict=True)
+                needed = {name for later in models[number:] for name in later.input}
+                arrays = {name: array for name, array in arrays.items() if name in needed}
             return outputs[0]
 
         return fuse
 
 
 def _compile_stage(system, network, model, eight_bit):
-    """Returns a function from arrays [H, W, C], the images that the model takes and then the concatenated outputs of the stage
-    before it, to the fused pixels or to the concatenated outputs of this stage."""
+    """Returns a function from arrays [H, W, C], the model's inputs, to its outputs: the fused pixels, or those of a stage."""
     # `input` and `output` keep the order, dark to bright; `inputs` is sorted by name.
-    channels = {name: x.shape[-1] for name, x in model.input.items()}
-    images = [name for name in channels if name in network.input]
-    dtype = tf.uint8 if eight_bit else tf.float32
-    signature = [tf.TensorSpec([None, None, None, channels.pop(name)], dtype) for name in images]
-    signature += [tf.TensorSpec([None, None, None, sum(channels.values())])] * bool(channels)
+    dtypes = {name: tf.uint8 if eight_bit and name in network.input else tf.float32 for name in model.input}
+    signature = [tf.TensorSpec([None, None, None, x.shape[-1]], dtypes[name]) for name, x in model.input.items()]
 
     def encoded(pixels):
         return system.encode(tf.cast(pixels, tf.float32))
@@ -115,12 +117,8 @@ def _compile_stage(system, network, model, eight_bit):
 
     @functools.partial(tf.function, input_signature=[signature])
     def run(arrays):
-        inputs = dict(zip(images, map(encoded, arrays), strict=False))
-        if channels:
-            inputs |= zip(channels, tf.split(arrays[-1], list(channels.values()), axis=-1), strict=True)
-        outputs = model(inputs, training=False)
-        if "fused" in outputs:
-            return decoded(outputs["fused"])
-        return tf.concat([tf.cast(outputs[name], tf.float32) for name in model.output], axis=-1)
+        pairs = zip(model.input, arrays, strict=True)
+        outputs = model({name: encoded(x) if name in network.input else x for name, x in pairs}, training=False)
+        return [decoded(outputs[name]) if name == "fused" else tf.cast(outputs[name], tf.float32) for name in model.output]
 
-    return lambda arrays: run([array[None] for array in arrays]).numpy()[0]
+    return lambda arrays: [output.numpy()[0] for output in run([arithmetic.pixels(array)[None] for array in arrays])]

@@ -27,8 +27,7 @@ from hdr_tf import systems
 from hdr_tf.fusion.deghost import deghost as deghost_images
 from hdr_tf.image import reach, stated_exposures
 from hdr_tf.image import response as responses
-from hdr_tf.image.align import align as align_images
-from hdr_tf.image.align import displacement, largest_rectangle
+from hdr_tf.image.align import align_in_place, displacement, largest_rectangle
 from hdr_tf.image.depth import from_unit, is_gray, to_depth, to_rgb
 from hdr_tf.image.response import Response
 from hdr_tf.io import brackets, image_files, transfer
@@ -258,8 +257,8 @@ def _prepare(
         runner = runner or systems.load_runner(model, weights, **options)
         runner.prepare(len(loaded), height, width, eight_bit)
 
-    for name, image in zip(names, loaded, strict=True):
-        for note in image.notes:
+    for name, notes in zip(names, [image.notes for image in loaded], strict=True):
+        for note in notes:
             logging.info("%s: %s", name, note)
     if not eight_bit and any(image.pixels.dtype == np.uint8 for image in loaded):
         logging.info("some images have 8 bit and some 16: fused in 16 bit")
@@ -268,21 +267,22 @@ def _prepare(
         loaded = _cropped(loaded)
     loaded = _filled(loaded)
     if not keep_order and (system.exposures == (2, 2) or not _is_gray_and_color(loaded)):
-        given, loaded = loaded, brackets.dark_to_bright(loaded, names)
-        if system.exposures == (2, 2) and loaded[0] is not given[0]:
-            logging.info("swapped: %s is the under-exposed image, %s the over-exposed one", *names[::-1])
+        loaded = _sorted(loaded, names, system)
     if align != "none":
         # The middle one; of two the brighter one, with which HyperP_MB aligns the darker one.
         with stage("aligning"):
             whole = np.ones(loaded[0].pixels.shape[:2], bool)
             some = any(image.reached is not None for image in loaded)
             masks = [whole if image.reached is None else image.reached for image in loaded] if some else None
-            aligned = align_images([image.pixels for image in loaded], align, len(loaded) // 2, crop, masks)
-        _check_kept(*aligned[0].shape[:2])
+            pixels = [image.pixels for image in loaded]
+            # Nothing else may hold the images, so that each makes room for the aligned one.
+            loaded = [dataclasses.replace(image, pixels=None) for image in loaded]
+            align_in_place(pixels, align, len(loaded) // 2, crop, masks)
+        _check_kept(*pixels[0].shape[:2])
         masks = masks or [None] * len(loaded)
         loaded = [
-            dataclasses.replace(image, pixels=pixels, reached=None if mask is None or mask.all() else mask)
-            for image, pixels, mask in zip(loaded, aligned, masks, strict=True)
+            dataclasses.replace(image, pixels=aligned, reached=None if mask is None or mask.all() else mask)
+            for image, aligned, mask in zip(loaded, pixels, masks, strict=True)
         ]
         loaded = _filled(loaded)
     elif not deghost and not _is_gray_and_color(loaded):
@@ -290,6 +290,13 @@ def _prepare(
     if deghost:
         loaded = _deghosted(loaded)
     return loaded, runner
+
+
+def _sorted(loaded, names, system):
+    images = brackets.dark_to_bright(loaded, names)
+    if system.exposures == (2, 2) and images[0] is not loaded[0]:
+        logging.info("swapped: %s is the under-exposed image, %s the over-exposed one", *names[::-1])
+    return images
 
 
 def _cropped(loaded):

@@ -56,10 +56,23 @@ def align(
         masks: where each image shows anything, [H, W] bool, if not everywhere. The list is changed: it then says where each
             image shows anything after it was moved, and cropped.
     """
+    aligned = list(images)
+    align_in_place(aligned, method, reference, crop, masks)
+    return aligned
+
+
+def align_in_place(
+    images: list[np.ndarray],
+    method: Literal["auto", "homography", "mtb"],
+    reference: int,
+    crop: bool = False,
+    masks: list[np.ndarray] | None = None,
+) -> None:
+    """Does what `align` does, but puts each aligned image into the list in place of the image, to save memory."""
     if method not in ("auto", *_METHODS):
         raise ValueError(f"expected the alignment auto, homography or mtb, found {method!r}")
     target = images[reference]
-    aligned, common, chosen = list(images), np.full(target.shape[:2], True), []
+    common, chosen = np.full(target.shape[:2], True), []
     if masks is not None:
         common &= masks[reference]
     for index, image in enumerate(images):
@@ -80,7 +93,7 @@ def align(
                 reason or f"agreement of edges {agreement:.2f}, expected at least {_MIN_AGREEMENT}",
             )
         if moved is not None:
-            aligned[index] = moved
+            images[index] = moved
             common &= reached
         if masks is not None:
             masks[index] = masks[index] if moved is None else reached
@@ -89,12 +102,11 @@ def align(
         logging.info("aligned with image %d of %d: %s", reference + 1, len(images), "; ".join(chosen))
     if crop:
         rows, columns = largest_rectangle(common)
-        aligned = [image[rows, columns] for image in aligned]
+        images[:] = [image[rows, columns] for image in images]
         if masks is not None:
             masks[:] = [mask[rows, columns] for mask in masks]
-        sizes = *aligned[0].shape[1::-1], *target.shape[1::-1]
+        sizes = *images[0].shape[1::-1], *target.shape[1::-1]
         logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
-    return aligned
 
 
 def displacement(image: np.ndarray, target: np.ndarray) -> float:

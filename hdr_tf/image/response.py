@@ -175,7 +175,7 @@ _FORMULAS = {  # decode, encode
 def typical(strength: float) -> Response:
     """Returns the response of a typical camera, with `strength` times its deviation from gamma 2.2, 0 to 1.2."""
     values = np.linspace(0, 1, 1025)
-    deviation = interpolate.pchip_interpolate(*_TYPICAL, values)
+    deviation = scipy.interpolate.pchip_interpolate(*_TYPICAL, values)
     return Response("typical", values, values**tone.DISPLAY_GAMMA * np.exp(strength * (deviation - deviation[-1])))
 
 

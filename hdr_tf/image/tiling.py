@@ -13,31 +13,40 @@ BAND = 2**18  # pixels in a band of rows, which bounds the memory of float64
 
 
 def in_tiles(run: Callable[[list[np.ndarray]], np.ndarray], images: Sequence[np.ndarray], tile: int, halo: int) -> np.ndarray:
-    """Returns the result of a function for the whole images, which it computes tile by tile.
+    """Returns the result of a function for the whole images, which it computes tile by tile, see `several_in_tiles`."""
+    return several_in_tiles(lambda parts: [run(parts)], images, tile, halo)[0]
+
+
+def several_in_tiles(
+    run: Callable[[list[np.ndarray]], list[np.ndarray]], images: Sequence[np.ndarray], tile: int, halo: int
+) -> list[np.ndarray]:
+    """Returns the results of a function for the whole images, which it computes tile by tile.
 
     Args:
-        run: maps a list of images to one result [H, W, ...].
-        images: [H, W, ...] each. All others, and the result, may be smaller than the first by a whole factor (rounded up).
+        run: maps a list of images to results [H, W, ...].
+        images: [H, W, ...] each. All others, and the results, may be smaller than the first by whole factors (rounded up).
         tile: side of a tile in pixels of the first image, a multiple of these factors.
         halo: receptive-field radius of `run` in the same pixels, also a multiple. Each tile is computed with this margin, as
             far as the image reaches.
     """
     height, width = images[0].shape[:2]
     steps = [_step(image, images[0]) for image in images]
-    result = None
+    results = []
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
     for top, left in track(corners, "tiles"):
         above, before = min(top, halo), min(left, halo)
         rows, columns = slice(top - above, top + tile + halo), slice(left - before, left + tile + halo)
         parts = [image[_scaled(rows, at), _scaled(columns, at)] for image, at in zip(images, steps, strict=True)]
-        part = run(parts)
-        if result is None:
-            step = _step(part, parts[0])
-            result = np.empty((-(-height // step), -(-width // step), *part.shape[2:]), part.dtype)
-        rows, columns = _scaled(slice(top, top + tile), step), _scaled(slice(left, left + tile), step)
-        inside = part[above // step :, before // step :]
-        result[rows, columns] = inside[: rows.stop - rows.start, : columns.stop - columns.start]
-    return result
+        found = run(parts)
+        if not results:
+            found_steps = [_step(part, parts[0]) for part in found]
+            sizes = [(-(-height // step), -(-width // step)) for step in found_steps]
+            results = [np.empty((*size, *part.shape[2:]), part.dtype) for size, part in zip(sizes, found, strict=True)]
+        for result, part, step in zip(results, found, found_steps, strict=True):
+            rows, columns = _scaled(slice(top, top + tile), step), _scaled(slice(left, left + tile), step)
+            inside = part[above // step :, before // step :]
+            result[rows, columns] = inside[: rows.stop - rows.start, : columns.stop - columns.start]
+    return results
 
 
 def bands(plane: np.ndarray, halo: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -51,7 +60,8 @@ def bands(plane: np.ndarray, halo: int) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def _step(small, large):
-    return -(-large.shape[0] // small.shape[0])
+    """The factor between two sizes, which the longer side shows: 2 pixels may be a sixteenth of 17 rounded up, or a ninth."""
+    return max(-(-big // little) for big, little in zip(large.shape[:2], small.shape[:2], strict=True))
 
 
 def _scaled(pixels, step):

@@ -7,19 +7,24 @@ Wang, Perceptual quality assessment for multi-exposure image fusion, IEEE TIP 24
 Inputs  {"exposure_1": [B, H, W, 3], ...} RGB in [0, 1], gamma-coded as a camera writes it; 2 to 9 images of one size.
 Output  {"fused": [B, H, W, 3]} RGB, about [0, 1]: a boosted detail can leave the range a little, so clip it.
 
-The three sub-models are also the stages of tiled inference: only the second needs the whole image, at a quarter of its size.
+The four sub-models are also the stages of tiled inference: only the second needs the whole image, at an eighth of its size.
 
-encoder           {"exposure_i"} -> {"features_i", "quarter_i"}. Two strided convolutions turn each image into features at a
-                  quarter of the size; "quarter_i" is the mean of each 4x4 pixels. An output pixel depends on 4x4 pixels.
-weight_predictor  {"features_i", "quarter_i"} -> {"full_weight_i", "half_weight_i", "quarter_blend"}. A dilated residual network
-                  takes the features at the level whose short side is 48 to 95 pixels, so its receptive field is about half the
-                  image. Two convolutions at a quarter of the size turn its context and the features into weights (a softmax
-                  over the exposures) for each of the four finest levels, and into a boost of detail for each of these except
-                  the finest, which holds most of the noise. All coarser levels share one map, which comes from the context
-                  alone. The levels from a quarter of the size on are blended here, and the colours of the result corrected by
-                  a fixed formula (`_color_correction`).
-blend             {"exposure_i", "full_weight_i", "half_weight_i", "quarter_blend"} -> {"fused"}. It adds the details at half
-                  and at full size. An output pixel depends on pixels at most 5 pixels away.
+encoder            {"exposure_i"} -> {"features_i", "quarter_i", "reduced_i", "sixteenth_i"}. Two strided convolutions turn each
+                   image into features at a quarter of the size, of which "reduced_i" is the mean of 2x2. "quarter_i" and
+                   "sixteenth_i" are the means of 4x4 and 16x16 pixels. An output pixel depends on at most 16x16 pixels.
+context_predictor  {"reduced_i", "sixteenth_i"} -> {"context_i", "sixteenth_blend"}. A dilated residual network takes the
+                   features at the level whose short side is 48 to 95 pixels, so its receptive field is about half the image;
+                   "context_i" is as large as "reduced_i". (Where the context itself is at a quarter of the size, so are both.)
+                   The levels from a sixteenth of the size on share one map of weights, a softmax over the exposures, which
+                   comes from the context alone. They are blended here.
+weight_predictor   {"features_i", "quarter_i", "context_i", "sixteenth_blend"} -> {"full_weight_i", "half_weight_i",
+                   "quarter_blend"}. Two convolutions at a quarter of the size turn the context and the features into weights
+                   for each of the four finest levels, and into a boost of detail for each of these except the finest, which
+                   holds most of the noise. The levels at an eighth and at a quarter of the size are blended here, and the
+                   colours of the result corrected by a fixed formula (`_color_correction`). An output pixel depends on
+                   pixels at most 32 pixels away.
+blend              {"exposure_i", "full_weight_i", "half_weight_i", "quarter_blend"} -> {"fused"}. It adds the details at half
+                   and at full size. An output pixel depends on pixels at most 5 pixels away.
 
 Level 0 of a pyramid is the full size; each further level is the mean of 2x2 pixels. The features of each exposure are compared
 with the mean over all, so the order does not matter. The three colours of a pixel have the same weight; the correction moves
@@ -37,7 +42,7 @@ from hdr_tf.models import blocks
 
 MAX_EXPOSURES = 9
 FINE_LEVELS = 4  # levels with weights and a boost of their own
-QUARTER = 2  # level of the features, at a quarter of the size
+QUARTER, EIGHTH = 2, 3  # levels of the features, and of what the context is handed on at, if it is not finer
 DILATIONS = (1, 2, 4, 8, 1)  # of the residual blocks
 BOOST_SPREAD = 0.1  # difference between the exposures at which half of the boost is granted, in units of the range
 MARGIN = 0.1  # distance from the ends of the range where soft clipping of a doubled detail begins
@@ -50,7 +55,7 @@ LEAST_TRUST = 0.003  # in any exposure, the more the darker it is: one that is n
 COLOR_POWER = 0.7  # of the luma, in the chroma of one colour at several exposures; with 1 bright walls get too colourful
 COLOR_REST = 0.3  # trust at which half of the correction is made
 TINY = 1e-9  # keeps quotients and slopes finite
-STAGES = ("encoder", "weight_predictor", "blend")
+STAGES = ("encoder", "context_predictor", "weight_predictor", "blend")
 
 
 def levels_for(height: int, width: int) -> int:
@@ -96,11 +101,16 @@ def pyramid(
         convs = _convolutions(filters)
     else:
         convs = {layer.name: layer for stage in STAGES for layer in share.get_layer(stage).layers}
-    encoder = _encoder(convs, exposures)
-    weight_predictor = _weight_predictor(convs, blocks.inputs_like(encoder.output), levels)
+    level = max(QUARTER, levels - 2)  # of the context
+    encoder = _encoder(convs, exposures, level)
+    context_predictor = _context_predictor(convs, _inputs(encoder, "reduced", "sixteenth"), level, levels)
+    inputs = _inputs(encoder, "features", "quarter") | _inputs(context_predictor, "context", "sixteenth_blend")
+    weight_predictor = _weight_predictor(convs, inputs, level)
     blend = _blend(blocks.inputs_like(encoder.input), blocks.inputs_like(weight_predictor.output))
-    inputs = blocks.inputs_like(encoder.input)
-    return keras.Model(inputs, blend(inputs | weight_predictor(encoder(inputs))), name=name)
+    tensors = inputs = blocks.inputs_like(encoder.input)
+    for stage in (encoder, context_predictor, weight_predictor, blend):
+        tensors = tensors | stage({key: tensors[key] for key in stage.input})
+    return keras.Model(inputs, {"fused": tensors["fused"]}, name=name)
 
 
 def _convolutions(filters):
@@ -123,28 +133,41 @@ def _convolutions(filters):
     return {layer.name: layer for layer in layers}
 
 
-def _encoder(convs, exposures):
+def _encoder(convs, exposures, level):
     names = ("exposures",) if exposures is None else blocks.exposure_names(exposures, pair=None)
     inputs, images = blocks.image_inputs(names, 3)
     features = [convs["stem_conv2"](convs["stem_conv1"](x)) for x in images]
-    quarters = [_gaussian(x, QUARTER)[QUARTER] for x in images]
-    return keras.Model(inputs, _numbered("features", features) | _numbered("quarter", quarters), name="encoder")
+    gaussians = [_gaussian(x, FINE_LEVELS) for x in images]
+    outputs = _numbered("features", features) | _numbered("quarter", [g[QUARTER] for g in gaussians])
+    outputs |= _numbered("reduced", _to_level(features, QUARTER, min(EIGHTH, level), None))
+    outputs |= _numbered("sixteenth", [g[FINE_LEVELS] for g in gaussians])
+    return keras.Model(inputs, outputs, name="encoder")
 
 
-def _weight_predictor(convs, inputs, levels):
-    tensors = list(inputs.values())
-    features, quarters = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
-    gaussians = [[None] * QUARTER + _gaussian(x, levels - QUARTER) for x in quarters]
-    sizes = gaussians[0]  # the images that give each level's size
-    level = max(QUARTER, levels - 2)
-    context = _context(convs, features, level)
-    full, half, *fine = _fine_maps(convs, features, context, level, quarters, sizes)
-    weights = [_to_level(maps, QUARTER, at, sizes) for at, maps in enumerate(fine, start=QUARTER)]
-    weights += _coarse_weights(convs, context, level, sizes)
+def _context_predictor(convs, inputs, level, levels):
+    reduced, sixteenths = (_listed(name, inputs) for name in ("reduced", "sixteenth"))
+    gaussians = [[None] * FINE_LEVELS + _gaussian(x, levels - FINE_LEVELS) for x in sixteenths]
+    sizes = list(gaussians[0])  # the images that give each level's size
+    sizes[min(EIGHTH, level)] = reduced[0]
+    context = _context(convs, reduced, level)
+    weights = _coarse_weights(convs, context, level, sizes)
+    fused = _weighted_sum([g[levels] for g in gaussians], weights[levels])
+    for at in reversed(range(FINE_LEVELS, levels)):
+        fused = _weighted_sum(_details(gaussians, at), weights[at]) + _up(fused, sizes[at])
+    context = _to_level(_against_mean(convs, context, "fine_context"), level, min(EIGHTH, level), sizes)
+    return keras.Model(inputs, _numbered("context", context) | {"sixteenth_blend": fused}, name="context_predictor")
 
-    fused = _weighted_sum([g[levels] for g in gaussians], weights[levels - QUARTER])
-    for at in reversed(range(QUARTER, levels)):
-        fused = _weighted_sum(_details(gaussians, at), weights[at - QUARTER]) + _up(fused, sizes[at])
+
+def _weight_predictor(convs, inputs, level):
+    features, quarters, context = (_listed(name, inputs) for name in ("features", "quarter", "context"))
+    gaussians = [[None] * QUARTER + _gaussian(x, FINE_LEVELS - QUARTER) for x in quarters]
+    sizes = gaussians[0]
+    context = _to_level(context, min(EIGHTH, level), QUARTER, sizes)
+    full, half, *fine = _fine_maps(convs, features, context, quarters)
+    fused = inputs["sixteenth_blend"]
+    for at in reversed(range(QUARTER, FINE_LEVELS)):
+        weights = _to_level(fine[at - QUARTER], QUARTER, at, sizes)
+        fused = _weighted_sum(_details(gaussians, at), weights) + _up(fused, sizes[at])
     fused = fused + _color_correction(quarters, fused)
     outputs = _numbered("full_weight", full) | _numbered("half_weight", half) | {"quarter_blend": fused}
     return keras.Model(inputs, outputs, name="weight_predictor")
@@ -188,15 +211,23 @@ def _added(tensors):
     return _over_exposures("sum", tensors)
 
 
+def _listed(name, tensors):
+    return [x for key, x in tensors.items() if key.startswith(f"{name}_")]
+
+
+def _inputs(stage, *names):
+    """Inputs for outputs of another stage."""
+    return blocks.inputs_like({key: x for key, x in stage.output.items() if key.startswith(names)})
+
+
 def _details(gaussians, level):
     enlarged = _up_all([g[level + 1] for g in gaussians], gaussians[0][level])
     return [g[level] - x for g, x in zip(gaussians, enlarged, strict=True)]
 
 
-def _context(convs, features, level):
-    """Features of the exposures at a coarser level, each compared with the mean over all."""
-    for _ in range(QUARTER, level):
-        features = [_down(x) for x in features]
+def _context(convs, reduced, level):
+    """Features of the exposures at a coarser level than `reduced`, each compared with the mean over all."""
+    features = _to_level(reduced, min(EIGHTH, level), level, None)
     features = [ops.relu(x) for x in _against_mean(convs, features, "context_entry")]
     for i in range(1, len(DILATIONS) + 1):
         residual = _against_mean(convs, features, f"context_block{i}")
@@ -204,12 +235,11 @@ def _context(convs, features, level):
     return features
 
 
-def _fine_maps(convs, features, context, level, quarters, sizes):
+def _fine_maps(convs, features, context, quarters):
     """Weights of the levels below FINE_LEVELS, all at level QUARTER: for each level a map per exposure, which includes the
     boost; for the finest level no boost, and no map for the last exposure."""
-    context = _against_mean(convs, context, "fine_context")
     x = _against_mean(convs, features, "fine_report")
-    x = [ops.relu(a + b) for a, b in zip(x, _to_level(context, level, QUARTER, sizes), strict=True)]
+    x = [ops.relu(a + b) for a, b in zip(x, context, strict=True)]
     # Channels: a logit for each level, then a vote for the boost of each level except the finest.
     votes = [convs["fine_head"](features) for features in x]
 
@@ -224,13 +254,13 @@ def _fine_maps(convs, features, context, level, quarters, sizes):
 
 
 def _coarse_weights(convs, context, level, sizes):
-    """Weights of the levels from FINE_LEVELS on: one map per exposure, enlarged or averaged to each level."""
+    """Weights of the levels from FINE_LEVELS on, {level: a map per exposure}: one map, enlarged or averaged to each level."""
     weights = {level: _softmax([convs["coarse_logit"](x) for x in context])}
     for at in range(level + 1, len(sizes)):
         weights[at] = _to_level(weights[at - 1], at - 1, at, sizes)
     for at in reversed(range(FINE_LEVELS, level)):
         weights[at] = _to_level(weights[at + 1], at + 1, at, sizes)
-    return [weights[at] for at in range(FINE_LEVELS, len(sizes))]
+    return weights
 
 
 def _color_correction(images, fused):
@@ -254,7 +284,7 @@ def _color_correction(images, fused):
     trust = trust + LEAST_TRUST * ops.square(ops.square(1 - luma))
     light = trust * luma
     parts = [trust, light, light * luma, trust * (exposures - luma)]
-    sums = keras.layers.Add(dtype="float32")(ops.split(ops.concatenate(parts, axis=-1), count, axis=0))
+    sums = _added(ops.split(ops.concatenate(parts, axis=-1), count, axis=0))
     weight, first, second, chroma = sums[..., :1], sums[..., 1:2] + TINY, sums[..., 2:3], sums[..., 3:]
     luma = _luma(fused)
     chroma = chroma / first * (second / first) ** (1 - COLOR_POWER) * ops.maximum(luma, TINY) ** COLOR_POWER

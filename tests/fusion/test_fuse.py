@@ -1,6 +1,8 @@
 """`hdr_tf.fuse`: what holds for every network with any weights. Parity with the originals is in test_end_to_end.py."""
 
 import logging
+import re
+import weakref
 
 import numpy as np
 import PIL.Image
@@ -166,6 +168,39 @@ def test_tiles_equal_the_whole(model, weights, monkeypatch):
     assert (tiled != whole).mean() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("size", "tile"), [((75, 93), 32), ((17, 801), 64), ((400, 451), 128), ((770, 801), 256)], ids=lambda value: f"{value}"
+)
+def test_tiles_of_pyramid_give_the_same_levels(size, tile, monkeypatch):
+    """Whether the context is at a quarter, an eighth or a sixteenth of the size."""
+    images = helpers.noise(2, *size, 3)
+    whole = hdr_tf.fuse(images, keep_order=True)
+    monkeypatch.setattr(compiled, "UNTILED_LIMIT", 0)
+    monkeypatch.setattr(compiled, "TILE", tile // systems.SYSTEMS["pyramid"].tile_scale)
+    np.testing.assert_array_equal(hdr_tf.fuse(images, keep_order=True), whole)
+
+
+@pytest.mark.slow
+def test_memory_of_many_large_images():
+    """Above that of small images, in bytes per pixel: 21 are the images."""
+    program = """
+import pathlib
+import sys
+import numpy as np
+from tests import helpers
+import hdr_tf
+height, width = map(int, sys.argv[1:])
+images = [np.full((height, width, 3), 30 * i, np.uint8) + helpers.noise(height, 1, 3) // 8 for i in range(7)]
+hdr_tf.fuse(images, keep_order=True)
+print(pathlib.Path("/proc/self/status").read_text())
+"""
+    peaks = []
+    for height, width in ((60, 90), (3000, 4000)):
+        result = helpers.run_python("-c", program, str(height), str(width), cwd=helpers.ROOT)
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+) kB", result.stdout)[1]) * 1024)
+    assert (peaks[1] - peaks[0]) / (3000 * 4000) < 100
+
+
 @pytest.mark.parametrize("model", MODELS[1:])
 def test_the_halo_is_the_receptive_field_of_the_layers(model, weights):
     """Where kernels and images are positive, the gradient of one pixel of the result is not 0 on just what it sees."""
@@ -198,6 +233,22 @@ def test_aligned_onto_the_middle_one(method, weights):
     still = fused((3, 3, 3), "none")
     aligned, unaligned = (np.abs(fused((3, 3, 6), align) - still).mean() for align in (method, "none"))
     assert aligned < unaligned / 3  # not 0: a homography resamples
+
+
+def test_nothing_else_holds_the_images_while_they_are_aligned(weights, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, image in zip(paths, helpers.bracket(gains=(0.4, 1.0, 1.8)), strict=True):
+        image_files.write_image(path, image)
+    alive = []
+
+    def replace_images(images, *arguments):
+        before = [weakref.ref(image) for image in images]
+        images[:] = [image.copy() for image in images]
+        alive.extend(image() for image in before)
+
+    monkeypatch.setattr(pipeline, "align_in_place", replace_images)
+    hdr_tf.fuse(paths, weights=weights["pyramid"], align="mtb")
+    assert alive == [None] * 3
 
 
 def test_crop_cuts_what_not_all_images_reach(weights, tmp_path):

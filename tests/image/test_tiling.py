@@ -48,6 +48,22 @@ def test_results_and_images_of_a_quarter_of_the_size(height, width):
     np.testing.assert_array_equal(tiling.in_tiles(blend, [image, small], 16, 4), blend([image, small]))
 
 
+@given(st.integers(1, 70), st.integers(241, 300), st.booleans())
+def test_several_results_of_other_sizes(height, width, upright):
+    image = helpers.noise(height, width)
+    image = image.T if upright else image
+
+    def shrink(image, factor):
+        padded = np.pad(image, [(0, -side % factor) for side in image.shape])
+        return padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3))
+
+    def several(images):
+        return [shrink(images[0], factor) for factor in (1, 8, 16)]
+
+    for found, expected in zip(tiling.several_in_tiles(several, [image], 32, 16), several([image]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("name", ["deepfuse_official", "deepfuse_sunnerli", "hyperp_mb", "densefuse_gray"])
 def test_colours_in_strips_and_tiles(name, dtype, monkeypatch):
