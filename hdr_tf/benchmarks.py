@@ -272,7 +272,7 @@ def _random_runner(model, align_filters, filters, mixed_precision=False):
             _save_random(folder, "esbn_fusion", "esbn_fusion", **_widths("esbn_fusion", filters))
         elif systems.find(model).weight_files:
             _save_random(folder, model, model)
-        return radiance.load(model, folder, mixed_precision=mixed_precision)
+        return radiance.load(model, folder if systems.find(model).weight_files else None, mixed_precision=mixed_precision)
 
 
 def measure_large(model: str, size: tuple[int, int]) -> dict:

@@ -190,7 +190,7 @@ runpy.run_path(script, run_name="__main__")
 def test_an_interrupt_while_modules_load_gives_one_line(module, tmp_path):
     for name, image in zip("ab", (helpers.RGB8, helpers.RGB8[::-1]), strict=True):
         image_files.write_image(tmp_path / f"{name}.png", image)
-    words = [helpers.ROOT / "tools/fuse.py", module, *tmp_path.glob("*.png"), "-o", tmp_path / "out.png"]
+    words = [helpers.ROOT / "tools/fuse.py", module, *tmp_path.glob("*.png"), "-o", tmp_path / "out.png", "--model=hyperp_mb"]
     result = helpers.run_python("-c", INTERRUPTED, *map(str, words), cwd=helpers.ROOT)
     assert result.returncode in (1, 130, -signal.SIGINT)
     assert result.stderr.splitlines() == ["interrupted"]

@@ -38,8 +38,6 @@ class Config:
     output: str
     """the model's folder, which has the name that the model gets on the server; the next version is created in it; with
     --format=litert the file .tflite"""
-    format: Literal["savedmodel", "litert"] = simple_parsing.field(default="savedmodel", metavar="savedmodel|litert")
-    """chooses what is written: a SavedModel for a server, or a file for LiteRT (pyramid)"""
     model: str = simple_parsing.field(default=systems.names("fusion")[0], help=systems.help_text())
     weights: str | None = None
     """a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
@@ -48,6 +46,8 @@ class Config:
     does a file for LiteRT"""
     max_pixels: int = 50_000_000
     """the largest image that the signature `encoded` decodes"""
+    format: Literal["savedmodel", "litert"] = simple_parsing.field(default="savedmodel", metavar="savedmodel|litert")
+    """chooses what is written: a SavedModel for a server, or a file for LiteRT (pyramid)"""
     float16: bool = False
     """stores the weights in 16 bit, which makes the file smaller and moves the results a little (litert)"""
 

@@ -21,7 +21,8 @@ from hdr_tf.image import noise as noise_model
 from hdr_tf.image import optical_flow, tone
 from hdr_tf.image.tiling import bands
 
-VALID, CLIPPED = 0.92, 0.98  # encoded value: above the first it counts less, above the second not at all
+VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
+DARK_BESIDE, BESIDE = 0.5, 0.7  # but a channel up to the first counts fully, and up to the second less, beside a clipped one
 QUARTER = 4  # the fill is computed at a quarter of the size
 LEVELS = 7  # halvings
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
@@ -94,7 +95,7 @@ def merge(
 def _merge_band(images, trusts, still, exposures, reference, noise):
     encoded = [np.float32(image) / _WHITE for image in images]
     linear = [tone.to_radiance(image, 1) for image in encoded]
-    valid = [np.clip((CLIPPED - image) / (CLIPPED - VALID), 0, 1) for image in encoded]
+    valid = [_valid(image) for image in encoded]
     variances = [
         noise.variance(values) / np.float32(e**2) + np.float32(1e-12) for values, e in zip(linear, exposures, strict=True)
     ]
@@ -153,6 +154,13 @@ def _merge_band(images, trusts, still, exposures, reference, noise):
         )
         source = np.where(still > 0.5, _most(range(len(exposures)), weights), source)
     return radiance, total_variance, need, clipped, np.uint8(source)
+
+
+def _valid(encoded):
+    """How far each value counts, [H, W, 3]. A clipped channel spreads to others that are nearly as bright, by the interpolation
+    of the sensor's mosaic and by the camera's matrix, and hardly to dark ones."""
+    whole = np.clip((CLIPPED - encoded.max(axis=2, keepdims=True)) / (CLIPPED - VALID), 0, 1)
+    return np.maximum(whole, np.clip((BESIDE - encoded) / (BESIDE - DARK_BESIDE), 0, 1))
 
 
 def _weights(credit, variances):

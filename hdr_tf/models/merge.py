@@ -43,7 +43,8 @@ from keras import ops
 
 GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
-VALID, CLIPPED = 0.92, 0.98  # encoded value: above the first it counts less, above the second not at all
+VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
+DARK_BESIDE, BESIDE = 0.5, 0.7  # but a channel up to the first counts fully, and up to the second less, beside a clipped one
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
 LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-12
 LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge refuses
@@ -75,8 +76,8 @@ class Evidence(keras.layers.Layer):
         trust = ops.maximum(trust, chosen)
         still = ops.min(ops.clip(inside - 1, 0, 1), axis=1, keepdims=True) * ops.min(trust, axis=1, keepdims=True)
         brightest = ops.max(encoded, axis=-1, keepdims=True)
-        valid = ops.clip((CLIPPED - encoded) / (CLIPPED - VALID), 0, 1)
-        all_valid = ops.min(valid, axis=-1, keepdims=True)
+        all_valid = ops.clip((CLIPPED - brightest) / (CLIPPED - VALID), 0, 1)
+        valid = ops.maximum(all_valid, ops.clip((BESIDE - encoded) / (BESIDE - DARK_BESIDE), 0, 1))
         light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
         variance = (gain * light + read + dark_error + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)

@@ -12,8 +12,8 @@ import hdr_tf
 from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import exif, image_files, profiles, transfer
+from hdr_tf.radiance import batch, pipeline
 from hdr_tf.radiance import light as lights
-from hdr_tf.radiance import pipeline
 from tests import helpers
 
 LIGHT = np.geomspace(2e-3, 2, 64)[None, :, None] * np.ones((48, 1, 3))
@@ -260,6 +260,6 @@ def test_unknown_colours_are_said_and_srgb_is_not(tmp_path):
 
 def test_a_file_that_states_its_light_needs_no_response_of_its_camera(tmp_path):
     for case, states in (("profile linear", True), ("gAMA 1", True), ("cICP 16", True), ("sRGB", False)):
-        assert pipeline._states_light(stating(tmp_path, case)[0][0]) == states
+        assert batch._states_light(stating(tmp_path, case)[0][0]) == states
     tifffile.imwrite(tmp_path / "float.tif", np.float32(LIGHT), photometric="rgb")
-    assert pipeline._states_light(tmp_path / "float.tif") and not pipeline._states_light(tmp_path / "missing.png")
+    assert batch._states_light(tmp_path / "float.tif") and not batch._states_light(tmp_path / "missing.png")

@@ -280,7 +280,7 @@ def test_three_of_five(esbn, tmp_path):
         ({"exposures": "0,2,4", "depth": 16}, "--depth"),
         ({"number": 2, "exposures": "0,2"}, "3 2"),
         ({"exposures": "0,2,4", "weights": "nowhere"}, "nowhere esbn_align_low.weights.h5"),
-        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures esbn --model=pyramid"),
+        ({"model": "pyramid", "exposures": "0,2,4"}, "--exposures esbn"),
         ({"model": "pyramid", "mixed_precision": True}, "mixed_precision esbn"),
         ({"server": "nowhere", "mixed_precision": True}, "--mixed_precision --server"),
     ],
