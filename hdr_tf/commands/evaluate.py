@@ -23,8 +23,8 @@ the colour label that SelfHDR trains with:
       001/  1.tif  2.tif  3.tif             001/  esbn.exr  esbn.hdr  esbn.png  esbn_aligned_low.png  ...
             exposure.txt  HDRImg.hdr        report.html  scores.json  scores.csv  scores.txt
 
-Colours are scored against the radiance of brackets that tools/make_scenes.py wrote, and those of other brackets of three and more
-exposures against the middle one: the model then fuses only the darkest and the brightest.
+Colours are scored against the radiance of brackets that tools/make_scenes.py wrote, and those of other brackets of three and
+more exposures against the middle one: the model then fuses only the darkest and the brightest.
 
 The report defines every score and compares two images of a scene. HDR-VDP-2 is missing because it exists in MATLAB only.
 An interrupted run keeps the scores so far. A model or scene that fails is reported, and the exit code is then 1; the others are
