@@ -107,12 +107,13 @@ class Response:
         return np.float32(np.interp(linear, self.linear, self.values))
 
     def dark_error(self, dtype: type[np.unsignedinteger]) -> float:
-        """Returns by how much linear values near black may be wrong: the largest step between the levels of the type there.
+        """Returns by how much linear values near black may be wrong: the largest distance of two levels of the type there.
 
-        Cameras' contrast curves are so steep near black that levels lie far apart, and what is darker than the first is cut.
+        Cameras' contrast curves are so steep near black that levels lie far apart, what is darker than the first is cut, and no
+        estimate of the response is exact there.
         """
-        levels = np.arange(round(_DARKEST * np.iinfo(dtype).max) + 1, dtype=dtype)
-        return float(np.diff(self.decode(levels)).max())
+        values = self.decode(np.arange(round(_DARKEST * np.iinfo(dtype).max) + 2, dtype=dtype))
+        return float(np.max(values[2:] - values[:-2]))
 
     def _decode(self, values):
         if self.linear is None:
