@@ -69,7 +69,8 @@ def test_what_did_not_move_is_merged_as_is_best_for_noise(stops):
     weight = total = 0
     for image, stop in zip(images, stops, strict=True):
         signal = np.minimum(truth * 2.0**stop, 1)
-        share = (signal < 0.8) * 4.0**stop / NOISE.variance(signal)
+        usable = (signal.max(axis=2, keepdims=True) < 0.8) | (signal < 0.2)  # dark channels also beside clipped ones
+        share = usable * 4.0**stop / NOISE.variance(signal)
         weight, total = weight + share, total + share * tone.to_radiance(image / np.float32(65535), 1) / 2**stop
     reference = (len(stops) - 1) // 2
     radiance, _ = merged(images, stops, inside=optical_flow.UNMOVED)
