@@ -89,7 +89,7 @@ def checked_bracket(inputs: dict, counts: tuple[int, int], max_pixels: int) -> d
         expected = {IMAGES: [[size[:1], tf.size(images)[None] // tf.maximum(size[:1], 1)]]}
     else:
         expected = {IMAGES: [[size[:4], [3]]], INSIDE: [[size[:4], [1]], [size[:2], [1, 1, 1]]]}
-    expected |= {EXPOSURES: [[size[:2]]], REFERENCE: [[size[:1]]], NOISE: [[size[:1], [3]]]}
+    expected |= {EXPOSURES: [[size[:2]]], REFERENCE: [[size[:1]]], NOISE: [[size[:1], [4]]]}
     checks = []
     for name, choices in expected.items():
         shapes = [tf.concat(parts, axis=0) for parts in choices]
