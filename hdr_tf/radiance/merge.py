@@ -66,7 +66,8 @@ class Merge(MergeClassical):
         )
         layers, count = [*images, *inside], len(images)
         small = (-(-width // MULTIPLE) * MULTIPLE // QUARTER, -(-height // MULTIPLE) * MULTIPLE // QUARTER)
-        small = [cv2.resize(_padded(layer), small, interpolation=cv2.INTER_AREA) for layer in layers]
+        layers_of_fill = [*images, *(np.float32(layer) for layer in inside)]
+        small = [cv2.resize(_padded(layer), small, interpolation=cv2.INTER_AREA) for layer in layers_of_fill]
         continued = np.asarray(self._fill(*_stacked(small), *facts)["fill"])[0]
         if not fill:
             continued = np.zeros_like(continued)  # nowhere is it below the reference, whose clip stands there then
@@ -94,8 +95,9 @@ def load(system: systems.RadianceSystem, path: pathlib.Path, mixed_precision: bo
 
 def compiled(stage) -> tf.types.experimental.PolymorphicFunction:
     """Compiles a stage of the network for a batch of one: a function of its inputs by position (`STAGES`), of which "images"
-    are uint16 and "inside" uint8. Instead of the weights it returns the "source", [1, H, W, 1] uint8."""
-    types = {"images": tf.uint16, "inside": tf.uint8}
+    are uint16 and "inside" uint8, or means of it, float32, for "fill". Instead of the weights it returns the "source",
+    [1, H, W, 1] uint8."""
+    types = {"images": tf.uint16, "inside": tf.float32 if stage.name == "fill" else tf.uint8}
     names = STAGES[stage.name]
     signature = [tf.TensorSpec([1, *stage.input[name].shape[1:]], types.get(name, tf.float32), name) for name in names]
 
