@@ -3,8 +3,9 @@ reference, with the true radiance and everything that goes wrong in photographs.
 
 A record is a scene: 2 to 9 exposures, `motion="varied"` or rigid, three in ten with more motion than usual. Then, each for some
 of the scenes: exposures are left out, so that the reference may be the shortest or the longest; those that are left are up to
-10 % wrong; the images have 8 bit, or have been JPEG files, most of them of a camera with a contrast curve of its own, which is
-known up to a few percent, near black less well. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from
+10 % wrong; all of them are too dark, as at night; the images have 8 bit, or have been JPEG files, most of them of a camera with a
+contrast curve of its own, which is known up to a few percent, near black less well, and most of which have gone through the
+camera's removal of noise, which leaves blotches. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from
 them, as it is where the network is used.
 """
 
@@ -44,9 +45,11 @@ class RegisteredMaker:
         well, read = [(np.inf, 0), (10 ** rng.uniform(5, 6.5), 10 ** rng.uniform(-5, -4))][int(rng.random() < 0.7)]
         if rng.random() < 0.8:
             well, read = 10 ** rng.uniform(3.3, 5), 10 ** rng.uniform(-4, -2.7)
+        darker = rng.uniform(0, 4) if rng.random() < 0.25 else 0.0
         count = 3 if rng.random() < 0.4 else int(rng.integers(2, 9, endpoint=True))
         seed = int(rng.integers(2**31))
-        maker = scenes.SceneMaker(self.images, SIZE, seed, full_well=well, read_noise=read, exposures=(count, count), **motion)
+        options = {"full_well": well, "read_noise": read, "exposures": (count, count), "darker": darker, **motion}
+        maker = scenes.SceneMaker(self.images, SIZE, seed, **options)
         ldr, stops, hdr, facts = maker(0)
         reference = facts["reference"]
         if count > 2 and rng.random() < 0.3:
@@ -106,8 +109,11 @@ def _developed(images, rng):
     table = from_unit(written.encode(tone.to_radiance(to_unit(every), 1)), depth)
     images = [table[image] for image in images]
     if kind == "JPEG":
+        if rng.random() < 0.6:
+            images = _smeared(images, rng)
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(85, 99))]
-        images = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
+        images = [cv2.imencode(".jpg", image[..., ::-1], quality)[1] for image in images]
+        images = [cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] for data in images]
     most = np.iinfo(depth).max
     values = np.arange(most + 1) / most
     bend = rng.normal(0, 0.005) * np.sin(2 * np.pi * values) + rng.normal(0, 0.005) * np.sin(np.pi * values)
@@ -115,6 +121,18 @@ def _developed(images, rng):
     decoded = known.decode(values if written is known else values + bend + black)
     table = from_unit(tone.to_exposure(decoded, 1), np.uint16)
     return [table[image] for image in images], 1 / most, known.dark_error(depth)
+
+
+def _smeared(images, rng):
+    """The images, uint8 RGB, after a camera's removal of noise: flat surfaces are smoothed up to edges, colour more than luma."""
+    reach, tolerance, spread = rng.uniform(0.7, 2.5), rng.uniform(5, 25), rng.uniform(1, 4)
+    smeared = []
+    for image in images:
+        luma, *chroma = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+        luma = cv2.bilateralFilter(luma, -1, tolerance, reach)
+        chroma = [cv2.bilateralFilter(plane, -1, tolerance, spread) for plane in chroma]
+        smeared.append(cv2.cvtColor(cv2.merge([luma, *chroma]), cv2.COLOR_YCrCb2RGB))
+    return smeared
 
 
 def _places(registered, exposures, reference, rng):

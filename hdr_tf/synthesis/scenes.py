@@ -53,6 +53,7 @@ class SceneMaker:
         rotation: how far the camera turns from the reference, at most, in degrees.
         piece_shift: how far a piece moves by itself from the reference, at most, as a part of the frame's width.
         motion: "rigid" for pieces that move, or "varied" for other motion too, see `synthesis.motion`.
+        darker: stops by which all exposures are shorter than metered.
     """
 
     images: tuple[pathlib.Path, ...]
@@ -66,6 +67,7 @@ class SceneMaker:
     rotation: float = ROTATION
     piece_shift: float = PIECE_SHIFT
     motion: Literal["rigid", "varied"] = "rigid"
+    darker: float = 0
 
     def __call__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         """Returns images [N, H, W, 3], stops [N] and radiance as `io.scenes.Scene` holds them, and facts for the manifest."""
@@ -85,7 +87,7 @@ class SceneMaker:
                 return compose.render(layers, poses[number], self.size)
 
         reference = frame(middle)
-        scale = _scale(reference, stops, content)
+        scale = _scale(reference, stops, content) / np.float32(2**self.darker)
         ldr = []
         for number, stop in enumerate(stops):
             radiance = reference if self.static or number == middle else frame(number)
