@@ -3,10 +3,10 @@ reference, with the true radiance and everything that goes wrong in photographs.
 
 A record is a scene: 2 to 9 exposures, `motion="varied"` or rigid, three in ten with more motion than usual. Then, each for some
 of the scenes: exposures are left out, so that the reference may be the shortest or the longest; those that are left are up to
-10 % wrong; all of them are too dark, as at night; the images have 8 bit, or have been JPEG files, most of them of a camera with a
-contrast curve of its own, which is known up to a few percent, near black less well, and most of which have gone through the
-camera's removal of noise, which leaves blotches. In three of four scenes their noise is what `hdr_tf.image.noise` estimates from
-them, as it is where the network is used.
+10 % wrong; all of them are too dark, as at night; the images have 8 bit, or have been JPEG files, most of them of a camera with
+a contrast curve of its own, which is known up to a few percent, near black less well, and most of which have gone through the
+camera's removal of noise, which leaves blotches. In three of four scenes their noise is what `hdr_tf.image.noise` estimates
+from them, as it is where the network is used.
 """
 
 import dataclasses
@@ -124,7 +124,7 @@ def _developed(images, rng):
 
 
 def _smeared(images, rng):
-    """The images, uint8 RGB, after a camera's removal of noise: flat surfaces are smoothed up to edges, colour more than luma."""
+    """The images, uint8 RGB, after a camera's removal of noise: flat surfaces are smooth, and colours more so."""
     reach, tolerance, spread = rng.uniform(0.7, 2.5), rng.uniform(5, 25), rng.uniform(1, 4)
     smeared = []
     for image in images:
