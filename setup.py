@@ -56,6 +56,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "pytest-cov>=7",
             "hypothesis>=6",
             "ruff>=0.8",
             SERVING,

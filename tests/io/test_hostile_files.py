@@ -28,7 +28,7 @@ def png(*chunks):
 
 @pytest.fixture
 def refused(tmp_path):
-    """Returns the message of the one-line error that reading bytes as a file must end in, in 5 s of processor time and in 100 MB."""
+    """Returns the message of the one-line error that reading bytes as a file must end in, in 5 s of CPU time and in 100 MB."""
 
     def read(name, data, read=image_files.read_image):
         path = tmp_path / name
