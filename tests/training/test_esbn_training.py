@@ -189,7 +189,7 @@ def test_weights_make_radiance(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kill_at"),
-    [("low", 4), ("fusion", 2), ("fusion", 4), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("kfac", "joined"))],
+    [("low", 4), ("fusion", 2), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("fusion", "kfac", "joined"))],
 )
 def test_a_killed_run_continues_as_if_it_had_never_stopped(name, kill_at, train, runs, tmp_path, monkeypatch):
     """Killed before step 4, it continues from step 2; killed before step 2, with no checkpoint yet, it starts again."""
@@ -348,6 +348,7 @@ def test_records_without_true_exposures(tmp_path, records):
     assert (run / "esbn_fusion.weights.h5").exists()
 
 
+@pytest.mark.slow
 def test_mixed_precision(train, tmp_path, monkeypatch):
     monkeypatch.setattr(esbn, "BLOCKS", 9)  # errors add up with depth
     try:
