@@ -132,7 +132,10 @@ def test_keras_round_trip(model, tmp_path):
     np.testing.assert_array_equal(_fuse(loaded, images), _fuse(model, images))
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "pyramid" else ()) for name in IMAGES])
+LONG = ("pyramid", "esbn_end_to_end")  # ten seconds each
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in IMAGES])
 def test_saved_model_round_trip(name, tmp_path, monkeypatch):
     """Of shallow networks, whose layers are those of the deep ones: Keras traces a network seven times."""
     for module, numbers in ((esbn, {"BLOCKS": 1, "DENSE": 1}), (ahdrnet, {"BLOCKS": 1, "DENSE": 1})):
