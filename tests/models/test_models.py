@@ -132,7 +132,7 @@ def test_keras_round_trip(model, tmp_path):
     np.testing.assert_array_equal(_fuse(loaded, images), _fuse(model, images))
 
 
-LONG = ("pyramid", "esbn_end_to_end")  # ten seconds each
+LONG = ("pyramid", "esbn_end_to_end", "sctnet")  # ten seconds each
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in IMAGES])
