@@ -129,7 +129,13 @@ def test_convert_checkpoint_writes_nothing_that_does_not_fit(tmp_path):
     assert not output.exists()
 
 
-def test_benchmark(tmp_path, capsys):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Measures in this process: only `test_benchmark_of_files` waits for fresh ones."""
+    monkeypatch.setattr(benchmarks, "_process", lambda: concurrent.futures.ThreadPoolExecutor(1))
+
+
+def test_benchmark(tmp_path, capsys, in_this_process):
     output = tmp_path / "new" / "benchmark.json"
     benchmark.main(benchmark.Config(model="mertens,densefuse_gray", size=64, rounds=1, output=str(output)))
     (table,) = json.loads(output.read_text())["tables"]
@@ -143,12 +149,6 @@ def test_benchmark(tmp_path, capsys):
     products = 64 * 64 * 9 * (2 * 16 * 97 + 6672)
     assert rows[1]["gflop"] == pytest.approx(2 * products / 1e9, rel=0.05) and rows[1]["of_matmul"] > 0
     assert "| densefuse_gray | " in capsys.readouterr().out
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Measures in this process: only `test_benchmark` and `test_benchmark_of_files` wait for fresh ones."""
-    monkeypatch.setattr(benchmarks, "_process", lambda: concurrent.futures.ThreadPoolExecutor(1))
 
 
 def test_benchmark_refuses_an_unknown_model():

@@ -400,7 +400,8 @@ def test_jit_compiles_with_xla(records, tmp_path):
     assert np.isfinite(float(helpers.log(tmp_path / "run")[0]["loss"]))
 
 
-@pytest.mark.parametrize("strategy", ["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 def test_two_train_as_one(strategy, records, train, runs, tmp_path):
     """The merging network has no batch norm: shares of a batch add up to the whole."""
     flags = {"growth": 2, "loss": "l2", "learning_rate": 1e-2, "batch": 4}
