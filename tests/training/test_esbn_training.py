@@ -363,10 +363,9 @@ def test_mixed_precision(train, tmp_path, monkeypatch):
 
 # In processes of their own: neither deterministic operations nor the number of logical devices can be taken back.
 PROGRAM = """
-import json, sys
+import importlib, json, sys
 import tensorflow as tf
 from hdr_tf.models import esbn
-from train import esbn_align, esbn_end_to_end, esbn_fusion
 script, devices, runs = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 esbn.BLOCKS, esbn.DENSE = 1, 2
 if devices:
@@ -376,7 +375,7 @@ if devices:
         def __init__(self):
             super().__init__([f"CPU:{i}" for i in range(devices)])
     tf.distribute.MirroredStrategy = Mirrored
-module = globals()[script]
+module = importlib.import_module(f"train.{script}")
 for flags in runs:
     module.main(module.Config(**flags))
 """
