@@ -7,8 +7,8 @@
     hdr-tf fuse --model=dqn_editor under.jpg over.jpg -o fused.png --trace=steps.png
     hdr-tf fuse --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
 
-`python tools/fuse.py` is the same command in a clone of the repository. A single image may hold two exposures as its halves,
-one above the other or side by side.
+A single image may hold two exposures as its halves, one above the other or side by side. --sample writes three exposures next
+to the output and fuses them.
 
 --brackets takes a folder of folders, each of them a bracket, and writes one PNG for each (radiance: .exr):
 
