@@ -58,6 +58,8 @@ LIBRARIES = {
         ),
     },
     "ai_edge_litert": {"hdr_tf.fusion.lite"},
+    "matplotlib": {"hdr_tf.evaluation.curves"},
+    "tensorboard": set(),
     "tf_keras": set(),
     "tf_agents": {"hdr_tf.rl"},
     "torch": set(),
