@@ -1,7 +1,7 @@
 """Fuses brackets and writes records on many machines, by Apache Beam (extra `beam`).
 
-    python tools/fuse.py --brackets=brackets --output=fused --beam="--runner=FlinkRunner --flink_master=host:8081"
-    python tools/make_tfrecord.py --scenes=scenes --output=data/train --beam="--runner=DirectRunner"
+    hdr-tf fuse --brackets=brackets --output=fused --beam="--runner=FlinkRunner --flink_master=host:8081"
+    hdr-tf records --scenes=scenes --output=data/train --beam="--runner=DirectRunner"
 
 A job is a bracket or a shard of records. Jobs read and write files, so all machines must see the input and the output folder,
 and this software must be installed on each. If a machine is lost, its job is done again; the half-written file is removed when

@@ -64,7 +64,7 @@ class System:
     exposures: tuple[int, int | None]
     """smallest and largest number of exposures; None: any number"""
     options: tuple[str, ...] = ()
-    """names of the further arguments that the runner takes, which are flags of tools/fuse.py"""
+    """names of the further arguments that the runner takes, which are flags of `hdr-tf fuse`"""
     stages: tuple[Stage, ...] = ()
     """how a large image passes through the network; none: as a whole"""
     endpoints: str | None
@@ -97,10 +97,11 @@ class System:
             return paths[0] if len(names) == 1 else place
         if weights is None:
             name, network = next(iter(self.networks.items()))
-            command = f"python tools/convert_checkpoint.py --model={name} --checkpoint=FILE --output={names[0]}"
+            command = f"hdr-tf convert --model={name} --checkpoint=FILE --output={names[0]}"
             convert = f", or convert the authors' checkpoint ({command})," if network.original_names else ""
             target = names[0] if len(names) == 1 else "FOLDER"
-            raise ValueError(f"{self.name} has no bundled weights: train it (see train/){convert} and pass --weights={target}")
+            train = f"{self.name} has no bundled weights: train it (train/ in the repository)"
+            raise ValueError(f"{train}{convert} and pass --weights={target}")
         raise ValueError(f"{weights}: expected weights of {self.name}, found no {', '.join(missing)}")
 
     def set_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

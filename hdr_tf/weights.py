@@ -124,7 +124,7 @@ def _read(path, expected) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except Exception as error:  # h5py raises nearly anything for a damaged file
         found = str(error) if isinstance(error, _Refused) else "another kind of file or a damaged one"
         problem = f"{path}: expected {expected} (.weights.h5), found {found}"
-        raise ValueError(f"{problem}; tools/convert_checkpoint.py converts an original checkpoint") from error
+        raise ValueError(f"{problem}; hdr-tf convert converts an original checkpoint") from error
     return notes, arrays
 
 

@@ -92,7 +92,7 @@ def test_the_copy_does_what_the_command_does(folder, run):
         ("-o out.png", ["--brackets", "--sample"]),
         ("a.png b.png", ["--output"]),
         ("a.png b.png -o out.png --model=mertens", ["mertens", "pyramid", "hyperp_mb"]),
-        ("a.png b.png -o out.png --model=deepfuse_sunnerli", ["convert_checkpoint.py", "--model=deepfuse_sunnerli"]),
+        ("a.png b.png -o out.png --model=deepfuse_sunnerli", ["hdr-tf convert", "--model=deepfuse_sunnerli"]),
         ("a.png b.png -o out.png --weights=wrong.weights.h5", ["wrong.weights.h5"]),
         ("a.png b.png -o out.png --weights=missing.weights.h5", ["missing.weights.h5"]),
         ("a.png b.png -o out.bmp", ["out.bmp", ".png", ".tif", ".jpg"]),

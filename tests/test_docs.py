@@ -18,9 +18,9 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 TRAINING = "--steps=1 --log_every=1 "
 SCENES = TRAINING + "--checkpoint_every=1 --batch=1 --patch=32 --shuffle_scenes=1 "
 TINY = {  # flags after those of the page, which they overrule
-    "tools/make_scenes.py": "--count=1 --height=64 --width=80 --num_processes=1",
-    "tools/make_tfrecord.py": "--size=64 --patch=32 --shards=1 --num_processes=1",
-    "tools/evaluate_editor.py": "--pairs=1",
+    "hdr-tf scenes": "--count=1 --height=64 --width=80 --num_processes=1",
+    "hdr-tf records": "--size=64 --patch=32 --shards=1 --num_processes=1",
+    "hdr-tf evaluate_editor": "--pairs=1",
     "train/pyramid.py": TRAINING,
     "train/merge.py": TRAINING + "--batch=1",
     "train/deepfuse.py": TRAINING + "--batch=1 --patch=32",
@@ -37,7 +37,7 @@ TINY = {  # flags after those of the page, which they overrule
 def commands(page):
     blocks = re.findall(r"^```bash\n(.*?)^```$", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("python ")]
+    return [line for line in lines if line.startswith(("hdr-tf ", "python "))]
 
 
 @pytest.fixture
@@ -66,9 +66,11 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_the_commands_of_a_page_run(page, folder):
     for line in commands(page):
-        _, script, *words = shlex.split(line)
-        words += shlex.split(TINY.get(script, "")) + ["--count=2"] * (script.endswith("tfrecord.py") and "--count" in line)
-        module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+        program, script, *words = shlex.split(line)
+        name = script if program == "python" else f"{program} {script}"
+        words += shlex.split(TINY.get(name, "")) + ["--count=2"] * (name == "hdr-tf records" and "--count" in line)
+        room = "hdr_tf.commands." if program == "hdr-tf" else ""
+        module = importlib.import_module(room + script.removesuffix(".py").replace("/", "."))
         assert module.main(cli.parse(module.Config, words)) in (None, 0), line
 
 

@@ -42,7 +42,7 @@ LIBRARIES = {
             "hdr_tf.rl",
             "hdr_tf.serving",
         ),
-        *("hdr_tf.benchmarks", "train", "tools"),
+        *("hdr_tf.benchmarks", "train"),
     },
     "tensorflow": {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
@@ -58,6 +58,8 @@ LIBRARIES = {
         ),
     },
     "ai_edge_litert": {"hdr_tf.fusion.lite"},
+    "matplotlib": {"hdr_tf.evaluation.curves"},
+    "tensorboard": set(),
     "tf_keras": set(),
     "tf_agents": {"hdr_tf.rl"},
     "torch": set(),

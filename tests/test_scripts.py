@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from hdr_tf import benchmarks, systems
+from hdr_tf.commands import benchmark
 from hdr_tf.fusion import pipeline
 from hdr_tf.io import image_files
 from hdr_tf.weights import load_weights
 from tests import helpers
-from tools import benchmark, convert_checkpoint, fuse, make_tfrecord
+from tools import convert_checkpoint, fuse, make_tfrecord
 from train import pyramid as train_pyramid
 
 
@@ -101,7 +102,7 @@ def test_records_and_training(tmp_path, capsys, monkeypatch):
 
 
 def test_training_without_records_says_what_makes_them():
-    with pytest.raises(ValueError, match=helpers.mentions("--data tools/make_tfrecord.py")):
+    with pytest.raises(ValueError, match=helpers.mentions("--data hdr-tf records")):
         train_pyramid.main(train_pyramid.Config())
 
 

@@ -14,12 +14,11 @@ import tensorflow as tf
 
 import hdr_tf
 from hdr_tf import systems
-from hdr_tf.commands import evaluate, fuse, merge
+from hdr_tf.commands import convert, evaluate, fuse, merge
+from hdr_tf.commands import export as export_command
 from hdr_tf.io import image_files
 from hdr_tf.models import blocks
 from hdr_tf.serving import export
-from tools import convert_checkpoint
-from tools import export as export_tool
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -75,7 +74,7 @@ def test_a_new_system_is_fused_evaluated_and_exported_by_its_record_alone(throw_
 
 
 def test_each_tool_offers_the_systems_of_the_registry(throw_away, capsys):
-    for command in (fuse, evaluate, export_tool):
+    for command in (fuse, evaluate, export_command):
         with pytest.raises(SystemExit) as error:
             from hdr_tf import cli
 
@@ -87,7 +86,7 @@ def test_each_tool_offers_the_systems_of_the_registry(throw_away, capsys):
         cli.parse(merge.Config, ["--help"])
     text = capsys.readouterr().out
     assert all(name in text for name in systems.names("radiance"))
-    assert set(convert_checkpoint.CONVERTED) == {
+    assert set(convert.CONVERTED) == {
         *("deepfuse_official", "deepfuse_sunnerli", "densefuse_gray", "densefuse_rgb", "hyperp_mb", "dqn_editor", "esbn_align"),
         *("esbn_fusion", "ahdrnet", "fshdr", "hdr_transformer", "sctnet"),
     }

@@ -38,7 +38,7 @@ def read_manifest(folder: pathlib.Path) -> dict:
             missing = manifest["number_of_shards"] - len(manifest["shards"])
             fields, stored = schema.describe(schema.KINDS[manifest["kind"]]), manifest["schema"]
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); tools/make_tfrecord.py writes such sets") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); hdr-tf records writes such sets") from error
     if missing > 0:
         raise ValueError(f"{path}: {missing} of {manifest['number_of_shards']} shards are unfinished; run make_tfrecord again")
     if fields != stored:
@@ -372,7 +372,7 @@ def crop_dataset(
     """
     manifest = read_manifest(folder)
     if manifest["kind"] != kind:
-        hint = "; tools/make_tfrecord.py writes it with --labels" if kind == "selfhdr" else ""
+        hint = "; hdr-tf records writes it with --labels" if kind == "selfhdr" else ""
         raise ValueError(f"{folder}: expected a set of kind {kind!r}, found {manifest['kind']!r}{hint}")
     if structures and not manifest["arguments"].get("structures"):
         raise ValueError(f"{folder}: expected structure labels, found none; write the set anew with --structures")

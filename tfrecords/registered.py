@@ -67,7 +67,7 @@ class RegisteredMaker:
         else:
             noise = noise_model.Noise(rng.uniform(0.7, 1.3) / well, rng.uniform(0.8, 1.2) * read, step)
         noise = noise._replace(dark_error=dark_error)
-        registered = optical_flow.register(images, exposures, reference)
+        registered = optical_flow.register(images, exposures, reference, dark_error=dark_error)
         places = _places(registered, exposures, reference, rng)
         windows = [np.s_[top : top + SIDE, left : left + SIDE] for top, left in places]
         return {

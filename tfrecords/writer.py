@@ -89,7 +89,7 @@ def understood(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path}: expected a manifest of tools/make_tfrecord.py, found something else") from error
+        raise ValueError(f"{path}: expected a manifest of hdr-tf records, found something else") from error
 
 
 def fingerprint(path: pathlib.Path) -> tuple[int, str] | None:

@@ -1,6 +1,6 @@
 """Trains DeepFuse in either published form: a pair of exposures to one luminance.
 
-    python tools/make_tfrecord.py --kind=bracket --brackets=HDREye/Bracketed_images --output=data/hdreye
+    hdr-tf records --kind=bracket --brackets=HDREye/Bracketed_images --output=data/hdreye
     python train/deepfuse.py --form=sunnerli --data=data/hdreye --run=runs/deepfuse_sunnerli
 
 Records are of kind bracket, synthetic or captured; small ones (make_tfrecord --size=96) are read faster.

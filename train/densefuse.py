@@ -1,6 +1,6 @@
 """Trains DenseFuse's encoder and decoder to reproduce an image; the fusion of the features needs no training.
 
-    python tools/make_tfrecord.py --kind=images --images=photographs --output=data/images
+    hdr-tf records --kind=images --images=photographs --output=data/images
     python train/densefuse.py --colour=rgb --data=data/images --run=runs/densefuse_rgb
 
 Records are of kind images, or of kind bracket, of which each step takes one exposure per record. Loss: mean squared error + 100

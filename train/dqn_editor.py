@@ -17,7 +17,7 @@ is a folder:
     checkpoints/             policy, target, optimizer, counters, replay buffer (160 MB with the quality histogram)
     logs/, log.csv           TensorBoard, and a row every `log_every` edits
     samples/00002000.png     an episode of the greedy policy: fused image and Q values of every step
-    dqn_editor.weights.h5    the policy, for tools/fuse.py --model=dqn_editor; written with every checkpoint
+    dqn_editor.weights.h5    the policy, for `hdr-tf fuse --model=dqn_editor`; written with every checkpoint
     policy/                  the same policy by TF-Agents' PolicySaver, written at the end of the run
 
 log.csv has means over the edits since the row before, exploration included: return (sum of an episode's rewards), reward, loss,

@@ -1,7 +1,7 @@
 """Trains one of ESBN's two alignment networks: it shows the low or the high exposure as the middle exposure saw the scene.
 
-    python tools/make_scenes.py --hdr_dir=hdr --count=100 --output=data/scenes
-    python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
+    hdr-tf scenes --hdr_dir=hdr --count=100 --output=data/scenes
+    hdr-tf records --scenes=data/scenes --output=data/train
     python train/esbn_align.py --side=low --data=data/train --run=runs/esbn_align_low
 
 Records are moving scenes, kind "kalantari" or "esbn_align". Loss: mean squared error against the true exposure, in -1..1. The

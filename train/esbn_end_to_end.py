@@ -7,7 +7,7 @@ Records are those of train/esbn_align.py, kind "kalantari". The paper trains the
 alignment networks, each with weight 1, as in a commented-out line of training_fusion.py.
 
 `--weights` is a folder with esbn_align_low.weights.h5, esbn_align_high.weights.h5 and esbn_fusion.weights.h5, as the scripts
-for the single networks leave them. The run folder gets the same three files, which tools/fuse.py and tools/evaluate.py read.
+for the single networks leave them. The run folder gets the same three files, which `hdr-tf fuse` and `hdr-tf evaluate` read.
 """
 
 import dataclasses

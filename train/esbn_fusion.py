@@ -1,11 +1,11 @@
 """Trains ESBN's merging network: three aligned exposures to radiance.
 
-    python tools/make_scenes.py --hdr_dir=hdr --static --count=100 --output=data/scenes
-    python tools/make_tfrecord.py --scenes=data/scenes --output=data/train
+    hdr-tf scenes --hdr_dir=hdr --static --count=100 --output=data/scenes
+    hdr-tf records --scenes=data/scenes --output=data/train
     python train/esbn_fusion.py --data=data/train --run=runs/esbn_fusion
 
-Records are aligned scenes, kind "kalantari" or "esbn_merge": static ones, or moving ones after tools/align_scenes.py
---method=esbn. The defaults are those of the original program (tkd1088/ESBN 3f873ab, training_fusion.py). `--loss=l2` is what
+Records are aligned scenes, kind "kalantari" or "esbn_merge": static ones, or moving ones after `hdr-tf align
+--method=esbn`. The defaults are those of the original program (tkd1088/ESBN 3f873ab, training_fusion.py). `--loss=l2` is what
 PSNR-T measures and what a few very dark pixels decide.
 
 `--pretraining_steps=12000` replaces the original's start (normal, deviation 0.01) by kernels whose centres are fitted to that

@@ -1,6 +1,6 @@
 """Trains HyperP_MB: the gray of an under- and an over-exposed image to that of a well exposed one.
 
-    python tools/make_tfrecord.py --kind=bracket --triplets=DB --output=data/triplets
+    hdr-tf records --kind=bracket --triplets=DB --output=data/triplets
     python train/hyperp_mb.py --data=data/triplets --run=runs/hyperp_mb
 
 Records are of kind bracket with three exposures or more: those of DB/input1, DB/target and DB/input2, or synthetic ones. The

@@ -1,6 +1,6 @@
 """Trains the default network for HDR merging, `merge`, on synthetic moving scenes.
 
-    python tools/make_tfrecord.py --kind=merge --hdr_dir=hdr --count=600 --output=data/registered
+    hdr-tf records --kind=merge --hdr_dir=hdr --count=600 --output=data/registered
     python train/merge.py --data=data/registered --run=runs/merge
 
 Records are of kind merge. Loss: the root mean squared error of a patch, averaged over the patches, plus half the mean absolute

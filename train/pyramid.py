@@ -1,6 +1,6 @@
 """Trains the default network, `pyramid`, on synthetic brackets.
 
-    python tools/make_tfrecord.py --kind=bracket --hdr_dir=hdr --photos --exposures=4,5 --count=3000 --output=data/train
+    hdr-tf records --kind=bracket --hdr_dir=hdr --photos --exposures=4,5 --count=3000 --output=data/train
     python train/pyramid.py --data=data/train --run=runs/pyramid
 
 Records are of kind bracket with four exposures or more. Loss: `losses.pyramid`, which is MEF-SSIM with penalties on values

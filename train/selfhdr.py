@@ -1,10 +1,10 @@
 """Trains the four networks of SelfHDR on scenes with motion, whose true radiance nobody knows.
 
-    python tools/align_scenes.py --method=flow --scenes=data/scenes --output=data/aligned
-    python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned --output=data/stage1
+    hdr-tf align --method=flow --scenes=data/scenes --output=data/aligned
+    hdr-tf records --kind=selfhdr --scenes=data/scenes --labels=data/aligned --output=data/stage1
     python train/selfhdr.py --stage=1 --network=ahdrnet --data=data/stage1 --run=runs/stage1
     python train/selfhdr.py --stage=pseudo_labels --network=ahdrnet --scenes=data/aligned --run=runs/stage1
-    python tools/make_tfrecord.py --kind=selfhdr --scenes=data/scenes --labels=data/aligned \\
+    hdr-tf records --kind=selfhdr --scenes=data/scenes --labels=data/aligned \\
         --structures=runs/stage1/structures --output=data/stage2
     python train/selfhdr.py --stage=2 --network=ahdrnet --data=data/stage2 --run=runs/stage2
 

@@ -14,7 +14,7 @@ two exposures as its halves (hdr_tf/io/brackets.py):
       cave_A.png  cave_B.png                cave/    pyramid.png  mertens.png  ...
                                             report.html  scores.json  scores.csv  scores.txt
 
-HDR merging: each sub-folder is a scene of known exposures, in the layout that tools/make_scenes.py writes or that the data sets
+HDR merging: each sub-folder is a scene of known exposures, in the layout that `hdr-tf scenes` writes or that the data sets
 of Kalantari, Sen and Tursun have (hdr_tf/io/scenes.py). merge, merge_classical, medium, hat, snr and debevec take all exposures
 of a scene, the other models three of them. A scene without HDRImg.hdr is merged and not scored. syn_hdr after confident_flow is
 the colour label that SelfHDR trains with:
@@ -23,13 +23,12 @@ the colour label that SelfHDR trains with:
       001/  1.tif  2.tif  3.tif             001/  esbn.exr  esbn.hdr  esbn.png  esbn_aligned_low.png  ...
             exposure.txt  HDRImg.hdr        report.html  scores.json  scores.csv  scores.txt
 
-Colours are scored against the radiance of brackets that tools/make_scenes.py wrote, and those of other brackets of three and
+Colours are scored against the radiance of brackets that `hdr-tf scenes` wrote, and those of other brackets of three and
 more exposures against the middle one: the model then fuses only the darkest and the brightest.
 
 The report defines every score and compares two images of a scene. HDR-VDP-2 is missing because it exists in MATLAB only.
 An interrupted run keeps the scores so far. A model or scene that fails is reported, and the exit code is then 1; the others are
 scored.
-`python tools/evaluate.py` is the same command in a clone of the repository.
 """
 
 import dataclasses

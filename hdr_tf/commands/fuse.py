@@ -1,14 +1,13 @@
 """Fuses a bracket: differently exposed images of one scene to an image for display, or photographs to radiance.
 
-    hdr-tf fuse --sample -o output/sample.png
+    hdr-tf fuse --sample
     hdr-tf fuse dark.jpg middle.jpg bright.jpg -o fused.png
     hdr-tf fuse *.jpg --deghost -o fused.jpg
     hdr-tf fuse --brackets brackets --output fused
     hdr-tf fuse --model=dqn_editor under.jpg over.jpg -o fused.png --trace=steps.png
     hdr-tf fuse --model=esbn A.tif B.tif C.tif --exposures=-2,0,2 -o radiance.exr
 
-`python tools/fuse.py` is the same command in a clone of the repository. A single image may hold two exposures as its halves,
-one above the other or side by side.
+A single image may hold two exposures as its halves, one above the other or side by side.
 
 --brackets takes a folder of folders, each of them a bracket, and writes one PNG for each (radiance: .exr):
 
@@ -56,7 +55,7 @@ class Config(shared.Config):
     format: str | None = simple_parsing.field(default=None, metavar="png|tif|jpg|exr|hdr")
     """chooses the files that --brackets writes: png (default), tif or jpg; radiance exr (default), hdr or tif"""
     sample: bool = False
-    """writes a sample bracket next to the output and fuses it"""
+    """writes a sample bracket next to the output, by default hdr_tf_sample.png, and fuses it"""
     model: str = simple_parsing.field(
         default=systems.names("fusion")[0],
         help=f"chooses the system; for fusion: {systems.help_text('fusion')}; for radiance: {systems.help_text('radiance')}",
@@ -111,6 +110,8 @@ def main(config: Config) -> int:
     shared.check_brackets(config)
     if config.dry_run:
         return shared.print_brackets(config)
+    if config.sample and not config.output:
+        config = dataclasses.replace(config, output="hdr_tf_sample.png")
     if not config.output:
         raise ValueError("expected --output (-o): the file to write, or with --brackets a folder")
     system = systems.find(config.model)

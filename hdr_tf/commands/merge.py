@@ -6,8 +6,8 @@
     hdr-tf merge a.jpg b.jpg -o scene.exr --response=srgb --exposures=estimate
     hdr-tf merge --brackets brackets --output merged
 
-`python tools/merge.py` is the same command in a clone of the repository. A tone-mapped preview is written next to the result,
-scene_preview.png. Moving things appear as in the reference, by default the middle exposure (of two, the darker one).
+A tone-mapped preview is written next to the result, scene_preview.png. Moving things appear as in the reference, by default the
+middle exposure (of two, the darker one).
 
 --brackets takes a folder of folders, each of them a bracket, or of photographs, which the times and exposures in EXIF group
 into brackets. It writes one .exr for each. Brackets of the same camera share one response where that has to be estimated.

@@ -21,7 +21,7 @@ from hdr_tf.image import color
 from hdr_tf.image.depth import is_gray, to_rgb
 from hdr_tf.models.dqn_editor import dqn_editor
 
-ORIGINAL_FEATURES = "vgg,quality"  # of a file that names none, such as tools/convert_checkpoint.py writes
+ORIGINAL_FEATURES = "vgg,quality"  # of a file that names none, such as `hdr-tf convert` writes
 
 Step = tuple[edits.EditedPair, np.ndarray | None]
 
@@ -62,7 +62,7 @@ def best(q_values: np.ndarray) -> int | None:
 
 
 def load_policy(path: str | os.PathLike, vgg_weights: str | None = None) -> Policy:
-    """Reads a policy from a file that `save_policy` or tools/convert_checkpoint.py wrote.
+    """Reads a policy from a file that `save_policy` or `hdr-tf convert` wrote.
 
     Args:
         path: a .weights.h5 file.

@@ -7,10 +7,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from hdr_tf.image.response import Response
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ValueError("curves need the package matplotlib, found none: pip install 'hdr_tf[train]'") from error
 
 
 def learning_curves(runs: Sequence[str | os.PathLike], columns: Sequence[str]) -> np.ndarray:

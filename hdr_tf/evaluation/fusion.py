@@ -10,7 +10,7 @@ Every model gets the exposures in 8 bit (16-bit images are reduced first), dark 
 Scores are those of the 8-bit results with three channels; a gray result counts as three equal ones.
 
 Colours have a truth (see `hdr_tf.evaluation.color`) in two kinds of brackets: synthetic ones, whose folder holds the radiance
-and the camera that tools/make_scenes.py wrote, and others of three and more exposures. Of these the darkest and the brightest
+and the camera that `hdr-tf scenes` wrote, and others of three and more exposures. Of these the darkest and the brightest
 alone are fused as well, and the middle one, which the model does not get, shows the colours.
 """
 

@@ -34,7 +34,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf.image import tone
-from hdr_tf.image.depth import from_unit
+from hdr_tf.image.depth import from_unit, to_unit
 
 OUTSIDE = 0  # the flow leaves the image by more than a pixel: nothing is shown there
 MOVED = 1  # the image shows something, interpolated or perhaps elsewhere than in the reference
@@ -49,6 +49,7 @@ _STILL_WINDOW = 7  # pixels
 _STRUCTURE, _UNCLIPPED = 8, 245  # of 255: slope per pixel, and values, that show where something is
 _LEAST_STRUCTURE = 0.001  # share of the pixels
 _TRUSTED, _REFUSED = 0.05, 0.1  # mean difference over 3 x 3 encoded values in 0..1
+_DARK_ERRORS = 2  # near black, two values may differ by so many errors and still agree
 
 
 def flow(ldr: np.ndarray, exposures: Sequence[float], reference: int = 1) -> np.ndarray:
@@ -81,7 +82,9 @@ class Registered(NamedTuple):
     notes: dict[int, str]  # by index, why an image could not be aligned
 
 
-def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True) -> Registered:
+def register(
+    images: Sequence[np.ndarray], exposures: Sequence[float], reference: int, align: bool = True, dark_error: float = 0.0
+) -> Registered:
     """Moves every exposure onto the reference by dense optical flow, for HDR merging; nothing is replaced by the reference.
 
     An image whose flow cannot be computed (flat, clipped, tiny) or does not help stays where it is. If the images have more
@@ -93,6 +96,7 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
         exposures: [N], 2**stops.
         reference: index of the image that stays as it is.
         align: whether to look for motion at all; False for a tripod.
+        dark_error: see `image.response.Response.dark_error`. What is so dark in one of two images is not followed.
     """
     images = list(images)
     target, notes = images[reference], {}
@@ -103,7 +107,9 @@ def register(images: Sequence[np.ndarray], exposures: Sequence[float], reference
         common = max(exposures[index], exposures[reference])
         pair = (target, exposures[reference]), (image, exposures[index])
         finest = _FULL_SIZE if target[..., 0].size <= _LARGE else _HALF_SIZE
-        pair = [brighten(values, common / shown, np.uint8) for values, shown in pair]
+        darkest = _encoded(_DARK_ERRORS * dark_error * common / min(exposures[index], exposures[reference]))
+        darkest = from_unit(np.minimum(darkest, 1), np.uint8)
+        pair = [np.maximum(brighten(values, common / shown, np.uint8), darkest) for values, shown in pair]
         motion, reason = find_flow(*pair, finest)
         if reason:
             notes[index] = reason
@@ -231,6 +237,31 @@ def _brightened(image, other, exposure, other_exposure):
 def _agreement(moved, target, exposure, target_exposure):
     """How well two images agree at each pixel, [H, W] float32 in 0..1."""
     return agreement(cv2.absdiff(*_brightened(moved, target, exposure, target_exposure)))
+
+
+def difference(image: np.ndarray, target: np.ndarray, exposure: float, dark_error: float = 0.0) -> np.ndarray:
+    """Returns by how much two images differ, both as they look at the brighter exposure of the two, [H, W, 3] uint16.
+
+    An encoded value v of the darker one stands for all from sqrt(v**2 - e**2) to sqrt(v**2 + e**2), where e is twice the error
+    near black, encoded: nearly the sum and difference of linear values, without their powers.
+
+    Args:
+        image, target: [H, W, 3] uint16, gamma 2.2.
+        exposure: of the image, relative to the target's.
+        dark_error: see `image.response.Response.dark_error`, of both images.
+    """
+    dark, bright = (target, image) if exposure > 1 else (image, target)
+    ratio = max(exposure, 1 / exposure)
+    if not dark_error:
+        return cv2.absdiff(brighten(dark, ratio), bright)
+    values, error = to_unit(np.arange(65536, dtype=np.uint16)), _encoded(_DARK_ERRORS * dark_error)
+    ends = np.sqrt(np.maximum(values**2 - error**2, 0)), np.sqrt(np.minimum(values**2 + error**2, 1))
+    lowest, highest = (from_unit(np.minimum(end * _encoded(ratio), 1), np.uint16)[dark] for end in ends)
+    return cv2.max(cv2.subtract(bright, highest), cv2.subtract(lowest, bright))
+
+
+def _encoded(linear):
+    return np.float32(linear ** (1 / tone.DISPLAY_GAMMA))
 
 
 def agreement(difference: np.ndarray, white: float = 1) -> np.ndarray:

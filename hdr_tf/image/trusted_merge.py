@@ -31,14 +31,10 @@ LEAST_CREDIT = 1e-12  # of exposures of which none is valid and trusted
 _WHITE = np.float32(65535)
 
 
-def trust(image: np.ndarray, target: np.ndarray, inside: np.ndarray, exposure: float) -> np.ndarray:
-    """Returns how far an exposure agrees with the reference, [H, W] float32 in 0..1.
-
-    Both are compared at the brighter exposure of the two, see `optical_flow.agreement`.
-    """
-    common = max(exposure, 1)
-    pair = optical_flow.brighten(image, common / exposure), optical_flow.brighten(target, common)
-    return optical_flow.agreement(cv2.absdiff(*pair), _WHITE) * (inside > optical_flow.OUTSIDE)
+def trust(image: np.ndarray, target: np.ndarray, inside: np.ndarray, exposure: float, dark_error: float) -> np.ndarray:
+    """Returns how far an exposure agrees with the reference, [H, W] float32 in 0..1; see `optical_flow.difference`."""
+    difference = optical_flow.difference(image, target, exposure, dark_error)
+    return optical_flow.agreement(difference, _WHITE) * (inside > optical_flow.OUTSIDE)
 
 
 def merge(
@@ -73,7 +69,7 @@ def merge(
         trusts = [
             np.ones(images[i].shape[:2], np.float32)
             if i == reference
-            else trust(images[i], images[reference], registered.inside[i][with_halo], exposures[i])
+            else trust(images[i], images[reference], registered.inside[i][with_halo], exposures[i], noise.dark_error)
             for i in range(len(images))
         ]
         still = np.min([inside[with_halo] for inside in registered.inside], axis=0) == optical_flow.UNMOVED

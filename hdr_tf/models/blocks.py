@@ -52,7 +52,7 @@ def radiance_inputs() -> tuple[dict, list]:
 
     `ldr_*` is the image in 0..1, `hdr_*` its radiance, see `with_radiance`; H and W are at least 8. All these networks return
     {"hdr": [B, H, W, 3], radiance in 0..1}, see `radiance_output`. Channels are red, green, blue. The originals read blue,
-    green, red; tools/convert_checkpoint.py reorders their weights.
+    green, red; `hdr-tf convert` reorders their weights.
 
     Returns:
         The dict of named `keras.Input`, and for each exposure its radiance followed by the image, [B, H, W, 6].

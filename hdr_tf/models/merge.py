@@ -45,6 +45,7 @@ GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
 VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
 DARK_BESIDE, BESIDE = 0.5, 0.7  # but a channel up to the first counts fully, and up to the second less, beside a clipped one
+DARK_ERRORS = 2  # near black, two values may differ by so many errors and still agree
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
 LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-12
 LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge refuses
@@ -64,14 +65,20 @@ class Evidence(keras.layers.Layer):
     def call(self, images, inside, exposures, reference, noise):
         ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
         gain, read, step, dark_error = (noise[:, None, None, None, i : i + 1] for i in range(4))
+        doubt = ops.power(DARK_ERRORS * dark_error, 2 / GAMMA)
         read, dark_error = ops.square(read), ops.square(dark_error)
         encoded = ops.maximum(images, 1e-4)
         linear = ops.power(encoded, GAMMA)
         shown = ops.sum(encoded * chosen, axis=1, keepdims=True)
-        # Both of a pair at the brighter exposure of the two; a longer exposure multiplies an encoded value by a constant.
-        factor = ops.power(ratio, 1 / GAMMA)
-        signed = ops.minimum(encoded * ops.maximum(1 / factor, 1), 1) - ops.minimum(shown * ops.maximum(factor, 1), 1)
+        # Both of a pair at the brighter exposure of the two; a longer exposure multiplies an encoded value by a constant. A
+        # value of the darker one stands for an interval, see `hdr_tf.image.optical_flow.difference`.
+        factor, brighter = ops.power(ratio, 1 / GAMMA), ratio > 1
+        dark, bright = ops.where(brighter, shown, encoded), ops.where(brighter, encoded, shown)
+        factor = ops.maximum(factor, 1 / factor)
+        lowest, highest = (ops.minimum(ops.sqrt(ops.maximum(ops.square(dark) + x, 0)) * factor, 1) for x in (-doubt, doubt))
+        signed = ops.maximum(bright - highest, 0) - ops.maximum(lowest - bright, 0)
         difference = ops.max(_blurred(ops.abs(signed)), axis=-1, keepdims=True)
+        signed = ops.where(brighter, signed, -signed)
         trust = ops.clip((REFUSED - difference) / (REFUSED - TRUSTED), 0, 1) * ops.minimum(inside, 1)
         trust = ops.maximum(trust, chosen)
         still = ops.min(ops.clip(inside - 1, 0, 1), axis=1, keepdims=True) * ops.min(trust, axis=1, keepdims=True)

@@ -66,7 +66,9 @@ class MergeClassical:
             step = step or 1 / np.iinfo(images[0].dtype).max
             noise = noise_model.estimate([_linear_part(image) for image in images], step)._replace(dark_error=dark_error)
         relative = exposures / exposures[reference]
-        registered = optical_flow.register([to_depth(image, 16) for image in images], relative, reference, align)
+        registered = optical_flow.register(
+            [to_depth(image, 16) for image in images], relative, reference, align, noise.dark_error
+        )
         radiance, source = self._merge(registered, relative, reference, noise, fill, denoise)
         radiance *= np.float32(1 / exposures[reference])
         return Merged(radiance, source, registered, noise)

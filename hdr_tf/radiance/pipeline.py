@@ -452,7 +452,8 @@ def _report(light, reference, merged, clipped):
         dark, bright = (peaks[j] for j in ((i, reference) if relative[i] < 1 else (reference, i)))
         shown = (dark > _SHOWN) & (bright < _BRIGHT)
         if shown.mean() > _COMPARED:
-            agrees = trusted_merge.trust(images[i], images[reference], inside[i], relative[i])[shown].mean()
+            pair = images[i], images[reference]
+            agrees = trusted_merge.trust(*pair, inside[i], relative[i], light.dark_error)[shown].mean()
             if agrees < _AGREES:
                 logging.warning(
                     "%s agrees with the reference in %.0f %% of the pixels that both show: its motion cannot be followed, or "

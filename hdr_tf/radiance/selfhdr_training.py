@@ -51,7 +51,7 @@ def write_structure_labels(network: str, run: str | os.PathLike, aligned: str | 
     """Writes RUN/structures/NAME.hdr of every scene in a folder of aligned ones, unless it is there and newer than the weights
     of stage 1 in RUN. Reports a scene that cannot be read, continues with the others, and then returns the exit code 1."""
     if not aligned:
-        raise ValueError("--scenes: expected a folder of aligned scenes, as tools/align_scenes.py writes them")
+        raise ValueError("--scenes: expected a folder of aligned scenes, as hdr-tf align writes them")
     trained = pathlib.Path(run) / f"{network}.weights.h5"
     if not trained.exists():
         raise ValueError(f"{trained}: expected the weights of stage 1, found none; finish stage 1 with the same --run")

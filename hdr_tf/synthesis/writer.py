@@ -124,7 +124,7 @@ def read_simulated(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, float]
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits or not (response[0] >= 0 and response[-1] == 1):
-        raise ValueError(f"{path}: expected a camera that tools/make_scenes.py wrote, found something else; write the set anew")
+        raise ValueError(f"{path}: expected a camera that hdr-tf scenes wrote, found something else; write the set anew")
     return image_files.read_radiance(folder / RADIANCE), response, saturation
 
 

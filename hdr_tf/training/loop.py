@@ -40,7 +40,7 @@ def prepare(config: TrainingConfig, kind: str | None = None) -> None:
     """Checks the flags, and --data if a kind of records is named, seeds everything and sets the precision; to be called before
     the model is built."""
     if kind and not config.data:
-        raise ValueError(f"--data: expected a folder of records, as tools/make_tfrecord.py --kind={kind} writes them")
+        raise ValueError(f"--data: expected a folder of records, as hdr-tf records --kind={kind} writes them")
     check_steps(config)
     if config.strategy == "multi_worker":
         multi_worker.strategy()

@@ -17,7 +17,7 @@ def random_batches(seed: int, start: int = 0, moved: float = 0.0) -> tf.data.Dat
 
 
 def random_batch(seed, moved: float = 0.0) -> dict[str, tf.Tensor]:
-    """Draws 4096 pixels of three exposures, which lie 2 or 3 stops apart and have the noise of tools/make_scenes.py.
+    """Draws 4096 pixels of three exposures, which lie 2 or 3 stops apart and have the noise of `hdr-tf scenes`.
 
     The logarithm of the luminance is uniform between 3e-5 and 2, colours are more or less saturated, and one value in thirty is
     darkened at random.

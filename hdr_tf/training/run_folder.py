@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import pathlib
 from collections.abc import Mapping
 
@@ -39,6 +40,8 @@ def write_config(run: pathlib.Path, config: RunConfig, write: bool = True) -> No
     if (stored := manifest.read(path)) is not None:
         manifest.check_plan(path, cli.current_names(type(config), stored), ours, {"steps"}, "choose another --run")
     if write:
+        if importlib.util.find_spec("tensorboard") is None:  # a tf.summary without it fails after the first steps
+            raise ValueError("logs of training need the package tensorboard, found none: pip install 'hdr_tf[train]'")
         run.mkdir(parents=True, exist_ok=True)
         manifest.save(path, ours, indent=2)
 

@@ -177,7 +177,7 @@ def test_models_that_cannot_run_have_a_line(two, tmp_path, monkeypatch):
     models = ["enfuse", "deepfuse_sunnerli", "mean"]
     report = evaluate.evaluate(two, tmp_path / "out", models)
     assert list(report["means"]) == ["mean"]
-    needed = ("apt install enfuse", "--weights deepfuse_sunnerli.weights.h5 tools/convert_checkpoint.py")
+    needed = ("apt install enfuse", "--weights deepfuse_sunnerli.weights.h5 hdr-tf convert")
     for line, model, words in zip(report["errors"], models[:2], needed, strict=True):
         assert line.startswith(f"{model}: ") and helpers.mentioned(words, line)
     assert set(evaluate.names("fusion")) - set(evaluate.available("fusion")) == {"enfuse", "deepfuse_sunnerli"}

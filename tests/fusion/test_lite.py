@@ -56,7 +56,7 @@ def is_light(count, height, width):
 
 
 def test_the_bundled_model_is_of_the_bundled_weights():
-    """python tools/export.py --format=litert --output=hdr_tf/pretrained/pyramid.tflite"""
+    """hdr-tf export --format=litert --output=hdr_tf/pretrained/pyramid.tflite"""
     assert is_light(2, 8, 8)
 
 

@@ -127,6 +127,36 @@ def test_highlights_without_a_witness_are_continued_at_least_as_bright_as_the_cl
     assert source.max() < 2
 
 
+@pytest.mark.parametrize("inside", [optical_flow.MOVED, optical_flow.UNMOVED])
+def test_black_that_a_camera_has_crushed_comes_from_the_long_exposure(inside):
+    """No exposure shows values below 0.004, so the reference has black there; what differs more than that is refused."""
+    error, crushed = 0.002, 0.004
+    truth = texture(low=2e-4, high=6e-3)
+    images = [photograph(np.where(truth * 2**stop < crushed, 0, truth), stop, seed) for seed, stop in enumerate(STOPS)]
+    result, _ = merged(images, STOPS, noise=NOISE._replace(dark_error=error), inside=inside)
+    alone = tone.to_radiance(images[1] / np.float32(65535), 1)
+    dark = (truth > 1.5 * crushed / 4) & (truth < crushed)
+    assert rms((result - truth)[dark]) < 0.25 * rms((alone - truth)[dark])
+    images[2][BOX] = photograph(truth[BOX] + 0.1, 2)
+    result, _ = merged(images, STOPS, noise=NOISE._replace(dark_error=error), inside=inside)
+    assert rms((result - truth)[BOX]) <= 1.1 * rms((alone - truth)[BOX])
+
+
+def test_the_difference_of_two_exposures_leaves_out_the_error_near_black():
+    values = np.arange(0, 65536, 97, dtype=np.uint16)[None, :, None].repeat(3, axis=2)
+    for exposure in (0.25, 1, 4):
+        other = optical_flow.brighten(values, exposure)  # as the exposure shows it
+        none = optical_flow.difference(other, values, exposure)
+        with_little = optical_flow.difference(other, values, exposure, dark_error=1e-12)
+        np.testing.assert_allclose(with_little, none, atol=1)  # rounding of a level
+        assert none.max() <= (3 if exposure < 1 else 0)
+        black = np.zeros_like(values)
+        seen = optical_flow.difference(black, values, exposure, dark_error=0.002)
+        # What the darker of the two shows as black may be 0.004 there, which is 0.016 in one of four times its exposure.
+        light, limit = tone.to_radiance(values / np.float32(65535), 1), 0.004 * max(1 / exposure, 1)
+        assert not seen[light < 0.99 * limit].any() and seen[light > 1.01 * limit].all()
+
+
 @pytest.mark.parametrize("size", [(8, 8), (13, 17), (40, 300)], ids=str)
 @pytest.mark.parametrize("level", [0, 9000, 65535])
 @pytest.mark.parametrize("noise", [noise_model.Noise(), NOISE], ids=["none", "some"])

@@ -261,6 +261,17 @@ def test_tiles_give_the_whole(count, runner_of_drawn, monkeypatch):
     assert (tiled.source == whole.source).mean() > 0.999
 
 
+@pytest.mark.parametrize("dark_error", [0, 2e-4, 4e-3])
+def test_the_untrained_network_trusts_as_the_classical_merge(dark_error, both):
+    """Three exposures whose black is crushed and where a corner moved."""
+    images, exposures, _ = photographs(3, 48, 64)
+    images = [np.where(image < 5000, 0, image).astype(np.uint16) for image in images]
+    images[2][:24, :24] = images[2][24:, 40:]
+    noise = NOISE._replace(dark_error=dark_error)
+    one, other = (runner.reconstruct(images, exposures, 1, align=False, denoise=0, noise=noise) for runner in both)
+    np.testing.assert_allclose(one.radiance, other.radiance, rtol=0.02, atol=5e-4)
+
+
 def test_without_fill_the_clip_stands_there(both):
     """The reference shows a white square, the short exposure something else there."""
     truth = np.full((128, 128, 3), 0.3, np.float32)

@@ -217,7 +217,7 @@ def test_weights_come_with_the_software_as_soon_as_they_lie_there(networks, fold
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "ahdrnet train/ tools/convert_checkpoint.py"),
+        ({}, "ahdrnet train/ hdr-tf convert"),
         ({"weights": "none.weights.h5"}, "none.weights.h5 ahdrnet"),
         ({"weights": "fshdr.weights.h5"}, "fshdr.weights.h5 fshdr ahdrnet"),
         ({"weights": "ahdrnet.weights.h5", "save_aligned": "aligned"}, "save_aligned"),

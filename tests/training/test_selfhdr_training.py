@@ -314,7 +314,7 @@ def test_width_of_the_networks():
     [
         ("pointwise", {"network": "fshdr"}, "--stage=pointwise ahdrnet"),
         ("supervised", {"data": "kalantari", "validation": "scenes"}, "scenes/a"),
-        ("1", {}, "--data tools/make_tfrecord.py --kind=selfhdr"),
+        ("1", {}, "--data hdr-tf records --kind=selfhdr"),
         ("pseudo_labels", {}, "--scenes"),
         ("pseudo_labels", {"scenes": "aligned"}, "ahdrnet.weights.h5 1"),
         ("1", {"data": "kalantari"}, "selfhdr kalantari --labels"),
