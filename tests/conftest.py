@@ -43,10 +43,28 @@ def _golden():
 def compiled_once():
     """Keeps more compiled networks than a program does: tests take turns with more of them, and compiling takes seconds."""
     from hdr_tf.fusion import compiled
+    from hdr_tf.radiance import esbn, merge, selfhdr
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "_load", functools.lru_cache(maxsize=48)(compiled._load.__wrapped__))
+        for module in (esbn, merge, selfhdr):
+            patch.setattr(module, "load", _once(module.load))
         yield
+
+
+def _once(load):
+    """Returns the function that loads a runner so that it returns the same one again as long as no weights file changes."""
+
+    @functools.lru_cache(maxsize=12)
+    def cached(system, path, changed, options):
+        return load(system, path, **dict(options))
+
+    def loaded(system, path, **options):
+        files = [path] if path.is_file() else [path / f"{name}.weights.h5" for name in system.weight_files]
+        changed = tuple(file.stat().st_mtime_ns for file in files)
+        return cached(system, path.resolve(), changed, tuple(sorted(options.items())))
+
+    return loaded
 
 
 @pytest.fixture(scope="session")

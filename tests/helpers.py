@@ -4,11 +4,14 @@ Fixtures are in conftest.py. Test modules say `from tests import helpers`, which
 other. This module imports neither Keras nor TensorFlow, which only some tests need.
 """
 
+import contextlib
 import csv
 import io
+import json
 import os
 import pathlib
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -59,9 +62,32 @@ def mentioned(words: str, text: str) -> bool:
 
 def run_python(*arguments: str, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
     """Runs Python in a process of its own, without the choice of Keras that tests of hdr_tf.rl have made in this one."""
-    inherited = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-    options = {"capture_output": True, "text": True, "timeout": 900, "env": inherited | (env or {})} | options
+    options = {"capture_output": True, "text": True, "timeout": 900, "env": _inherited() | (env or {})} | options
     return subprocess.run([sys.executable, *arguments], **options)
+
+
+def _inherited():
+    return {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+
+
+def start_two_workers(*arguments: str) -> list[subprocess.Popen]:
+    """Starts Python in two processes that are workers of each other, see `hdr_tf.training.multi_worker`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        cluster = {"worker": [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]}
+    workers = []
+    for index in range(2):
+        role = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        options = {"cwd": ROOT, "env": _inherited() | role, "stderr": subprocess.PIPE, "text": True}
+        workers.append(subprocess.Popen([sys.executable, *arguments], **options))
+    return workers
+
+
+def run_two_workers(*arguments: str) -> None:
+    """Runs Python in two processes that are workers of each other; both have to end well."""
+    workers = start_two_workers(*arguments)
+    errors = [worker.communicate(timeout=600)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors
 
 
 def run_tool(name: str, *words: str, **options) -> subprocess.CompletedProcess:

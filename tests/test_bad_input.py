@@ -1,5 +1,6 @@
 """Bad input to tools/fuse.py, as a user gives it: one line on stderr, exit code 1, and nothing written."""
 
+import importlib
 import multiprocessing
 import os
 import pathlib
@@ -13,7 +14,7 @@ from hdr_tf import cli
 from hdr_tf.fusion import batch, pipeline
 from hdr_tf.io import image_files
 from tests import helpers
-from tools import fuse
+from tools import fuse, merge
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +45,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """run(folder, line) does what `python tools/fuse.py` does in a folder, in a copy of a process that has imported it."""
+    """run(folder, line) does what `python tools/fuse.py` does in a folder, or another tool, in a copy of a process that has
+    imported it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     streams = tmp_path_factory.mktemp("streams")
     out, err = streams / "out", streams / "err"
 
-    def run(folder, line):
-        process = context.Process(target=_run, args=(folder, line.split(), out, err))
+    def run(folder, line, tool=fuse):
+        process = context.Process(target=_run, args=(tool.__name__, folder, line.split(), out, err))
         process.start()
         process.join()
         return types.SimpleNamespace(returncode=process.exitcode, stdout=out.read_text(), stderr=err.read_text())
@@ -59,12 +61,13 @@ def run(tmp_path_factory):
     return run
 
 
-def _run(folder, words, *streams):
+def _run(tool, folder, words, *streams):
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(folder)
-    sys.argv = ["fuse.py", *words]
-    cli.run(fuse.main, fuse.Config)
+    module = importlib.import_module(tool)
+    sys.argv = [f"{tool.rpartition('.')[2]}.py", *words]
+    cli.run(module.main, module.Config)
 
 
 def test_the_copy_does_what_the_command_does(folder, run):
@@ -190,9 +193,9 @@ def test_no_failure_of_a_bracket_stops_the_others(module, function, error, brack
         ("-o out.exr", "--brackets"),
     ],
 )
-def test_merge_refuses_in_one_line(folder, line, words):
+def test_merge_refuses_in_one_line(folder, line, words, run):
     before = helpers.contents(folder)
-    result = helpers.run_tool("merge", *line.split(), cwd=folder)
+    result = run(folder, line, merge)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert result.stderr.startswith("error: ") and helpers.mentioned(words, result.stderr)
     assert helpers.contents(folder) == before

@@ -396,10 +396,10 @@ def test_exr_without_colour_names_what_it_holds(tmp_path):
 @pytest.mark.parametrize("number", range(1, 17))
 def test_damaged_exr_of_the_openexr_project(reference, number):
     path = reference / "damaged_exr" / f"{number:02d}.exr"
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     refused(path, image_files.read_radiance)
     refused(path, image_files.read_image)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
 
 

@@ -181,9 +181,8 @@ def test_weights_come_back(drawn, tmp_path):
     np.testing.assert_array_equal(run(loaded, inputs)["radiance"], run(drawn, inputs)["radiance"])
 
 
-def test_the_bundled_weights_have_the_shapes_of_the_network(untrained):
-    loaded = systems.load_runner("merge").network
-    assert [w.shape for w in loaded.weights] == [w.shape for w in untrained.weights]
+def test_the_bundled_weights_have_the_shapes_of_the_network(untrained, bundled):
+    assert [w.shape for w in bundled.network.weights] == [w.shape for w in untrained.weights]
 
 
 # The runner

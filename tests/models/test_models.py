@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from hdr_tf import systems
-from hdr_tf.models import blocks, densefuse, esbn
+from hdr_tf.models import ahdrnet, blocks, densefuse, esbn
 from tests import helpers
 
 # Range of the images of each model, and channels.
@@ -132,7 +132,16 @@ def test_keras_round_trip(model, tmp_path):
     np.testing.assert_array_equal(_fuse(loaded, images), _fuse(model, images))
 
 
-def test_saved_model_round_trip(model, tmp_path):
+LONG = ("pyramid", "esbn_end_to_end", "sctnet")  # ten seconds each
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in IMAGES])
+def test_saved_model_round_trip(name, tmp_path, monkeypatch):
+    """Of shallow networks, whose layers are those of the deep ones: Keras traces a network seven times."""
+    for module in (esbn, ahdrnet):
+        monkeypatch.setattr(module, "BLOCKS", 1)
+        monkeypatch.setattr(module, "DENSE", 1)
+    model = _alive(name)
     model(_draw(model, 31, 64))
     model.export(tmp_path / "saved", verbose=False)
     saved = tf.saved_model.load(str(tmp_path / "saved"))

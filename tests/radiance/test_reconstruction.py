@@ -23,9 +23,11 @@ STOPS = (0, 2, 4)
 
 @pytest.fixture(scope="module", autouse=True)
 def shallow():
-    """One residual block instead of nine, for speed: reconstruction does not know of their number."""
+    """One residual block instead of nine and one dense convolution instead of six, for speed: reconstruction does not know of
+    their number."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(esbn_networks, "BLOCKS", 1)
+        patch.setattr(esbn_networks, "DENSE", 1)
         yield
 
 
@@ -354,7 +356,8 @@ def test_align_scenes(esbn, folder, tmp_path, capsys):
 
 def test_export(esbn, folder, tmp_path):
     export.export("esbn", tmp_path / "esbn", folder)
-    serve = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures[signatures.TENSORS]
+    exported = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures
+    serve = exported[signatures.TENSORS]
     for size in ((21, 30), (8, 9)):
         images = _images(*size) / np.float32(65535)
         inputs = {f"ldr_{side}": image[None] for side, image in zip(("low", "mid", "high"), images, strict=True)}
@@ -378,7 +381,7 @@ def test_export(esbn, folder, tmp_path):
             paths, tmp_path / "found.exr", stops, model="esbn", runner=client.Client(address, systems.find("esbn"))
         )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    signature = tf.saved_model.load(str(tmp_path / "esbn" / "1")).signatures[signatures.ENCODED]
+    signature = exported[signatures.ENCODED]
     names = ("ldr_low", "ldr_mid", "ldr_high")
     contents = {name: tf.constant([path.read_bytes()]) for name, path in zip(names, paths, strict=True)}
     found = signature(**contents, exposures=tf.constant([[2.0, 8.0, 32.0]]))

@@ -84,7 +84,7 @@ def test_fuse(networks, folder, tmp_path, name):
     np.testing.assert_allclose(preview, 255 * tone.mu_law(expected), rtol=0, atol=0.6)  # rounded, and the difference above
 
 
-@pytest.mark.parametrize("name", ["esbn", *helpers.SMALL])
+@pytest.mark.parametrize("name", [pytest.param("esbn", marks=pytest.mark.slow), *helpers.SMALL])
 def test_mixed_precision(folder, name):
     """Close to float32, but not it, and only where it was asked for."""
     weights_of = None if name == "esbn" else folder

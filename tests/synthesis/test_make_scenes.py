@@ -128,7 +128,8 @@ def test_what_the_exposures_show_is_the_truth(static, images):
         assert facts["clipped"][0] < 0.25
 
 
-# Of the images and the radiance of scenes 0, 1 and 2, as they were when every scene had three exposures and rigid pieces.
+# Of the images and the radiance of scenes 0, 1 and 2, as they were when every scene had three exposures and rigid pieces, with
+# OpenCV 5: OpenCV 4 warps otherwise.
 CHECKSUMS = {
     False: [(3207240250, 130547759), (2792193956, 1860535464), (4004668757, 2159264457)],
     True: [(1195028092, 130547759), (3146921720, 1860535464), (3788476030, 2159264457)],
@@ -151,6 +152,7 @@ def checksum(values):
     return zlib.crc32(np.ascontiguousarray(values))
 
 
+@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason=f"the numbers are of OpenCV 5, not {cv2.__version__}")
 @pytest.mark.parametrize("static", [False, True])
 def test_scenes_stay_as_they_were(static, images):
     made = [scenes.SceneMaker(images, SIZE, 7, static)(index) for index in range(3)]

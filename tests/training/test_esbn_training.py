@@ -1,14 +1,9 @@
 """The training scripts of ESBN from records to weights: run folder, exact resume, flags, several accelerators."""
 
-import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 import time
 import types
 
@@ -194,7 +189,7 @@ def test_weights_make_radiance(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kill_at"),
-    [("low", 4), ("fusion", 2), ("fusion", 4), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("kfac", "joined"))],
+    [("low", 4), ("fusion", 2), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("fusion", "kfac", "joined"))],
 )
 def test_a_killed_run_continues_as_if_it_had_never_stopped(name, kill_at, train, runs, tmp_path, monkeypatch):
     """Killed before step 4, it continues from step 2; killed before step 2, with no checkpoint yet, it starts again."""
@@ -353,6 +348,7 @@ def test_records_without_true_exposures(tmp_path, records):
     assert (run / "esbn_fusion.weights.h5").exists()
 
 
+@pytest.mark.slow
 def test_mixed_precision(train, tmp_path, monkeypatch):
     monkeypatch.setattr(esbn, "BLOCKS", 9)  # errors add up with depth
     try:
@@ -367,10 +363,9 @@ def test_mixed_precision(train, tmp_path, monkeypatch):
 
 # In processes of their own: neither deterministic operations nor the number of logical devices can be taken back.
 PROGRAM = """
-import json, sys
+import importlib, json, sys
 import tensorflow as tf
 from hdr_tf.models import esbn
-from train import esbn_align, esbn_fusion
 script, devices, runs = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 esbn.BLOCKS, esbn.DENSE = 1, 2
 if devices:
@@ -380,7 +375,7 @@ if devices:
         def __init__(self):
             super().__init__([f"CPU:{i}" for i in range(devices)])
     tf.distribute.MirroredStrategy = Mirrored
-module = {"esbn_align": esbn_align, "esbn_fusion": esbn_fusion}[script]
+module = importlib.import_module(f"train.{script}")
 for flags in runs:
     module.main(module.Config(**flags))
 """
@@ -393,24 +388,9 @@ def in_a_process(script, devices, *runs):
     assert result.returncode == 0, result.stderr
 
 
-def two_workers(script, flags):
-    """Starts a script in two processes that are workers of each other."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        cluster = {"worker": [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]}
-    command = [sys.executable, "-c", PROGRAM, script, "0", json.dumps([TINY | flags])]
-    workers = []
-    for index in range(2):
-        role = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-        workers.append(subprocess.Popen(command, cwd=helpers.ROOT, env=os.environ | role, stderr=subprocess.PIPE, text=True))
-    return workers
-
-
-def as_two_workers(script, flags):
-    """Runs a script in two processes that are workers of each other."""
-    workers = two_workers(script, flags)
-    errors = [worker.communicate(timeout=600)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+def program(script, flags):
+    """The arguments of Python that run a script with flags."""
+    return "-c", PROGRAM, script, "0", json.dumps([TINY | flags])
 
 
 @pytest.mark.slow
@@ -419,7 +399,8 @@ def test_jit_compiles_with_xla(records, tmp_path):
     assert np.isfinite(float(helpers.log(tmp_path / "run")[0]["loss"]))
 
 
-@pytest.mark.parametrize("strategy", ["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 def test_two_train_as_one(strategy, records, train, runs, tmp_path):
     """The merging network has no batch norm: shares of a batch add up to the whole."""
     flags = {"growth": 2, "loss": "l2", "learning_rate": 1e-2, "batch": 4}
@@ -428,8 +409,8 @@ def test_two_train_as_one(strategy, records, train, runs, tmp_path):
     if strategy == "mirrored":
         in_a_process("esbn_fusion", 2, two)
     else:
-        as_two_workers("esbn_fusion", two | {"steps": 2})
-        as_two_workers("esbn_fusion", two)
+        helpers.run_two_workers(*program("esbn_fusion", two | {"steps": 2}))
+        helpers.run_two_workers(*program("esbn_fusion", two))
     one = train("fusion", tmp_path / "one", schedule="step", pretraining_steps=0, **flags)
     for actual, expected in zip(helpers.log(tmp_path / "two"), helpers.log(one), strict=True):
         assert float(actual["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)  # float32 sums, over four steps
@@ -441,10 +422,24 @@ def test_two_train_as_one(strategy, records, train, runs, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_train_the_joined_networks_as_two_accelerators_do(records, tmp_path):
+    """Batch norm sees the same halves of a batch."""
+    flags = {"growth": 2, "align_filters": 4, "data": records, "batch": 4, "steps": 2}
+    in_a_process("esbn_end_to_end", 2, flags | {"run": str(tmp_path / "one"), "strategy": "mirrored"})
+    helpers.run_two_workers(*program("esbn_end_to_end", flags | {"run": str(tmp_path / "two"), "strategy": "multi_worker"}))
+    one, two = (helpers.log(tmp_path / run) for run in ("one", "two"))
+    assert len(one) == 2
+    for actual, expected in zip(two, one, strict=True):
+        assert float(actual["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)  # float32 sums
+    for name in ("esbn_align_low", "esbn_align_high", "esbn_fusion"):
+        assert (tmp_path / "two" / f"{name}.weights.h5").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_other_worker_ends_where_one_is_lost(lost, records, tmp_path):
     flags = {"growth": 2, "data": records, "run": str(tmp_path), "strategy": "multi_worker", "checkpoint_every": 1}
-    workers = two_workers("esbn_fusion", flags | {"steps": 100_000})
+    workers = helpers.start_two_workers(*program("esbn_fusion", flags | {"steps": 100_000}))
     while not list(tmp_path.glob("checkpoints/*.npz")):
         assert all(worker.poll() is None for worker in workers)
         time.sleep(0.1)
@@ -454,7 +449,7 @@ def test_the_other_worker_ends_where_one_is_lost(lost, records, tmp_path):
     assert "\nConnectionError: " in message
     workers[lost].communicate()
     steps = len(helpers.log(tmp_path))
-    as_two_workers("esbn_fusion", flags | {"steps": steps + 2})
+    helpers.run_two_workers(*program("esbn_fusion", flags | {"steps": steps + 2}))
     assert len(helpers.log(tmp_path)) == steps + 2
 
 

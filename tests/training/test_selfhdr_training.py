@@ -195,6 +195,22 @@ def test_second_stage_continues_as_if_it_had_never_stopped(records2, tmp_path, m
     assert float(vgg_loss) == pytest.approx(float(l1_loss)) and vgg_loss > 0  # the features are three copies of the images
 
 
+@pytest.mark.slow
+def test_two_workers_train_as_one(folder, write, tmp_path):
+    """AHDRNet has no batch norm: shares of a batch add up to the whole."""
+    data, runs = write(tmp_path / "records"), [tmp_path / run for run in ("one", "two")]
+    flags = [f"--{name}={value}" for name, value in (TINY | {"data": data}).items()]
+    commands = [(str(helpers.ROOT / "train" / "selfhdr.py"), "--stage=1", *flags, f"--run={run}") for run in runs]
+    helpers.run_python(*commands[0], check=True)
+    helpers.run_two_workers(*commands[1], "--strategy=multi_worker")
+    logs = [helpers.log(run) for run in runs]
+    assert len(logs[0]) == TINY["steps"]
+    for expected, actual in zip(*logs, strict=True):
+        assert float(actual["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)  # float32 sums
+    expected, actual = (helpers.checkpoint(run, TINY["steps"]) for run in runs)
+    assert actual.keys() == expected.keys() and (runs[1] / "ahdrnet.weights.h5").exists()
+
+
 def test_noise_on_the_reference_alone(records2, tmp_path, monkeypatch):
     datasets = []
 
