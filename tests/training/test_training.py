@@ -239,6 +239,7 @@ def test_several_accelerators_need_a_model_made_for_them(config):
         run(dataclasses.replace(config, strategy="mirrored"))
 
 
+@pytest.mark.slow
 def test_jit_compiles_with_xla(config):
     # In a process of its own: nothing takes back the deterministic operations that the other tests ask for.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
