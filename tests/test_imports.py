@@ -20,7 +20,7 @@ LEVELS = (
     ("hdr_tf.io",),
     ("hdr_tf.image", "hdr_tf.models"),
     ("hdr_tf.losses", "hdr_tf.metrics"),
-    ("hdr_tf.cli", "hdr_tf.parallel"),
+    ("hdr_tf.cli", "hdr_tf.device", "hdr_tf.parallel"),
     ("hdr_tf.progress", "hdr_tf.quiet"),
     ("hdr_tf",),
 )
@@ -48,6 +48,7 @@ LIBRARIES = {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
         *(
             "hdr_tf.checkpoints",
+            "hdr_tf.device",
             "hdr_tf.weights",
             "hdr_tf.training",
             "hdr_tf.rl",

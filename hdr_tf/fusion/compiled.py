@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf import systems
+from hdr_tf import device, systems
 from hdr_tf.fusion import arithmetic
 from hdr_tf.image import tiling
 
