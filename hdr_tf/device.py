@@ -40,6 +40,11 @@ def gpus() -> list:
     return tf.config.get_visible_devices("GPU")
 
 
+def tile_scale() -> int:
+    """Returns how many times as wide a tile of an image may be as on a CPU: a small one leaves most of a GPU idle."""
+    return 2 if gpus() else 1
+
+
 def hide_gpus() -> None:
     """Lets this process compute on the CPU alone; to be called before TensorFlow computes anything."""
     tf.config.set_visible_devices([], "GPU")

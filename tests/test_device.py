@@ -132,7 +132,7 @@ def test_a_gpu_that_the_user_hides_is_not_missed(machine, monkeypatch):
 
 
 def test_a_new_process():
-    """TF32 is off as soon as what fuses is imported, and batches wait on the GPU, for which a second device of the CPU stands."""
+    """TF32 is off as soon as what fuses is imported; batches wait on the GPU, for which a second device of the CPU stands."""
     script = """
 import tensorflow as tf
 assert tf.config.experimental.tensor_float_32_execution_enabled()
