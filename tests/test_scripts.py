@@ -170,7 +170,7 @@ def test_benchmark_of_records(tmp_path, capsys, in_this_process):
     assert 0 < row["scene_mb"] < 128 * 160 * 3 * (3 * 2 + 4) / 1e6  # compressed
     assert row["times_smaller"] == pytest.approx(32 * row["patch_mb"] / row["scene_mb"])
     assert row["times_faster"] == pytest.approx(32 * row["patch_s"] / row["scene_s"])
-    assert row["scene_s"] > 0 and row["patches_per_s"] > 0 and row["peak_mb"] >= 0
+    assert row["scene_s"] > 0 and min(row["patches_per_s"], row["patches_per_s_2"]) > 0 and row["peak_mb"] >= 0
     assert "MB" in capsys.readouterr().out
 
 

@@ -88,6 +88,7 @@ COLUMNS = {  # of all tables: key in a row, heading and format
     "patch_s": ("original s/patch", ".4f"),
     "times_smaller": ("smaller", ".0f"),
     "times_faster": ("faster", ".0f"),
+    "patches_per_s_2": ("patches/s, 2 threads", ".0f"),
     "patches_per_s": ("patches/s", ".0f"),
     "input_ms": ("input ms", ".1f"),
     "step_ms": ("step ms", ".1f"),
