@@ -149,8 +149,8 @@ def _compare_with_original(name):
     if network.layout != "keras":
         arrays, expected = {key: _channels_last(array) for key, array in arrays.items()}, _channels_last(expected)
     if inputs == "halves":
-        sides = dict(zip(("low", "mid", "high"), arrays.values(), strict=True))
-        arrays = {f"hdr_{side}": x[..., :3] for side, x in sides.items()} | {f"ldr_{side}": x[..., 3:] for side, x in sides.items()}
+        sides = list(zip(("low", "mid", "high"), arrays.values(), strict=True))
+        arrays = {f"hdr_{side}": x[..., :3] for side, x in sides} | {f"ldr_{side}": x[..., 3:] for side, x in sides}
     elif isinstance(inputs, str):
         arrays = {key: arrays[inputs.format(key[:3].upper() + key[3:])] for key in model.input}
     elif inputs:

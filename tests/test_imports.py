@@ -10,7 +10,7 @@ from tests import helpers
 LEVELS = (
     ("tools", "train"),
     ("hdr_tf.commands",),
-    ("hdr_tf.benchmarks", "hdr_tf.rl"),
+    ("hdr_tf.benchmarks", "hdr_tf.device_check", "hdr_tf.rl"),
     ("hdr_tf.evaluation", "hdr_tf.serving"),
     ("hdr_tf.fusion", "hdr_tf.radiance"),
     ("hdr_tf.systems",),
@@ -42,7 +42,7 @@ LIBRARIES = {
             "hdr_tf.rl",
             "hdr_tf.serving",
         ),
-        *("hdr_tf.benchmarks", "train", "tools"),
+        *("hdr_tf.benchmarks", "hdr_tf.device_check", "train", "tools"),
     },
     "tensorflow": {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
@@ -54,6 +54,7 @@ LIBRARIES = {
             "hdr_tf.rl",
             "hdr_tf.serving",
             "hdr_tf.benchmarks",
+            "hdr_tf.device_check",
             "tfrecords",
             "train",
         ),
