@@ -62,6 +62,12 @@ GOLDEN = {
     "esbn_fusion": ("input_{}", "output_hdr", 4e-6),
     **dict.fromkeys(("ahdrnet", "fshdr", "hdr_transformer", "sctnet"), ("halves", "output", 3e-6)),
 }
+# Systems of one network that large images pass through in tiles, except for merge, whose stages take several exposures at once.
+TILED = tuple(
+    name
+    for name, system in systems.SYSTEMS.items()
+    if name in system.networks and name != "merge" and any(stage.halo is not None for stage in system.stages)
+)
 _ESBN = {"batch": 2, "patch": PATCH, "filters": 4}
 SCRIPTS = {  # script: kind of records, and flags
     "pyramid": ("bracket", {"filters": 4}),
@@ -108,9 +114,8 @@ def _checks(folder, steps) -> Iterator[tuple[str, str, str, Callable[[], str]]]:
     on_tensorflow = keras.config.backend() == "tensorflow"
     for name in GOLDEN:
         yield "golden parity", name, "float32", functools.partial(_compare_with_original, name)
-    for name, system in systems.SYSTEMS.items():
-        if any(stage.halo is not None for stage in system.stages) and name in systems.networks() and name != "merge":
-            yield "tiles against whole", name, "float32", functools.partial(_compare_tiles, name)
+    for name in TILED:
+        yield "tiles against whole", name, "float32", functools.partial(_compare_tiles, name)
     half = device.half_precision() if on_tensorflow else "mixed_bfloat16"
     if on_tensorflow:
         for size, shape in SIZES.items():
