@@ -10,7 +10,7 @@ from tests import helpers
 LEVELS = (
     ("tools", "train"),
     ("hdr_tf.commands",),
-    ("hdr_tf.benchmarks", "hdr_tf.rl"),
+    ("hdr_tf.benchmarks", "hdr_tf.device_check", "hdr_tf.rl"),
     ("hdr_tf.evaluation", "hdr_tf.serving"),
     ("hdr_tf.fusion", "hdr_tf.radiance"),
     ("hdr_tf.systems",),
@@ -20,7 +20,7 @@ LEVELS = (
     ("hdr_tf.io",),
     ("hdr_tf.image", "hdr_tf.models"),
     ("hdr_tf.losses", "hdr_tf.metrics"),
-    ("hdr_tf.cli", "hdr_tf.parallel"),
+    ("hdr_tf.cli", "hdr_tf.device", "hdr_tf.parallel"),
     ("hdr_tf.progress", "hdr_tf.quiet"),
     ("hdr_tf",),
 )
@@ -42,17 +42,19 @@ LIBRARIES = {
             "hdr_tf.rl",
             "hdr_tf.serving",
         ),
-        *("hdr_tf.benchmarks", "train"),
+        *("hdr_tf.benchmarks", "hdr_tf.device_check", "train"),
     },
     "tensorflow": {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
         *(
             "hdr_tf.checkpoints",
+            "hdr_tf.device",
             "hdr_tf.weights",
             "hdr_tf.training",
             "hdr_tf.rl",
             "hdr_tf.serving",
             "hdr_tf.benchmarks",
+            "hdr_tf.device_check",
             "tfrecords",
             "train",
         ),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf import systems
+from hdr_tf import device, systems
 from hdr_tf.fusion import arithmetic
 from hdr_tf.image import tiling
 
@@ -91,8 +91,9 @@ class NetworkRunner:
                 if stage.halo is None:
                     outputs = run(taken)
                 else:  # the first image, which the stage may not take, gives tile and halo their unit
+                    tile = TILE * system.tile_scale * device.tile_scale()
                     outputs = tiling.several_in_tiles(
-                        lambda parts, run=run: run(parts[1:]), [planes[0], *taken], TILE * system.tile_scale, stage.halo
+                        lambda parts, run=run: run(parts[1:]), [planes[0], *taken], tile, stage.halo
                     )
                 arrays |= zip(model.output, outputs, strict=True)
                 needed = {name for later in models[number:] for name in later.input}
