@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["hdr_tf", "hdr_tf.*", "tfrecords"]),
-    package_data={"hdr_tf": ["pretrained/*"], "hdr_tf.evaluation": ["report.html"]},
+    package_data={"hdr_tf": ["py.typed", "pretrained/*"], "hdr_tf.evaluation": ["report.html"]},
     entry_points={"console_scripts": ["hdr-tf=hdr_tf.commands:run"]},
     install_requires=[
         "tensorflow>=2.21",
