@@ -120,7 +120,7 @@ class Fuser:
 
     A pickle holds the arguments. The copy is made from them anew: it reads the weights that it finds under their path.
 
-    Example:
+    Examples:
         >>> fuser = Fuser(align="auto")  # doctest: +SKIP
         >>> images = [fuser(paths) for paths in brackets]  # doctest: +SKIP
     """

@@ -148,7 +148,7 @@ def merge(
         ValueError: images, exposures, response and model do not go together.
         OSError: a file cannot be read.
 
-    Example:
+    Examples:
         >>> radiance = merge([short, middle, long], exposures=(-2, 0, 2))  # doctest: +SKIP
     """
     if isinstance(images, (str, os.PathLike)):
