@@ -293,8 +293,9 @@ class _Merged:
     def camera(self) -> np.ndarray:
         """Radiance in the primaries of the images, float32."""
         radiance = self.radiance
-        if self.sensor and self.clipped is not None:
-            radiance = raw.neutral_highlights(radiance, self.clipped, self.sensor.white_balance)
+        if self.sensor:
+            clipped = cast(np.ndarray, self.clipped)  # published systems, which lack it, have no sensor either
+            radiance = raw.neutral_highlights(radiance, clipped, self.sensor.white_balance)
         return radiance * np.float32(self.factor)
 
     def output(self) -> np.ndarray:
