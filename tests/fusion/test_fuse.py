@@ -140,6 +140,16 @@ def test_paths_and_arrays_give_the_same(weights, tmp_path):
     )
 
 
+@pytest.mark.parametrize("suffix", ["webp", "avif"])
+def test_phone_formats_without_exif_are_upright(suffix, weights, tmp_path):
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("dark", "bright")]
+    for path, image in zip(paths, helpers.bracket(), strict=True):
+        PIL.Image.fromarray(image).save(path)
+    assert [image_files.read_image(path).orientation for path in paths] == [1, 1]
+    fused = hdr_tf.fuse(paths, weights=weights["pyramid"])
+    assert fused.shape == helpers.bracket()[0].shape
+
+
 def test_alpha_is_dropped_with_a_note(weights, tmp_path, caplog):
     dark, bright = helpers.bracket()
     path = tmp_path / "alpha.png"
