@@ -97,8 +97,8 @@ def _room(module):
 
 
 def _imports(path):
-    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b. The public interface names
-    what it imports on use in a block for type checkers, which never runs."""
+    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b. The public interface
+    names what it imports on use in a block for type checkers, which never runs."""
 
     def walk(node, inside):
         for child in ast.iter_child_nodes(node):
