@@ -93,7 +93,7 @@ def _room(module):
 
 
 def _imports(path):
-    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b. The public interface names
+    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b. The interface names
     what it imports on use in a block for type checkers, which never runs."""
 
     def walk(node, inside):
