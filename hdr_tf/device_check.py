@@ -190,9 +190,7 @@ def _compare_tiles(name):
     system = systems.find(name)
     sizes = systems.resolve(system.size_arguments)(2, SIDE, SIDE) if getattr(system, "size_arguments", None) else {}
     keras.utils.set_random_seed(0)
-    model = systems.build(name, **sizes)
-    if system.bundled:
-        weights.load_weights(model, system.weights_path())
+    model = systems.load_network(name, system.weights_path(), **sizes) if system.bundled else systems.build(name, **sizes)
     rng = np.random.default_rng(0)
     images = {key: rng.random((SIDE, SIDE - 8, x.shape[-1]), np.float32) for key, x in model.input.items()}
     whole, arrays = _run(model, images), dict(images)
