@@ -36,6 +36,8 @@ if keras.config.backend() == "tensorflow":
 
     from hdr_tf import device
     from hdr_tf.fusion import compiled
+    from hdr_tf.models import esbn
+    from hdr_tf.training import initialization
     from tfrecords import dataset, scenes, writer
 
     OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
@@ -48,6 +50,7 @@ SIZES = {"1 megapixel": (1000, 1000), "24 megapixels": (4000, 6000)}
 SIDE, TILE = 96, 32  # pixels of the image that passes through a network as a whole and in tiles
 PATCH = 32  # pixels, of the networks that train on patches
 FALLS = 50  # steps after which the loss has to be lower; in fewer it may rise from batch to batch
+PARTS = 5  # of the steps: the mean loss of the first part is compared with that of the last one
 
 # Golden case, which has the name of its network: the network's inputs from the case's arrays, the stored output, and what it
 # may differ by (None: 1e-5 of the largest value), as in tests/models/test_parity.py, where the reasons are.
@@ -72,12 +75,12 @@ TILED = tuple(
 _ESBN = {"batch": 2, "patch": PATCH, "filters": 4}
 SCRIPTS = {  # script: kind of records, and flags
     "pyramid": ("bracket", {"filters": 4}),
-    "deepfuse": ("bracket", {"batch": 2, "patch": PATCH}),
+    "deepfuse": ("bracket", {"batch": 2, "patch": PATCH // 2}),  # in bfloat16 slow where the CPU lacks it
     "densefuse": ("bracket", {"batch": 2, "patch": PATCH, "learning_rate": 1e-3}),
     "hyperp_mb": ("bracket", {"patch": PATCH, "learning_rate": 1e-3}),
     "esbn_align": ("kalantari", {**_ESBN, "learning_rate": 1e-3, "start": "he"}),
-    "esbn_fusion": ("kalantari", {**_ESBN, "growth": 2, "learning_rate": 1e-3}),
-    "esbn_end_to_end": ("kalantari", {**_ESBN, "growth": 2, "align_filters": 4, "learning_rate": 1e-3}),
+    "esbn_fusion": ("kalantari", {**_ESBN, "growth": 2, "learning_rate": 1e-3, "weights": "esbn_fusion.weights.h5"}),
+    "esbn_end_to_end": ("kalantari", {**_ESBN, "growth": 2, "align_filters": 4, "learning_rate": 1e-3, "weights": "."}),
     "selfhdr": ("kalantari", {"stage": "supervised", "batch": 2, "patch": PATCH, "filters": 8, "learning_rate": 1e-3}),
     "merge": ("merge", {"batch": 2, "filters": 4}),
 }
@@ -187,9 +190,7 @@ def _compare_tiles(name):
     system = systems.find(name)
     sizes = systems.resolve(system.size_arguments)(2, SIDE, SIDE) if getattr(system, "size_arguments", None) else {}
     keras.utils.set_random_seed(0)
-    model = systems.build(name, **sizes)
-    if system.bundled:
-        weights.load_weights(model, system.weights_path())
+    model = systems.load_network(name, system.weights_path(), **sizes) if system.bundled else systems.build(name, **sizes)
     rng = np.random.default_rng(0)
     images = {key: rng.random((SIDE, SIDE - 8, x.shape[-1]), np.float32) for key, x in model.input.items()}
     whole, arrays = _run(model, images), dict(images)
@@ -227,16 +228,21 @@ def _train_network(name, precision, steps):
     model.compile(keras.optimizers.Adam(1e-3), loss=dict.fromkeys(targets, "mean_squared_error"))
     model.train_on_batch(inputs, targets)  # compiles
     start = time.perf_counter()
-    found = [float(model.train_on_batch(inputs, targets)) for _ in range(steps)]
-    return _falling(found, steps, 2 * steps / (time.perf_counter() - start))
+    found = []
+    for _ in range(steps):
+        model.reset_metrics()  # else this is the mean of all steps so far
+        found.append(float(model.train_on_batch(inputs, targets)))
+    seconds = time.perf_counter() - start
+    return _falling([part.mean() for part in np.array_split(found, min(steps, PARTS))], steps, 2 * steps / seconds)
 
 
-def _falling(found, steps, samples_per_s):
-    if not np.isfinite(found).all():
-        raise ValueError(f"the loss is {found[-1]}")
-    if steps >= FALLS and not found[-1] < found[0]:
-        raise ValueError(f"the loss rose from {found[0]:.4g} to {found[-1]:.4g}")
-    return f"loss x {found[-1] / found[0]:.2f}, {samples_per_s:.0f} samples/s"
+def _falling(means, steps, samples_per_s):
+    """The verdict on the mean losses of `PARTS` equal parts of the steps."""
+    if not np.isfinite(means).all():
+        raise ValueError(f"the loss is {means[-1]}")
+    if steps >= FALLS and not means[-1] < means[0]:
+        raise ValueError(f"the loss rose from {means[0]:.4g} to {means[-1]:.4g}")
+    return f"loss x {means[-1] / means[0]:.2f}, {samples_per_s:.0f} samples/s"
 
 
 def _run_script(folder, name, precision, steps):
@@ -246,21 +252,43 @@ def _run_script(folder, name, precision, steps):
         sys.path.append(str(ROOT))
     script = importlib.import_module(f"train.{name}")
     kind, flags = SCRIPTS[name]
-    every, run = max(1, steps // 5), folder / precision / name
+    every, run = max(1, steps // PARTS), folder / precision / name
+    if "weights" in flags:
+        flags = flags | {"weights": str(_esbn_weights(folder / "esbn") / flags["weights"])}
     config = script.Config(
         data=str(_records(folder / kind, kind)),
         run=str(run),
-        steps=every * 5,
+        steps=every * PARTS,
         log_every=every,
         mixed_precision=precision != "float32",
         **flags,
     )
     with contextlib.redirect_stdout(io.StringIO()):
         script.main(config)
+    means, rates = (_logged(run, column) for column in ("loss", "steps_per_second"))
+    other = folder / "float32" / name
+    if precision != "float32" and (other / "log.csv").exists() and means == _logged(other, "loss"):
+        raise ValueError("the loss is the same in all digits as with float32")
+    return _falling(means, steps, getattr(config, "batch", 4) * rates[-1])
+
+
+def _logged(run, column):
     with (run / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    samples_per_s = getattr(config, "batch", 4) * float(rows[-1]["steps_per_second"])
-    return _falling([float(row["loss"]) for row in rows], steps, samples_per_s)
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def _esbn_weights(folder):
+    """Weights that the loss depends on: from the start of ESBN's merging network, hardly anything reaches the output."""
+    if not folder.exists():
+        keras.utils.set_random_seed(0)
+        merging = esbn.esbn_fusion(_ESBN["filters"], growth=2)
+        initialization.he_normal(merging, last="output")
+        weights.save_weights(merging, folder / "esbn_fusion.weights.h5")
+        for side in ("low", "high"):
+            aligning = esbn.esbn_align(_ESBN["filters"])
+            initialization.he_normal(aligning, last="decoder_output")
+            weights.save_weights(aligning, folder / f"esbn_align_{side}.weights.h5")
+    return folder
 
 
 def _records(folder, kind):

@@ -252,6 +252,24 @@ def test_a_device_that_computes_something_else_fails(monkeypatch, capsys):
     assert "not reached" in capsys.readouterr().out
 
 
+def test_16_bits_without_effect_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_check, "_records", lambda folder, kind: folder)
+    monkeypatch.setattr("train.merge.main", lambda config: None)
+    for precision in ("float32", "mixed_bfloat16"):
+        log = tmp_path / precision / "merge" / "log.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text("loss,steps_per_second\n2,1\n1,1\n")
+    assert helpers.mentioned("0.50", device_check._run_script(tmp_path, "merge", "float32", 50))
+    with pytest.raises(ValueError, match="float32"):
+        device_check._run_script(tmp_path, "merge", "mixed_bfloat16", 50)
+
+
+@pytest.mark.parametrize("means", [(1.0, 1.0), (1.0, 0.5, 1.5), (1.0, float("nan"))])
+def test_a_loss_that_does_not_fall_fails(means):
+    with pytest.raises(ValueError, match=str(means[-1]).rstrip("0").rstrip(".")):
+        device_check._falling(means, 50, 1.0)
+
+
 def test_benchmark_of_everything(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "ALL", ({"what": "large", "model": "pyramid"}, {"what": "folder", "scenes": 2}))
     monkeypatch.setattr(benchmarks, "measure_large", lambda *_: {"model": "pyramid", "seconds": 2.25, "peak_mb": None})
