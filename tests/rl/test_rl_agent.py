@@ -66,6 +66,7 @@ def batch():
     [(False, False, "clipped"), (True, False, "clipped"), (False, True, "huber"), (False, False, "squared")],
 )
 def test_loss_follows_the_formula(double, duel, loss):
+    tf.keras.utils.set_random_seed(0)  # with this one some errors are above 1 and others below
     agent = rl.build_agent(dataclasses.replace(TINY, double=double, duel=duel, loss=loss), 5)
     network, target = agent._q_network.model, agent._target_q_network.model
     for variable in target.weights:
