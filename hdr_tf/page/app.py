@@ -30,7 +30,7 @@ import gradio as gr  # reads the variable when it is imported
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
 CSS = """
-.gradio-container { max-width: 1100px !important; }
+.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 .line { padding: .5rem .75rem; border-left: 4px solid var(--border-color-primary); overflow-wrap: anywhere; }
 .line.error { border-color: #c0392b; color: #c0392b; font-weight: 600; }
 .line.done { border-color: #1e8449; }
@@ -42,7 +42,6 @@ CSS = """
 .histogram text { fill: var(--body-text-color); font: 11px sans-serif; text-anchor: middle; }
 """
 _HEADERS = ["File", "Time", "Aperture", "ISO", "Stops"]
-_STAGES = ("reading", "aligning", "fusing", "merging", "writing")
 
 
 @contextlib.contextmanager
@@ -171,9 +170,12 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
         working = {start: gr.Button(visible=False), cancel: gr.Button(visible=True), results: gr.Column(visible=False)}
         idle = {start: gr.Button(visible=True), cancel: gr.Button(visible=False)}
         yield {status: _line("starting"), **working}
+        stages = []
         try:
             for stage in session.run(Choice(task, model, align, crop, _stops(rows, _rows(session)))):
-                yield {status: _line(f"{stage} ({time.monotonic() - began:.0f} s)")}
+                if stage not in stages:
+                    stages.append(stage)
+                yield {status: _line(f"{' → '.join(stages)} ({time.monotonic() - began:.0f} s)")}
         except CancelledError:
             yield {status: _line("cancelled"), **idle}
         except (ValueError, OSError) as error:
@@ -223,8 +225,9 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             "# Exposures in, one image out\nEverything happens on this machine. Files are removed when you leave the page."
         )
         uploads = gr.File(label=f"Drop {FEWEST} to {MOST} exposures of one scene", file_count="multiple", height=150)
-        status = gr.HTML()
-        gallery = gr.Gallery(label="Dark to bright", visible=False, height="auto", object_fit="contain", interactive=False)
+        gallery = gr.Gallery(
+            label="Dark to bright", visible=False, height="auto", object_fit="contain", interactive=False, buttons=[]
+        )
         table = gr.Dataframe(
             headers=_HEADERS,
             datatype=["str", "str", "str", "str", "number"],
@@ -246,6 +249,7 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             crop = gr.Checkbox(False, label="Crop what not every aligned image covers")
             start = gr.Button("Fuse", variant="primary")
         cancel = gr.Button("Cancel", variant="stop", visible=False)
+        status = gr.HTML()
         with gr.Column(visible=False) as results:
             compared = gr.Dropdown([], label="Compare the result (right) with")
             slider = gr.ImageSlider(label="Before and after", interactive=False, buttons=["fullscreen"], max_height=700)

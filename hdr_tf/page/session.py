@@ -147,7 +147,7 @@ class Session:
         return [None if stop is None else stop - (middle or 0) for stop in found]
 
     def run(self, choice: Choice) -> Iterator[str]:
-        """Fuses or merges the bracket in a thread; yields each stage when it begins. `result` holds what came out.
+        """Fuses or merges the bracket in a thread; yields the stage when it begins and every second. `result` is what came out.
 
         Raises:
             CancelledError: `cancel` was called; work ends where its next stage or tile would begin.
@@ -172,18 +172,22 @@ class Session:
                     self.result = None
                     self._remove_others()
                     result = task(choice)
-                    heard("done")
+                    if cancelled.is_set():
+                        raise CancelledError("cancelled")
                     self.result = dataclasses.replace(result, notes=notes)
                 events.put(None)
             except BaseException as error:  # the caller's to handle
                 events.put(error)
 
         threading.Thread(target=work, daemon=True).start()
+        event = "waiting"
         try:
-            while (event := events.get()) is not None:
+            while event is not None:
+                yield event
+                with contextlib.suppress(queue.Empty):
+                    event = events.get(timeout=1)
                 if isinstance(event, BaseException):
                     raise event
-                yield event
         finally:
             cancelled.set()  # nobody waits for it any more
 
