@@ -23,9 +23,9 @@ from hdr_tf import cli, systems
 from hdr_tf.io import image_files
 from hdr_tf.page.session import ALIGNMENTS, FEWEST, MOST, CancelledError, Choice, Session, models
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
-import gradio as gr  # reads the variable when it is imported
+import gradio as gr  # reads these variables when it is imported
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
@@ -37,11 +37,15 @@ CSS = """
 .notes { font-size: .9rem; overflow-wrap: anywhere; }
 .legend span { display: inline-block; margin: 0 1rem .25rem 0; }
 .legend i { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -.15em; }
-.histogram { width: 100%; height: auto; }
+.legend i { border: 1px solid var(--body-text-color); }
+.histogram { width: 100%; max-width: 640px; height: auto; }
 .histogram rect { fill: var(--color-accent); }
 .histogram text { fill: var(--body-text-color); font: 11px sans-serif; text-anchor: middle; }
+#thumbnails .fixed-height { min-height: 0; }
+#downloads .stem { white-space: normal; overflow-wrap: anywhere; }
+#downloads .label-clear-button { display: none; }
 """
-_HEADERS = ["File", "Time", "Aperture", "ISO", "Stops"]
+_HEADERS = ["File", "Stops", "Time", "Aperture", "ISO"]
 
 
 @contextlib.contextmanager
@@ -108,7 +112,7 @@ class _Visitors:
     def __init__(self, folder, max_pixels):
         self.folder, self.max_pixels = folder, max_pixels
         self.sessions: dict[str, Session] = {}
-        self.uploads: dict[str, set[pathlib.Path]] = {}
+        self.uploads: dict[str, dict[pathlib.Path, int]] = {}  # by path, with the inode
 
     def session(self, request) -> Session:
         name = request.session_hash
@@ -116,11 +120,17 @@ class _Visitors:
             self.sessions[name] = Session(self.folder / secrets.token_hex(16), self.max_pixels)
         return self.sessions[name]
 
+    def keep(self, request, uploads):
+        """Notes the uploads of a visitor. Gradio keeps equal ones of several visitors once; one that comes later replaces it."""
+        found = {path: path.stat().st_ino for path in map(pathlib.Path, uploads)}
+        self.uploads.setdefault(request.session_hash, {}).update(found)
+
     def leave(self, request: gr.Request):
-        """Removes the files of a visitor. Gradio keeps equal uploads of several visitors once: those that others have stay."""
-        uploads = self.uploads.pop(request.session_hash, set())
-        for path in uploads.difference(*self.uploads.values()):
-            path.unlink(missing_ok=True)
+        """Removes the files of a visitor, but no upload that another one has."""
+        for path, inode in self.uploads.pop(request.session_hash, {}).items():
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == inode and not any(path in others for others in self.uploads.values()):
+                    path.unlink()
         if session := self.sessions.pop(request.session_hash, None):
             session.close()
 
@@ -131,9 +141,9 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
 
     def load(uploads, task, request: gr.Request):
         session = visitors.session(request)
-        visitors.uploads.setdefault(request.session_hash, set()).update(map(pathlib.Path, uploads or ()))
         error = ""
         try:
+            visitors.keep(request, uploads or ())
             if uploads:
                 session.load(uploads)
             else:
@@ -226,15 +236,21 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
         )
         uploads = gr.File(label=f"Drop {FEWEST} to {MOST} exposures of one scene", file_count="multiple", height=150)
         gallery = gr.Gallery(
-            label="Dark to bright", visible=False, height="auto", object_fit="contain", interactive=False, buttons=[]
+            label="Dark to bright",
+            elem_id="thumbnails",
+            height="auto",
+            object_fit="contain",
+            visible=False,
+            interactive=False,
+            buttons=[],
         )
         table = gr.Dataframe(
             headers=_HEADERS,
-            datatype=["str", "str", "str", "str", "number"],
+            datatype=["str", "number", "str", "str", "str"],
             type="array",
             label="What EXIF says; stops can be changed",
             column_count=len(_HEADERS),
-            static_columns=[0, 1, 2, 3],
+            static_columns=[0, 2, 3, 4],
             interactive=True,
             visible=False,
             buttons=[],
@@ -244,17 +260,21 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
                 [("Fuse for display", "fusion"), ("Merge to radiance (HDR)", "radiance")], value="fusion", label="Task"
             )
             with gr.Row():
-                model = gr.Dropdown(models("fusion", 3), value=models("fusion", 3)[0], label="Model", info=_about("pyramid"))
-                align = gr.Dropdown(_alignments("fusion"), value="auto", label="Alignment")
+                model = gr.Dropdown(
+                    models("fusion", 3), value=models("fusion", 3)[0], label="Model", info=_about("pyramid"), min_width=300
+                )
+                align = gr.Dropdown(_alignments("fusion"), value="auto", label="Alignment", min_width=300)
             crop = gr.Checkbox(False, label="Crop what not every aligned image covers")
             start = gr.Button("Fuse", variant="primary")
         cancel = gr.Button("Cancel", variant="stop", visible=False)
         status = gr.HTML()
         with gr.Column(visible=False) as results:
             compared = gr.Dropdown([], label="Compare the result (right) with")
-            slider = gr.ImageSlider(label="Before and after", interactive=False, buttons=["fullscreen"], max_height=700)
+            slider = gr.ImageSlider(
+                label="Before and after", elem_id="slider", interactive=False, buttons=["fullscreen"], max_height=700
+            )
             steps = gr.Image(label="Steps, with their Q values", interactive=False, visible=False, buttons=["fullscreen"])
-            files = gr.File(label="Download", file_count="multiple", interactive=False)
+            files = gr.File(label="Download", file_count="multiple", interactive=False, elem_id="downloads")
             with gr.Column(visible=False) as light:
                 exposure = gr.Slider(-8, 8, 0, step=0.5, label="Exposure of the radiance, in stops from the reference")
                 at_exposure = gr.Image(label="Radiance at this exposure", interactive=False, buttons=["fullscreen"])
@@ -307,14 +327,14 @@ def _rows(session):
         seconds, aperture, iso = item.settings
         time = "" if seconds is None else f"{seconds:.3g} s" if seconds > 0.3 else f"1/{1 / seconds:.0f} s"
         listed = [time, "" if aperture is None else f"f/{aperture:.3g}", "" if iso is None else f"{iso:.0f}"]
-        rows.append([item.path.name, *listed, None if stop is None else round(stop, 2)])
+        rows.append([item.path.name, None if stop is None else round(stop, 2), *listed])
     return rows
 
 
 def _stops(rows, known):
     """The stops by file name that a visitor changed, None for those of EXIF."""
-    found = {row[0]: _number(row[0], row[-1]) for row in rows}
-    if found == {row[0]: row[-1] for row in known} or all(stop is None for stop in found.values()):
+    found = {row[0]: _number(row[0], row[1]) for row in rows}
+    if found == {row[0]: row[1] for row in known} or all(stop is None for stop in found.values()):
         return None
     missing = [name for name, stop in found.items() if stop is None]
     if missing:
@@ -345,18 +365,16 @@ def _legend(entries):
 
 
 def _histogram(bins):
-    """An SVG of (stops, share) bars, with a number under every whole second stop."""
+    """An SVG of (stops, share) bars, with a number under every fourth stop."""
     if not bins:
         return ""
-    width, height, most = 640 / len(bins), 120, max(share for _, share in bins)
-    bars, labels = [], []
+    width, height, most = 320 / len(bins), 80, max(share for _, share in bins)
+    shapes = []
     for i, (stop, share) in enumerate(bins):
-        tall = height * share / most
-        title = f"<title>{stop:+g} stops: {share:.1%}</title>"
-        bars.append(
-            f'<rect x="{i * width:.1f}" y="{height - tall:.1f}" width="{width * 0.9:.1f}" height="{tall:.1f}">{title}</rect>'
-        )
-        if stop % 2 == 0:
-            labels.append(f'<text x="{i * width:.1f}" y="{height + 14}">{stop:+g}</text>')
+        left, tall = i * width, height * share / most
+        size = f'x="{left:.1f}" y="{height - tall:.1f}" width="{width * 0.9:.1f}" height="{tall:.1f}"'
+        shapes.append(f"<rect {size}><title>{stop:+g} stops: {share:.1%}</title></rect>")
+        if stop % 4 == 0:
+            shapes.append(f'<text x="{left:.1f}" y="{height + 12}">{stop:+g}</text>')
     label = "Share of pixels by stops from the reference's clip"
-    return f'<svg class="histogram" viewBox="-12 0 664 140" role="img" aria-label="{label}">{"".join(bars + labels)}</svg>'
+    return f'<svg class="histogram" viewBox="-12 0 344 96" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
