@@ -121,7 +121,7 @@ class _Visitors:
         return self.sessions[name]
 
     def keep(self, request, uploads):
-        """Notes the uploads of a visitor. Gradio keeps equal ones of several visitors once; one that comes later replaces it."""
+        """Notes the uploads of a visitor. Gradio keeps equal ones of several visitors once; a later one replaces it."""
         found = {path: path.stat().st_ino for path in map(pathlib.Path, uploads)}
         self.uploads.setdefault(request.session_hash, {}).update(found)
 
