@@ -27,7 +27,7 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 
 import gradio as gr  # reads these variables when it is imported
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost")
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
@@ -42,6 +42,7 @@ CSS = """
 .histogram rect { fill: var(--color-accent); }
 .histogram text { fill: var(--body-text-color); font: 11px sans-serif; text-anchor: middle; }
 #thumbnails .fixed-height { min-height: 0; }
+#thumbnails .grid-container { grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)) !important; }
 #downloads .stem { white-space: normal; overflow-wrap: anywhere; }
 #downloads .label-clear-button { display: none; }
 """
@@ -64,7 +65,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, max_pixels: int = im
         logging.warning("%s: whoever reaches this machine can use the page and its memory; there is no password", host)
     middleware = [Middleware(_Policy)]
     if host in LOCAL:  # no other site's name may lead a browser here
-        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL[:2], "[::1]"]))
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL]))
     with tempfile.TemporaryDirectory(prefix="hdr_tf_page_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build(pathlib.Path(folder), max_pixels)
@@ -155,7 +156,7 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
         return {
             status: _line(error, "error") if error else "",
             notes: _notes(session.notes),
-            gallery: gr.Gallery(thumbnails, visible=bool(exposures), columns=max(2, len(exposures))),
+            gallery: gr.Gallery(thumbnails, visible=bool(exposures), columns=len(exposures) or 1),
             table: gr.Dataframe(_rows(session), visible=bool(exposures), row_count=len(exposures)),
             settings: gr.Column(visible=bool(exposures)),
             results: gr.Column(visible=False),
@@ -190,6 +191,9 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             yield {status: _line("cancelled"), **idle}
         except (ValueError, OSError) as error:
             yield {status: _line(cli.one_line(error), "error"), **idle}
+        except Exception as error:  # a fault of ours, whose trace is for the terminal
+            logging.exception("%s", error)
+            yield {status: _line(f"{type(error).__name__}: {cli.one_line(error)}", "error"), **idle}
         else:
             done = "fused" if task == "fusion" else "merged"
             yield {status: _line(f"{done} in {time.monotonic() - began:.1f} s", "done"), **idle, **shown(session)}
