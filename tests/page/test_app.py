@@ -18,8 +18,7 @@ from tests import helpers
 
 # First, because it tells the libraries below to call nobody.
 app = pytest.importorskip("hdr_tf.page.app", reason="the page needs the extra `page`; .ci/extra page installs it")
-import gradio_client
-import httpx
+gradio_client, httpx = map(pytest.importorskip, ("gradio_client", "httpx"))
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TIMES = (1 / 64, 1 / 16, 1 / 4)
