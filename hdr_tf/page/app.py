@@ -30,7 +30,7 @@ import gradio as gr  # reads these variables when it is imported
 LOCAL = ("127.0.0.1", "localhost")
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
 CSS = """
-.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1100px !important; margin: 0 auto !important; width: 100% !important; }
 .line { padding: .5rem .75rem; border-left: 4px solid var(--border-color-primary); overflow-wrap: anywhere; }
 .line.error { border-color: #c0392b; color: #c0392b; font-weight: 600; }
 .line.done { border-color: #1e8449; }

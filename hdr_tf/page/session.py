@@ -180,7 +180,7 @@ class Session:
                 events.put(error)
 
         threading.Thread(target=work, daemon=True).start()
-        event = "waiting"
+        event = "reading"
         try:
             while event is not None:
                 yield event
