@@ -48,7 +48,7 @@ def test_without_exif_there_are_no_stops(tmp_path):
     assert [item.path.name for item in session.exposures] == ["b.tif", "a.tif"] and session.stops() == [None, None]
 
 
-@pytest.mark.parametrize("align", ["none", "auto", "deghost"])
+@pytest.mark.parametrize("align", ["none", "auto", pytest.param("deghost", marks=pytest.mark.slow)])
 def test_fused_is_what_fuse_returns(session, files, align):
     result, stages = run(session, "fusion", "pyramid", align)
     expected = hdr_tf.fuse(files, **({"deghost": True} if align == "deghost" else {"align": align}))
