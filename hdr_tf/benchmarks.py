@@ -10,6 +10,7 @@ import concurrent.futures
 import functools
 import gc
 import multiprocessing
+import os
 import pathlib
 import re
 import resource
@@ -126,8 +127,8 @@ def measure_records(
     Returns:
         `scene_mb` (10**6 bytes) and `scene_s`, wall time of all processes, start included, for one scene as a record of kind
         "kalantari"; `patch_mb` and `patch_s` for one of ESBN's own records; `patches`, their number per scene; `times_smaller`
-        and `times_faster`, what all of these take divided by what the scene takes; `patches_per_s` that are read; `peak_mb` of
-        the process that reads.
+        and `times_faster`, what all of these take divided by what the scene takes; `patches_per_s` that are read by as many
+        threads as there are CPUs, at least four, and `patches_per_s_2` by two; `peak_mb` of the process that reads.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -139,7 +140,8 @@ def measure_records(
         scene_mb = sum(shard["bytes"] for shard in manifest["shards"].values()) / count / 1e6
         number = patches.count_patches(*size, patch)
         patch_s, patch_mb = _alone(_write_patches, folder, patch, num_patches, number)
-        reading = _alone(_read_patches, folder / "records", patch, rounds)
+        reading = {"patches_per_s_2": _alone(_read_patches, folder / "records", patch, rounds, 2)["patches_per_s"]}
+        reading |= _alone(_read_patches, folder / "records", patch, rounds, max(4, os.cpu_count()))
     row = {"size": list(size), "patch": patch, "patches": number, "scene_mb": scene_mb, "scene_s": scene_s}
     row |= {"patch_mb": patch_mb, "patch_s": patch_s, "times_smaller": number * patch_mb / scene_mb}
     return row | {"times_faster": number * patch_s / scene_s, **reading}
@@ -173,9 +175,10 @@ def _write_patches(folder, patch, num_patches, number):
     return (time.perf_counter() - start) / num_patches, path.stat().st_size / num_patches / 1e6
 
 
-def _read_patches(records, patch, rounds):
-    before, batch = _peak_mb(), 8
-    batches = iter(dataset.patch_dataset(records, batch, [*patches.FEATURES, "exposures"], patch))
+def _read_patches(records, patch, rounds, threads):
+    before, batch, options = _peak_mb(), 8, tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    batches = iter(dataset.patch_dataset(records, batch, [*patches.FEATURES, "exposures"], patch).with_options(options))
     _times(WARM_UP, lambda: next(batches))
     times = _times(rounds, lambda: next(batches))
     return {"patches_per_s": 1e3 * batch * rounds / times.sum(), "peak_mb": _peak_mb() - before}

@@ -14,9 +14,10 @@ import inspect
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, overload
 
 PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
+Task = Literal["fusion", "radiance"]
 MIN_SIDE = 8  # pixels; a smaller image is mostly padding for every network here
 
 
@@ -49,6 +50,9 @@ class Stage:
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class System:
     """What both tasks have in common."""
+
+    task: ClassVar[Task]
+    verb: ClassVar[str]
 
     name: str
     description: str
@@ -172,10 +176,17 @@ class RadianceSystem(System):
     """whether the network takes exposures that optical flow has aligned"""
 
 
-def _network(module: str, builder: str, names: str, layout: str = "torch", sizes: str | None = None, **others) -> Network:
+def _network(
+    module: str,
+    builder: str,
+    names: str,
+    layout: Literal["torch", "lasagne", "keras"] = "torch",
+    sizes: str | None = None,
+    **others,
+) -> Network:
     """The record of a network in hdr_tf/models/<module>.py."""
-    builder, names, sizes = (name and f"hdr_tf.models.{module}:{name}" for name in (builder, names, sizes))
-    return Network(builder, names, layout, sizes=sizes, **others)
+    place = f"hdr_tf.models.{module}:"
+    return Network(place + builder, place + names, layout, sizes=sizes and place + sizes, **others)
 
 
 def _selfhdr_network(name: str) -> Network:
@@ -350,12 +361,24 @@ SYSTEMS: dict[str, System] = {
 }
 
 
-def names(task: Literal["fusion", "radiance"] | None = None) -> tuple[str, ...]:
+def names(task: Task | None = None) -> tuple[str, ...]:
     """Returns the names of all systems, or of those of one task."""
     return tuple(name for name, system in SYSTEMS.items() if task in (None, system.task))
 
 
-def find(name: str, task: Literal["fusion", "radiance"] | None = None) -> System:
+@overload
+def find(name: str, task: Literal["fusion"]) -> FusionSystem: ...
+
+
+@overload
+def find(name: str, task: Literal["radiance"]) -> RadianceSystem: ...
+
+
+@overload
+def find(name: str, task: Task | None = None) -> System: ...
+
+
+def find(name: str, task: Task | None = None) -> System:
     """Returns the record of a system; ValueError, which lists the choices, if there is none or it has another task."""
     if name not in names(task):
         fusion, radiance = (", ".join(names(kind)) for kind in ("fusion", "radiance"))
@@ -364,12 +387,12 @@ def find(name: str, task: Literal["fusion", "radiance"] | None = None) -> System
     return SYSTEMS[name]
 
 
-def help_text(task: Literal["fusion", "radiance"] | None = None) -> str:
+def help_text(task: Task | None = None) -> str:
     """Returns the names of the systems with their descriptions, as the help text of a flag --model."""
     return "; ".join(f"{name} ({SYSTEMS[name].description})" for name in names(task))
 
 
-def options(task: Literal["fusion", "radiance"] | None = None) -> tuple[str, ...]:
+def options(task: Task | None = None) -> tuple[str, ...]:
     """Returns the names of all options of the systems."""
     return tuple(dict.fromkeys(option for name in names(task) for option in SYSTEMS[name].options))
 
@@ -414,7 +437,12 @@ def load_network(name: str, path: str | os.PathLike | None, /, **arguments):
     return network
 
 
-def load_runner(name: str, weights: str | os.PathLike | None = None, task: str | None = None, **arguments):
+def load_runner(
+    name: str,
+    weights: str | os.PathLike | None = None,
+    task: Task | None = None,
+    **arguments,
+):
     """Loads a system with its weights.
 
     Args:

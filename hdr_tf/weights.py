@@ -21,10 +21,14 @@ from typing import Literal
 import h5py
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from hdr_tf.io.outputs import atomic, shortened
+
+if keras.config.backend() == "tensorflow":  # the networks themselves run on any backend of Keras
+    import tensorflow as tf
+
+    from hdr_tf import device
 
 CHECKSUM = "sha256"
 
@@ -35,9 +39,10 @@ DERIVED = (".num_batches_tracked", ".relative_position_index", ".attn_mask")  # 
 
 @contextlib.contextmanager
 def precision(mixed: bool) -> Iterator[None]:
-    """Networks that are built in this context compute in bfloat16 if `mixed`, else in the precision that Keras is set to."""
+    """Networks that are built in this context compute in bfloat16 (float16 on a GPU without it) if `mixed`, else in the
+    precision that Keras is set to."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else before)
+    keras.config.set_dtype_policy(device.half_precision() if mixed else before)
     try:
         yield
     finally:
@@ -87,6 +92,8 @@ def read_notes(path: str | os.PathLike) -> dict[str, str]:
 
 def check_size(build: Callable[[], keras.Model], path: str | os.PathLike) -> None:
     """Raises ValueError, before memory is taken, if a network whose sizes were read from a file is larger than the file."""
+    if keras.config.backend() != "tensorflow":  # only its graphs can be built without values
+        return
     left = sum(math.prod(shape) for shape in read_shapes(path).values())
 
     def count(create, **arguments):

@@ -52,7 +52,7 @@ def assert_close(found, expected, record_property, levels=1):
     assert (difference > 0).mean() < 1e-3
 
 
-@pytest.mark.parametrize("name", ["forth4", "montsaint", "stream1"])
+@pytest.mark.parametrize("name", ["forth4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("montsaint", "stream1"))])
 def test_deepfuse_official(name, reference, authors_weights, record_property):
     folder = reference / "deepfuse_official"
     stacked = read(folder / "input_test_pairs" / f"{name}.png")  # red: the bright luminance; green and blue: the dark one
@@ -88,6 +88,7 @@ def test_hyperp_mb(reference, authors_weights, record_property):
     assert_close(fused, read(folder / "expected_noalign.png"), record_property, levels=2)
 
 
+@pytest.mark.slow
 def test_hyperp_mb_luminance(reference, authors_weights, record_property):
     folder = reference / "hyperp_mb"
     luminances = [color.hyperp_mb_split(read(folder / name))[0].astype(np.uint8) for name in ("2_UN.jpg", "2_OV.jpg")]

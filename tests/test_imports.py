@@ -11,7 +11,7 @@ LEVELS = (
     ("tools", "train"),
     ("hdr_tf.commands",),
     ("hdr_tf.page",),
-    ("hdr_tf.benchmarks", "hdr_tf.rl"),
+    ("hdr_tf.benchmarks", "hdr_tf.device_check", "hdr_tf.rl"),
     ("hdr_tf.evaluation", "hdr_tf.serving"),
     ("hdr_tf.fusion", "hdr_tf.radiance"),
     ("hdr_tf.systems",),
@@ -21,7 +21,7 @@ LEVELS = (
     ("hdr_tf.io",),
     ("hdr_tf.image", "hdr_tf.models"),
     ("hdr_tf.losses", "hdr_tf.metrics"),
-    ("hdr_tf.cli", "hdr_tf.parallel"),
+    ("hdr_tf.cli", "hdr_tf.device", "hdr_tf.parallel"),
     ("hdr_tf.progress", "hdr_tf.quiet"),
     ("hdr_tf",),
 )
@@ -43,17 +43,19 @@ LIBRARIES = {
             "hdr_tf.rl",
             "hdr_tf.serving",
         ),
-        *("hdr_tf.benchmarks", "train"),
+        *("hdr_tf.benchmarks", "hdr_tf.device_check", "train"),
     },
     "tensorflow": {
         *("hdr_tf.fusion.compiled", "hdr_tf.radiance.esbn", "hdr_tf.radiance.merge", "hdr_tf.radiance.selfhdr"),
         *(
             "hdr_tf.checkpoints",
+            "hdr_tf.device",
             "hdr_tf.weights",
             "hdr_tf.training",
             "hdr_tf.rl",
             "hdr_tf.serving",
             "hdr_tf.benchmarks",
+            "hdr_tf.device_check",
             "tfrecords",
             "train",
         ),
@@ -74,6 +76,7 @@ LIBRARIES = {
     "apache_beam": {"hdr_tf.batch_beam"},
     "gradio": {"hdr_tf.page"},
 }
+INTERFACE = helpers.ROOT / "hdr_tf" / "__init__.py"
 SCRIPTS = ("tools", "train", "hdr_tf.commands")  # import what is heavy inside their functions, so that --help is quick
 
 
@@ -96,10 +99,13 @@ def _room(module):
 
 
 def _imports(path):
-    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b."""
+    """Yields (module, line, whether inside a function) of every import; `from a import b` yields a.b. The public interface
+    names what it imports on use in a block for type checkers, which never runs."""
 
     def walk(node, inside):
         for child in ast.iter_child_nodes(node):
+            if path == INTERFACE and isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
             if isinstance(child, ast.Import):
                 yield from ((alias.name, child.lineno, inside) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):

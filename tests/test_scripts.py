@@ -3,10 +3,11 @@
 import concurrent.futures
 import json
 
+import keras
 import numpy as np
 import pytest
 
-from hdr_tf import benchmarks, systems
+from hdr_tf import benchmarks, device_check, systems
 from hdr_tf.commands import benchmark
 from hdr_tf.fusion import pipeline
 from hdr_tf.io import image_files
@@ -171,7 +172,7 @@ def test_benchmark_of_records(tmp_path, capsys, in_this_process):
     assert 0 < row["scene_mb"] < 128 * 160 * 3 * (3 * 2 + 4) / 1e6  # compressed
     assert row["times_smaller"] == pytest.approx(32 * row["patch_mb"] / row["scene_mb"])
     assert row["times_faster"] == pytest.approx(32 * row["patch_s"] / row["scene_s"])
-    assert row["scene_s"] > 0 and row["patches_per_s"] > 0 and row["peak_mb"] >= 0
+    assert row["scene_s"] > 0 and min(row["patches_per_s"], row["patches_per_s_2"]) > 0 and row["peak_mb"] >= 0
     assert "MB" in capsys.readouterr().out
 
 
@@ -215,6 +216,58 @@ def test_benchmark_of_files(tmp_path):
     rows = rows_of(tmp_path, what="files", model="densefuse_gray", height=24, width=32, rounds=1)
     assert [row["way"] for row in rows] == ["hdr-tf fuse", "fuse_files", "encoded"]
     assert all(min(row["first_s"], row["seconds"], row["peak_mb"]) > 0 for row in rows)
+
+
+def test_benchmark_of_a_device(tmp_path, capsys, monkeypatch):
+    """One check of each kind; the golden case is absent."""
+    scripts = {"esbn_fusion": device_check.SCRIPTS["esbn_fusion"]}
+    few = {"GOLDEN": {"absent": ()}, "TILED": ("hyperp_mb", "pyramid"), "SIZES": {"tiny": (24, 32)}, "SCRIPTS": scripts}
+    for name, value in few.items():
+        monkeypatch.setattr(device_check, name, value)
+    output = tmp_path / "benchmark.json"
+    try:
+        assert benchmark.main(benchmark.Config(what="device", rounds=5, output=str(output))) == 0
+    finally:
+        keras.config.set_dtype_policy("float32")
+    (table,) = json.loads(output.read_text())["tables"]
+    assert [(row["check"], row["what"], row["precision"], row["result"][:7]) for row in table["rows"]] == [
+        ("golden parity", "absent", "float32", "skipped"),
+        ("tiles against whole", "hyperp_mb", "float32", "pass"),
+        ("tiles against whole", "pyramid", "float32", "pass"),
+        ("fusing", "tiny", "float32", "pass"),
+        ("training", "train/esbn_fusion.py", "float32", "pass"),
+        ("training", "train/esbn_fusion.py", "mixed_bfloat16", "pass"),
+    ]
+    assert "| fusing | tiny | float32 | pass |" in capsys.readouterr().out
+
+
+def test_a_device_that_computes_something_else_fails(monkeypatch, capsys):
+    monkeypatch.setattr(
+        device_check, "_checks", lambda *_: [("golden parity", "x", "float32", lambda: device_check._within(2, 1))]
+    )
+    assert benchmark.main(benchmark.Config(what="device")) == 1
+    assert helpers.mentioned("x FAIL 1.0e+00 2.0e+00", capsys.readouterr().out)
+    monkeypatch.setattr(device_check, "LIMIT_S", -1)
+    assert benchmark.main(benchmark.Config(what="device")) == 0
+    assert "not reached" in capsys.readouterr().out
+
+
+def test_16_bits_without_effect_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_check, "_records", lambda folder, kind: folder)
+    monkeypatch.setattr("train.merge.main", lambda config: None)
+    for precision in ("float32", "mixed_bfloat16"):
+        log = tmp_path / precision / "merge" / "log.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text("loss,steps_per_second\n2,1\n1,1\n")
+    assert helpers.mentioned("0.50", device_check._run_script(tmp_path, "merge", "float32", 50))
+    with pytest.raises(ValueError, match="float32"):
+        device_check._run_script(tmp_path, "merge", "mixed_bfloat16", 50)
+
+
+@pytest.mark.parametrize("means", [(1.0, 1.0), (1.0, 0.5, 1.5), (1.0, float("nan"))])
+def test_a_loss_that_does_not_fall_fails(means):
+    with pytest.raises(ValueError, match=str(means[-1]).rstrip("0").rstrip(".")):
+        device_check._falling(means, 50, 1.0)
 
 
 def test_benchmark_of_everything(tmp_path, capsys, monkeypatch):

@@ -122,7 +122,9 @@ def load(
     if seed is None:
         records = records.flat_map(read)
     else:
-        records = records.shuffle(len(counts), seed=seed).interleave(read, cycle_length=4).shuffle(64, seed=seed)
+        shards = records.shuffle(len(counts), seed=seed)
+        # Several threads inflate as many shards, in the order in which one thread would.
+        records = shards.interleave(read, cycle_length=4, num_parallel_calls=4, deterministic=True).shuffle(64, seed=seed)
     if first is not None:
         records = records.repeat().skip(first)
     return records.map(lambda record: schema.parse(schema.KINDS[kind], record), num_parallel_calls=tf.data.AUTOTUNE)

@@ -14,6 +14,7 @@
     large             two files of 24 megapixels
     folder            brackets as a folder, where reading, fusing and writing overlap, and one after another
     files             two JPEG files to a PNG file: by programs, start included, and in a running process
+    device            whether this machine computes what it should, within 8 minutes (hdr_tf/device_check.py)
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ class Config:
 
     RENAMED = {"workers": "num_processes"}
 
-    what: Literal["fusion", "records", "training", "reconstruction", "large", "folder", "files"] = "fusion"
+    what: Literal["fusion", "records", "training", "reconstruction", "large", "folder", "files", "device"] = "fusion"
     """chooses the table, see above"""
     all: bool = False
     """makes every table of docs/benchmarks.md, with sizes and models of its own"""
@@ -45,7 +46,8 @@ class Config:
     size: int = 1024
     """sets the height and width of the images in pixels (fusion)"""
     rounds: int = 0
-    """repeats each measurement this many times; default: 15 fusions, 100 batches read, 15 steps, 3 reconstructions, 3 files"""
+    """repeats each measurement this many times; default: 15 fusions, 100 batches read, 15 steps, 3 reconstructions, 3 files;
+    steps of training (device), default: 50"""
     output: str | None = None
     """writes the tables to this JSON file too"""
     height: int = 0
@@ -73,9 +75,13 @@ class Config:
 
 
 COLUMNS = {  # of all tables: key in a row, heading and format
+    "check": ("check", ""),
+    "what": ("of", ""),
     "model": ("model", ""),
     "way": ("way", ""),
     "precision": ("precision", ""),
+    "result": ("result", ""),
+    "found": ("found", ""),
     "network_ms": ("network ms", ".0f"),
     "fuse_ms": ("fuse ms", ".0f"),
     "mertens_ms": ("Mertens ms", ".0f"),
@@ -88,6 +94,7 @@ COLUMNS = {  # of all tables: key in a row, heading and format
     "patch_s": ("original s/patch", ".4f"),
     "times_smaller": ("smaller", ".0f"),
     "times_faster": ("faster", ".0f"),
+    "patches_per_s_2": ("patches/s, 2 threads", ".0f"),
     "patches_per_s": ("patches/s", ".0f"),
     "input_ms": ("input ms", ".1f"),
     "step_ms": ("step ms", ".1f"),
@@ -133,6 +140,7 @@ TABLES = {
     "large": Table(f"{_PAIR}, 8 bit", ("shape",), FUSION, shape=(4000, 6000)),
     "folder": Table(f"{{scenes}} brackets of {_PAIR}, 8 bit", ("shape", "scenes"), FUSION, FUSION[:1], (2000, 3000)),
     "files": Table(f"{_PAIR}, JPEG to PNG, 8 bit", ("shape", "rounds"), _ENFUSE + FUSION, _ENFUSE + FUSION[:1], (2000, 3000)),
+    "device": Table("{rounds} steps of training", ("rounds",), rounds=50),
 }
 ALL = (
     {"what": "fusion", "rounds": 5},
@@ -149,7 +157,7 @@ ALL = (
 )
 
 
-def main(config: Config) -> None:
+def main(config: Config) -> int:
     configs = [dataclasses.replace(config, **flags) for flags in ALL] if config.all else [config]
     if config.all and dataclasses.replace(config, output=None) != Config(all=True):
         raise ValueError("--all has sizes and models of its own: of the other flags only --output goes with it")
@@ -168,11 +176,16 @@ def main(config: Config) -> None:
     if config.output:
         with outputs.atomic(config.output) as temporary:
             temporary.write_text(json.dumps({"machine": machine, "tables": tables}, indent=2) + "\n")
+    return int(any(str(row.get("result", "")).startswith("FAIL") for table in tables for row in table["rows"]))
 
 
 def _measured(config):
     """Returns the title of a table and its rows."""
-    from hdr_tf import benchmarks
+    # The first imports no TensorFlow where Keras has another backend.
+    if config.what == "device":
+        from hdr_tf import device_check as benchmarks
+    else:
+        from hdr_tf import benchmarks
 
     table, (height, width) = TABLES[config.what], _shape(config)
     settings = dataclasses.asdict(config) | {"hdr_dirs": cli.words(config.hdr_dir), "rounds": config.rounds or table.rounds}

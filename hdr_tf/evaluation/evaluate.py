@@ -16,7 +16,7 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
@@ -28,15 +28,15 @@ from hdr_tf.evaluation.radiance import Radiance
 from hdr_tf.io import image_files
 from hdr_tf.progress import track
 
-TASKS = {"fusion": Fusion, "radiance": Radiance}
+TASKS: dict[systems.Task, Any] = {"fusion": Fusion, "radiance": Radiance}
 
 
-def names(task: Literal["fusion", "radiance"]) -> tuple[str, ...]:
+def names(task: systems.Task) -> tuple[str, ...]:
     """Returns the names of all models of a task."""
     return (*systems.names(task), *TASKS[task].BASELINES)
 
 
-def available(task: Literal["fusion", "radiance"], weights: str | os.PathLike | None = None) -> list[str]:
+def available(task: systems.Task, weights: str | os.PathLike | None = None) -> list[str]:
     """Returns the models of a task that can run: systems with weights in `weights` or bundled ones, and installed baselines."""
     able = []
     for model in names(task):
@@ -161,9 +161,9 @@ def _caught(fail, where):
         fail(f"{where}: {cli.one_line(error)}")
 
 
-def _find_task(models, weights, options):
+def _find_task(models, weights, options) -> systems.Task:
     """Returns the task of the models, to which the options have to belong."""
-    fitting = [task for task in TASKS if set(models) <= set(names(task))]
+    fitting: list[systems.Task] = [task for task in TASKS if set(models) <= set(names(task))]
     if not models or not fitting:
         choices = "; ".join(f"for {task} {', '.join(names(task))}" for task in TASKS)
         raise ValueError(f"expected models of one task ({choices}), found {', '.join(models) or 'none'}")
@@ -192,7 +192,7 @@ def _write(folder, model, files):
 
 def _means(metrics, model, rows):
     scores = [row["scores"][model] for row in rows if model in row["scores"]]
-    means = {"scenes": len(scores)}
+    means: dict[str, float | None] = {"scenes": len(scores)}
     for key in metrics:
         values = [row[key] for row in scores if row[key] is not None]
         means[key] = math.fsum(values) / len(values) if values else None

@@ -5,12 +5,13 @@ where a stage has a halo, in a fraction of the memory."""
 
 import functools
 import pathlib
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf import systems
+from hdr_tf import device, systems
 from hdr_tf.fusion import arithmetic
 from hdr_tf.image import tiling
 
@@ -53,7 +54,9 @@ class NetworkRunner:
     def __init__(self, system: systems.FusionSystem, path: pathlib.Path | None, options: dict):
         """Args: the system, its weights file, and further arguments of the network's builder."""
         self._system, self._path, self._options = system, path, options
+        self._changed = path and path.stat().st_mtime_ns
         self._compiled = functools.lru_cache(maxsize=CACHED)(self._compile)
+        self._lock = threading.Lock()  # several threads that need the same network wait for one to make it
 
     def prepare(self, exposures: int, height: int, width: int, eight_bit: bool) -> None:
         """Builds the network for so many images of this size and depth.
@@ -72,10 +75,13 @@ class NetworkRunner:
     def network(self, exposures: int, height: int, width: int, eight_bit: bool) -> Callable:
         """Returns the compiled network for so many images of this size and depth: a function from a list of planes [H, W, C],
         dark to bright, to the fused one, uint8 to uint8, or uint16 or float32 in 0..255 to float32 in 0..255."""
-        return self._compiled(tuple(builder_arguments(self._system, exposures, height, width).items()), eight_bit)
+        with self._lock:
+            return self._compiled(tuple(builder_arguments(self._system, exposures, height, width).items()), eight_bit)
 
     def _compile(self, arguments, eight_bit):
         system = self._system
+        if self._path and self._path.stat().st_mtime_ns != self._changed:
+            raise ValueError(f"{self._path}: the weights have changed since they were loaded; load them again")
         network = systems.load_network(next(iter(system.networks)), self._path, **dict(arguments), **self._options)
         whole = _compile_stage(system, network, network, eight_bit)
         models = [network.get_layer(stage.layer) if stage.layer else network for stage in system.stages]
@@ -91,8 +97,9 @@ class NetworkRunner:
                 if stage.halo is None:
                     outputs = run(taken)
                 else:  # the first image, which the stage may not take, gives tile and halo their unit
+                    tile = TILE * system.tile_scale * device.tile_scale()
                     outputs = tiling.several_in_tiles(
-                        lambda parts, run=run: run(parts[1:]), [planes[0], *taken], TILE * system.tile_scale, stage.halo
+                        lambda parts, run=run: run(parts[1:]), [planes[0], *taken], tile, stage.halo
                     )
                 arrays |= zip(model.output, outputs, strict=True)
                 needed = {name for later in models[number:] for name in later.input}

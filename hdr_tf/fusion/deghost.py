@@ -10,6 +10,7 @@ as it is.
 """
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ _DEVIATIONS = 2  # of the usual difference that do not count
 _UNCLIPPED = 245  # of 255
 _STILL = 0.75  # pixels; aligned exposures of a tripod differ by up to 0.65
 _SEAM = 400  # the shorter side of an image is so many times as long as the radius of the seams
+_lock = threading.Lock()
 
 
 class Mended(NamedTuple):
@@ -248,6 +250,11 @@ def _softened(trust):
     return cv2.blur(cv2.erode(trust, np.ones((side, side))), (side, side))
 
 
-@functools.cache
 def _merger():
+    with _lock:  # one thread loads it, and others wait
+        return _load_merger()
+
+
+@functools.cache
+def _load_merger():
     return systems.load_runner("merge" if systems.SYSTEMS["merge"].bundled else "merge_classical", task="radiance")

@@ -42,7 +42,7 @@ class LiteRunner:
     def __init__(self, system: systems.FusionSystem, path: pathlib.Path, options: dict):
         """Args: as `compiled.NetworkRunner`."""
         self._system, self._path, self._options = system, path, options
-        self._model = self._shape = self._signature = None
+        self._model = self._shape = self._signature = self._heavy = None
         self._lock = threading.Lock()  # an interpreter serves one thread at a time
         file = systems.PRETRAINED / f"{system.name}.tflite"
         if Interpreter and file.exists():
@@ -65,7 +65,10 @@ class LiteRunner:
         return self._model is not None and exposures * height * width <= LIMIT
 
     def _compiled(self):
-        return systems.resolve("hdr_tf.fusion.compiled:load")(self._system, self._path, **self._options)
+        with self._lock:
+            if self._heavy is None:
+                self._heavy = systems.resolve("hdr_tf.fusion.compiled:load")(self._system, self._path, **self._options)
+            return self._heavy
 
     def _network(self, planes):
         with self._lock:

@@ -15,10 +15,11 @@ so everything that can be checked without it is checked before.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from absl import logging
@@ -96,12 +97,65 @@ def fuse(
         The fused image in the depth of the images: [H, W, 3], or [H, W] if all images are gray.
 
     Raises:
-        ValueError: images, model and weights do not go together. OSError: a file cannot be read.
+        ValueError: images, model and weights do not go together.
+        OSError: a file cannot be read.
     """
     known = {"exposures": exposures, "trust_exposures": trust_exposures}
     arguments = (model, weights, align, crop, keep_order, max_pixels, runner, deghost)
     loaded, runner = _prepare(_as_list(images), *arguments, **known, **options)
     return _fuse(loaded, runner)
+
+
+class Fuser:
+    """Fuses many brackets with one set of arguments, for programs that run long: what `fuse` does, from the same weights in
+    every call.
+
+    The weights are read when the object is made. Networks for TensorFlow are compiled in the first call that needs them, one
+    for each number of exposures and depth; if the weights file has changed by then, that call is refused. `pyramid` loads
+    TensorFlow in the first call with a bracket of over 8 megapixels in all.
+
+    Several threads may call one object at the same time, with brackets of any size. Reading, sorting, aligning and colour run
+    in each thread by itself and share nothing. TensorFlow's networks serve several threads at a time; LiteRT's model and the
+    making of a network are behind a lock, for which the other threads wait.
+
+    A pickle holds the arguments. The copy is made from them anew: it reads the weights that it finds under their path.
+
+    Examples:
+        >>> fuser = Fuser(align="auto")  # doctest: +SKIP
+        >>> images = [fuser(paths) for paths in brackets]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str = "pyramid",
+        weights: str | os.PathLike | None = None,
+        align: Align = "none",
+        crop: bool = False,
+        keep_order: bool = False,
+        max_pixels: int = image_files.MAX_PIXELS,
+        deghost: bool = False,
+        **options,
+    ):
+        """Args: see `fuse`. Raises: what `fuse` raises for a model, weights or arguments that no bracket can be fused with."""
+        shared = {"align": align, "crop": crop, "keep_order": keep_order, "max_pixels": max_pixels, "deghost": deghost}
+        _check_arguments(align, deghost)
+        runner = systems.load_runner(model, weights, "fusion", **options)
+        # Damaged weights are refused here and not in the first call.
+        runner.prepare(systems.find(model).exposures[0], systems.MIN_SIDE, systems.MIN_SIDE, True)
+        self._fuse = functools.partial(fuse, model=model, runner=runner, **shared)
+        self._made_by = functools.partial(Fuser, model, weights, **shared, **options)
+
+    def __call__(
+        self,
+        images: Sequence[str | os.PathLike | np.ndarray],
+        exposures: Sequence[float] | Literal["estimate"] | None = None,
+        trust_exposures: bool = False,
+    ) -> np.ndarray:
+        """Fuses the images of a scene, see `fuse`."""
+        return self._fuse(images, exposures=exposures, trust_exposures=trust_exposures)
+
+    def __reduce__(self):
+        return self._made_by, ()
 
 
 def fuse_files(images: Sequence, output: str | os.PathLike, **arguments) -> np.ndarray:
@@ -112,9 +166,9 @@ def fuse_files(images: Sequence, output: str | os.PathLike, **arguments) -> np.n
 def write_outputs(outputs: Sequence[Output]) -> np.ndarray:
     """Writes the files; returns the pixels of the last one."""
     with stage("writing"):
-        for path, *arguments in outputs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image_files.write_image(path, *arguments)
+        for output in outputs:
+            output.path.parent.mkdir(parents=True, exist_ok=True)
+            image_files.write_image(*output)
     return outputs[-1].pixels
 
 
@@ -150,17 +204,18 @@ def fuse_to_outputs(
     if trace is not None:
         trace = pathlib.Path(trace)
         if not systems.find(model, "fusion").steps:
-            in_steps = ", ".join(name for name in systems.names("fusion") if systems.SYSTEMS[name].steps)
+            in_steps = ", ".join(name for name in systems.names("fusion") if systems.find(name, "fusion").steps)
             raise ValueError(f"trace: expected a model that works in steps ({in_steps}), found {model}")
         check_output(trace, None, [*images, output])
     loaded, runner = _prepare(images, model, **arguments)
     outputs = []
-    for number, image in enumerate(loaded if save_aligned is not None else (), start=1):
-        target = pathlib.Path(save_aligned) / named(f"{number}_{image.path.stem if image.path else 'image'}", ".png")
-        check_output(target, None, images)
-        if target.resolve() == output.resolve():
-            raise ValueError(f"{output}: would be both the output and an aligned image; choose another output")
-        outputs.append(Output(target, image.pixels, quality, image.metadata, image.reached))
+    if save_aligned is not None:
+        for number, image in enumerate(loaded, start=1):
+            target = pathlib.Path(save_aligned) / named(f"{number}_{image.path.stem if image.path else 'image'}", ".png")
+            check_output(target, None, images)
+            if target.resolve() == output.resolve():
+                raise ValueError(f"{output}: would be both the output and an aligned image; choose another output")
+            outputs.append(Output(target, image.pixels, quality, image.metadata, image.reached))
     if trace is None:
         fused = _fuse(loaded, runner)
     else:
@@ -214,11 +269,18 @@ def _as_list(images):
     return list(images)
 
 
+def _check_arguments(align, deghost):
+    if align not in get_args(Align):
+        raise ValueError(f"expected the alignment {', '.join(get_args(Align))}, found {align!r}")
+    if deghost and align != "none":
+        raise ValueError(f"deghost does not go with align={align}: it aligns the images itself")
+
+
 def _prepare(
     images,
     model="pyramid",
     weights=None,
-    align="none",
+    align: Align = "none",
     crop=False,
     keep_order=False,
     max_pixels=image_files.MAX_PIXELS,
@@ -230,8 +292,7 @@ def _prepare(
 ):
     """Reads, sorts and aligns or deghosts the images; returns them, of one depth, and the runner. Whatever can be wrong raises
     before the first line is logged."""
-    if deghost and align != "none":
-        raise ValueError(f"deghost does not go with align={align}: it aligns the images itself")
+    _check_arguments(align, deghost)
     if not deghost and (exposures is not None or trust_exposures):
         raise ValueError("exposures and trust_exposures belong to deghost, which needs exposures, and to radiance")
     system = systems.find(model, "fusion")
@@ -300,7 +361,8 @@ def _sorted(loaded, names, system):
 
 
 def _cropped(loaded):
-    rows, columns = largest_rectangle(reach.common([image.reached for image in loaded]))
+    covered = cast(np.ndarray, reach.common([image.reached for image in loaded]))  # `_prepare` has refused other images
+    rows, columns = largest_rectangle(covered)
     sizes = *(part.stop - part.start for part in (columns, rows)), *loaded[0].pixels.shape[1::-1]
     _check_kept(sizes[1], sizes[0])
     logging.info("cropped to %d x %d of %d x %d, from column %d and row %d", *sizes, columns.start, rows.start)
@@ -333,7 +395,7 @@ def _propose_to_align(loaded):
         )
 
 
-def _exposed(loaded, names, stops, trust):
+def _exposed(loaded, names, stops: Sequence[float] | Literal["estimate"] | None, trust):
     """The images with the exposures by which they are deghosted, stops or those of EXIF, if their pixels do not contradict."""
     if isinstance(stops, str) and stops == "estimate":
         return [dataclasses.replace(image, exposure=None) for image in loaded]

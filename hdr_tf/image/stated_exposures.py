@@ -63,7 +63,7 @@ def from_stops(stops: Sequence[float], count: int) -> np.ndarray:
 
 
 def confirmed(
-    images: np.ndarray, exposures: Sequence[float], response: Response, right: bool, names: Sequence[str]
+    images: np.ndarray, exposures: Sequence[float] | np.ndarray, response: Response, right: bool, names: Sequence[str]
 ) -> np.ndarray:
     """Returns exposures, [N], as `check` corrects them, which is logged; ValueError if the images contradict them.
 

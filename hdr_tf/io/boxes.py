@@ -23,7 +23,7 @@ def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         if length == 1:
-            length = int.from_bytes(file.read(8))
+            length = int.from_bytes(file.read(8), "big")
         length = end - at if length == 0 else length  # 0: to the end of the file
         content = at + length - file.tell()
         if content < 0:
@@ -69,7 +69,7 @@ def _places(content):
     file = io.BytesIO(content)
 
     def number(size):
-        return int.from_bytes(_exactly(file, size))
+        return int.from_bytes(_exactly(file, size), "big")
 
     version, sizes = number(4) >> 24, number(2)
     offset_size, length_size, base_size = (sizes >> shift & 15 for shift in (12, 8, 4))
@@ -93,7 +93,7 @@ def _associated(content):
     file = io.BytesIO(content)
 
     def number(size):
-        return int.from_bytes(_exactly(file, size))
+        return int.from_bytes(_exactly(file, size), "big")
 
     head = number(4)
     wide = head & 1
@@ -130,7 +130,7 @@ def _units(coded):
 
 def _sequence_size(header):
     """(width, height) of the frames that a sequence header announces."""
-    bits, at = int.from_bytes(header), 8 * len(header)
+    bits, at = int.from_bytes(header, "big"), 8 * len(header)
 
     def take(count):
         nonlocal at
@@ -144,7 +144,7 @@ def _sequence_size(header):
     if single:
         take(5)  # level
     else:
-        model = 0
+        model = delay = 0
         if take(1):  # timing
             take(64)
             if take(1):  # the same number of ticks for each image

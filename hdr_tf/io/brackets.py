@@ -148,9 +148,10 @@ def _in_register(first, second):
     """
 
     def detail(pixels):
-        gray = np.float32(pixels if pixels.ndim == 2 else color.luminance(pixels)) * (255 / np.iinfo(pixels.dtype).max)
+        gray = np.asarray(pixels if pixels.ndim == 2 else color.luminance(pixels), np.float32)
+        gray = gray * (255 / np.iinfo(pixels.dtype).max)
         gray = np.log(4 + cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
-        return np.float32(gray - cv2.GaussianBlur(gray, (0, 0), 8))
+        return np.asarray(gray - cv2.GaussianBlur(gray, (0, 0), 8), np.float32)
 
     window = cv2.createHanningWindow((_SIDE, _SIDE), cv2.CV_32F)
     shift, peak = cv2.phaseCorrelate(detail(first), detail(second), window)
@@ -253,9 +254,9 @@ def _chosen(folder, prefer, loose=True):
 def dark_to_bright(images: Sequence[image_files.LoadedImage], names: Sequence[str]) -> list[image_files.LoadedImage]:
     """Returns the images sorted by EXIF exposure. If EXIF does not give a different exposure for each, sorts by mean luminance
     and logs the order of the names."""
-    exposures = [image.exposure for image in images]
-    if None not in exposures and len(set(exposures)) == len(exposures):
-        return sorted(images, key=lambda image: image.exposure)
+    exposures = [image.exposure for image in images if image.exposure is not None]
+    if len(set(exposures)) == len(images):
+        return [image for _, image in sorted(zip(exposures, images, strict=True), key=lambda pair: pair[0])]
     means = [cv2.mean(image.pixels)[:3] for image in images]
     means = [np.dot(mean, LUMA) if image.pixels.ndim == 3 else mean[0] for mean, image in zip(means, images, strict=True)]
     order = sorted(range(len(images)), key=means.__getitem__)

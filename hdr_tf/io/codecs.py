@@ -12,7 +12,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
@@ -25,7 +25,7 @@ try:
     import imagecodecs
     import pillow_heif
 except ImportError:  # the extra `formats`
-    imagecodecs = pillow_heif = None
+    imagecodecs = pillow_heif = cast(Any, None)  # `_need` and `missing` say so before they are used
 
 SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".hif", ".jxl")
 TURNED = ("HEIC", "JPEG XL")  # their decoders apply the orientation
@@ -43,7 +43,7 @@ def kind(head: bytes) -> str | None:
         return "JPEG XL"
     if head[4:8] != b"ftyp":
         return None
-    end = min(int.from_bytes(head[:4]), len(head))
+    end = min(int.from_bytes(head[:4], "big"), len(head))
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
     if brands & {b"avif", b"avis"}:  # it also names mif1, as HEIC does
         return "AVIF"
@@ -58,7 +58,7 @@ def decode(kind: str, file: BinaryIO) -> np.ndarray:
     file.seek(0)
     data = file.read()
     at = data.find(b"colrnclx") if kind in ("AVIF", "HEIC") else -1
-    light = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12])) if at >= 0 else None
+    light = _TRANSFERS.get(int.from_bytes(data[at + 10 : at + 12], "big")) if at >= 0 else None
     if light:
         raise ValueError(f"{file.name}: expected an image for a display, found {light}; convert it to a PNG or TIFF of 16 bit")
     file.seek(0)
@@ -134,7 +134,7 @@ def _open_jxl(file):
                 codestream = file.read(min(length, _JXL_HEADER))[4 * (kind == b"jxlp") :]
             elif kind == b"Exif":
                 content = file.read(length)
-                exif = content[4 + int.from_bytes(content[:4]) :]
+                exif = content[4 + int.from_bytes(content[:4], "big") :]
             elif kind == b"brob" and file.read(4) == b"Exif":
                 notes = ["compressed EXIF dropped"]
     size, colours = jpegxl.read_header(codestream)

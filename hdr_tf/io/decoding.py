@@ -3,15 +3,16 @@ raises, pixels of OpenCV and of Pillow, and EXIF's orientation.
 """
 
 import contextlib
-import io
 import pathlib
 from collections.abc import Iterator
+from typing import cast
 
 import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
 from hdr_tf import quiet
+from hdr_tf.io import profiles
 
 MAX_PIXELS = 250_000_000
 
@@ -71,14 +72,16 @@ def pixels_of_pillow(path: pathlib.Path, image: Image.Image) -> tuple[np.ndarray
     return np.array(image if image.mode == mode else image.convert(mode)), alpha, notes
 
 
-def _rgb_of_cmyk(path, image):
+def _rgb_of_cmyk(path, image) -> Image.Image:
     try:
-        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        if inks.profile.xcolor_space != "CMYK":
+        inks = profiles.opened(image.info["icc_profile"])
+        if inks.xcolor_space != "CMYK":
             raise ValueError
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), intent, outputMode="RGB", flags=flags)
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, inks, srgb, intent, outputMode="RGB", flags=flags)
+        return cast(Image.Image, converted)  # None only of an image that is converted in its place
     except Exception as error:  # none, or damaged
         raise ValueError(
             f"{path}: is CMYK without a profile that says what its inks look like, which is not supported; convert it to RGB"
@@ -94,7 +97,7 @@ def opencv(data: np.ndarray, dtype: type) -> np.ndarray:
     return values
 
 
-def upright(pixels: np.ndarray, orientation: int | None) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Applies EXIF orientation 1 to 8: 5 to 8 exchange rows and columns, then comes mirroring."""
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)

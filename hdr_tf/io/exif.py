@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 import tifftools
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from hdr_tf.io import profiles
 
@@ -54,7 +54,7 @@ class PngImageFile(PngImagePlugin.PngImageFile):
     and of a small file that lies about its size gigabytes."""
 
     def getexif(self) -> Image.Exif:
-        if "exif" not in self.info and self.png is not None:  # not decoded yet
+        if "exif" not in self.info and self.png is not None and self.fp is not None:  # not decoded yet
             place = self.fp.tell()
             self.fp.seek(8)
             while len(head := self.fp.read(8)) == 8:
@@ -67,17 +67,17 @@ class PngImageFile(PngImagePlugin.PngImageFile):
         return Image.Image.getexif(self)
 
 
-def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[str]]:
+def read(image: Image.Image) -> tuple[int, float | None, Metadata, list[str]]:
     """Reads the metadata of a JPEG, PNG or TIFF that Pillow has opened and decoded.
 
-    Returns the orientation, 1 to 8, and the exposure (see `exposure`), None where EXIF lacks them; EXIF and colour profile; a
-    note for each of the two that is damaged and therefore dropped. Adobe RGB of which only EXIF tells gets a profile.
+    Returns the `orientation`; the exposure (see `exposure`), None where EXIF lacks it; EXIF and colour profile; a note for each
+    of the two that is damaged and therefore dropped. Adobe RGB of which only EXIF tells gets a profile.
     """
-    orientation = exposed = exif = space = None
+    turn, exposed, exif, space = orientation(image), None, None, None
     notes = []
     try:
         tags = image.getexif()
-        orientation, exposed = tags.get(ExifTags.Base.Orientation), exposure(tags.get_ifd(_EXIF))
+        exposed = exposure(tags.get_ifd(_EXIF))
         space = _colour_space(tags)
         exif = (image.info.get("exif") or _described(tags)).removeprefix(_HEAD) or None
         if exif:
@@ -95,13 +95,13 @@ def read(image: Image.Image) -> tuple[int | None, float | None, Metadata, list[s
         notes.append("Adobe RGB, as EXIF says: the result gets a profile of it")
     elif not icc and space:
         notes.append("EXIF says that the colours are not sRGB, but no profile says what they are: they are taken for sRGB")
-    return orientation, exposed, Metadata(exif, icc), notes
+    return turn, exposed, Metadata(exif, icc), notes
 
 
 def orientation(image: Image.Image) -> int:
     """Returns the orientation, 1 to 8, of an image that Pillow has opened but not decoded; 1 if EXIF does not say."""
     with contextlib.suppress(Exception):  # damaged EXIF raises anything
-        found = image.getexif().get(ExifTags.Base.Orientation)
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
         return found if found in range(1, 9) else 1
     return 1
 
@@ -170,7 +170,7 @@ def capture_time(tags: dict, exif: dict) -> float | None:
                 *numbers, written = found.groups()
                 # Read as UTC: only differences count, and the camera's clock has no daylight saving time.
                 moment = datetime.datetime(*map(int, numbers), tzinfo=datetime.timezone.utc)
-                digits = re.match(r"\d*", written or _text(fraction).strip("\0 "))[0]
+                digits = re.split(r"\D", written or _text(fraction).strip("\0 "), maxsplit=1)[0]
                 return moment.timestamp() + float(f"0.{digits or 0}")
     return None
 
@@ -327,9 +327,9 @@ def primaries(icc: bytes) -> tuple[float, ...] | None:
     adapted from D65, as sRGB's and Adobe RGB's are.
     """
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
+        profile = profiles.opened(icc)
         columns = [profile.red_colorant, profile.green_colorant, profile.blue_colorant]
-        colours = np.array([column[0] for column in columns]).T
+        colours = np.array([column[0] for column in columns if column]).T
         adaptation = np.array(profile.chromatic_adaptation[0]) if profile.chromatic_adaptation else _D65_TO_D50
         colours = np.linalg.solve(adaptation, np.column_stack([colours, colours.sum(axis=1)]))
         chromaticities = colours[:2] / colours.sum(axis=0)
@@ -341,6 +341,6 @@ def primaries(icc: bytes) -> tuple[float, ...] | None:
 def _channels(icc):
     """The number of channels that a profile is for, 3 (RGB) or 1 (gray); None if it is damaged or for others."""
     try:
-        return {"RGB ": 3, "GRAY": 1}.get(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space)
+        return {"RGB ": 3, "GRAY": 1}.get(profiles.opened(icc).xcolor_space)
     except Exception:
         return None

@@ -19,7 +19,7 @@ import math
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -57,8 +57,18 @@ class Groups(NamedTuple):
     alone: list[Capture]  # single photographs and bursts
 
 
+@overload
+def group_files(paths: Sequence[pathlib.Path], frames: int | None = None) -> tuple[list[Group], list[pathlib.Path]]: ...
+
+
+@overload
 def group_files(
-    paths: Sequence[pathlib.Path], frames: int | None = None, folder: bool = False
+    paths: Sequence[pathlib.Path], frames: int | None = None, *, folder: bool
+) -> tuple[list[Group], list[pathlib.Path]] | None: ...
+
+
+def group_files(
+    paths: Sequence[pathlib.Path], frames: int | None = None, *, folder: bool = False
 ) -> tuple[list[Group], list[pathlib.Path]] | None:
     """Groups photographs by what EXIF says, each camera (maker, model, serial number) and size by itself.
 
@@ -116,11 +126,11 @@ def _lose_by_time(groups, alone, timed):
     """Gives photographs without an exposure, and those of another size, to the brackets that they were captured with."""
     for capture in timed:
         near = [(_distance(capture, group), number) for number, group in enumerate(groups) if _same_camera(capture, group)]
-        distance, number = min(near, default=(math.inf, None))
+        distance, number = min(near, default=(math.inf, -1))
         if distance > GAP:
             singles = [Group([single]) for single in alone]
             near = [(_distance(capture, single), i) for i, single in enumerate(singles) if _same_camera(capture, single)]
-            distance, number = min(near, default=(math.inf, None))
+            distance, number = min(near, default=(math.inf, -1))
             if distance > GAP:
                 continue
             groups.append(singles[number])

@@ -16,7 +16,8 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ from hdr_tf.io.outputs import atomic
 try:
     import rawpy
 except ImportError:  # the extra `raw`
-    rawpy = None
+    rawpy = cast(Any, None)  # `open_raw` says so before it is used
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -73,7 +74,7 @@ _SIGNATURES = {
 
 
 # The classes and not Image.open, whose size limit is a global that belongs to the user.
-_PILLOW = {
+_PILLOW: dict[str, Callable[[BinaryIO], Image.Image]] = {
     "PNG": exif.PngImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "TIFF": tiff.TiffImageFile,
@@ -369,7 +370,7 @@ def write_radiance(
         if not (np.isfinite(radiance).all() and radiance.min(initial=0) >= 0):
             raise ValueError(f"{path}: Radiance HDR holds finite values of at least 0, found others; write .exr or clean them")
         if alpha is not None:
-            share = 1 - reached.mean()
+            share = 1 - alpha.mean()
             absl_logging.warning("%s: knows no transparency: %.1f %% that no image reaches are 0", path, 100 * share)
         # OpenCV truncates to eight bits, which is half a step too dark on average. Half a step more makes it round.
         peak = radiance.max(axis=2, keepdims=True)
@@ -449,9 +450,9 @@ def turned(pixels: np.ndarray, orientation: int, other: int) -> np.ndarray:
     return upright(upright(pixels, {6: 8, 8: 6}.get(orientation, orientation)), other)
 
 
-def middle_metadata(images: Sequence[LoadedImage], reference: int | None = None) -> exif.Metadata:
+def middle_metadata(images: Sequence[Any], reference: int | None = None) -> exif.Metadata:
     """Returns the metadata for the result: that of the reference, by default the middle of the sorted images (of two, the
-    brighter one). Logs a warning if their colour profiles differ."""
+    brighter one). They are `LoadedImage` or have its path and metadata. Logs a warning if their colour profiles differ."""
     middle = images[len(images) // 2 if reference is None else reference]
     if any(image.metadata[1:] != middle.metadata[1:] for image in images):
         absl_logging.warning("the images have different colour profiles; the result gets the one of %s", middle.path)
@@ -541,7 +542,7 @@ def _jpeg_segments(data):
         if marker == 0xD9:  # the end of the image; in some files other images follow
             return
         if marker != 0x01:  # which has no content
-            length = int.from_bytes(data[at : at + 2])
+            length = int.from_bytes(data[at : at + 2], "big")
             yield marker, data[at + 2 : at + length]
             at += max(length, 2)
 
@@ -759,16 +760,17 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
             metadata = metadata._replace(icc=transfer.profile(metadata, pixels.ndim == 2), png=None)
         fitted = exif.fitted(metadata, (*pixels.shape[:2], 3)[: pixels.ndim])  # alpha is no colour
         if suffix.startswith(".tif"):
-            done, data = cv2.imencode(suffix, bgr, parameters)
-            written, data = fitted, exif.into_tiff(data.tobytes(), fitted, alpha=pixels.shape[2:] == (4,)) if done else None
+            done, encoded = cv2.imencode(suffix, bgr, parameters)
+            written, data = fitted, exif.into_tiff(encoded.tobytes(), fitted, alpha=pixels.shape[2:] == (4,)) if done else b""
         else:
             for dropped in ((), ("icc",), ("exif",), ("exif", "icc")):
                 written = fitted._replace(**dict.fromkeys(dropped))
                 chunks = {cv2.IMAGE_METADATA_EXIF: written.exif, cv2.IMAGE_METADATA_ICCP: written.icc}
                 chunks = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}
-                done, data = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
+                done, encoded = cv2.imencodeWithMetadata(suffix, bgr, [*chunks], [*chunks.values()], parameters)
                 if done:  # OpenCV writes all metadata or refuses the image
                     break
+            data = encoded.data if done else b""
     if not done:
         raise ValueError(f"{path}: {path.suffix} does not hold images as large as {_describe(pixels)}")
     if written.png:  # right after IHDR

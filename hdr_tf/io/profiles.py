@@ -3,9 +3,9 @@
 Profiles that are made are of version 4 and hold three colours and one curve for all, or for gray images the curve alone.
 """
 
-import io
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -34,7 +34,7 @@ def make(
     """
     if gamma is None:
         curve = b"para" + struct.pack(">IHH5i", 0, 3, 0, *_fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
-    elif np.ndim(gamma):
+    elif isinstance(gamma, np.ndarray):
         curve = b"curv" + struct.pack(">II", 0, len(gamma)) + np.rint(65535 * gamma).astype(">u2").tobytes()
     else:
         curve = b"para" + struct.pack(">IHHi", 0, 0, 0, *_fixed(gamma))
@@ -51,6 +51,11 @@ def make(
     return _joined(b"GRAY" if primaries is None else b"RGB ", tags)
 
 
+def opened(icc: bytes) -> Any:
+    """Returns a profile as Little CMS reads it, Pillow's CmsProfile; OSError if it is damaged."""
+    return ImageCms.core.profile_frombytes(icc)
+
+
 def curve(icc: bytes) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the curve of a profile for RGB or gray, at 256 evenly spaced values; None if there is none, or if it falls.
 
@@ -58,9 +63,9 @@ def curve(icc: bytes) -> tuple[np.ndarray, np.ndarray] | None:
         The values, 0 to 1, and the third roots of the light of a gray of such values, 0 to 1, in steps of 1/65535.
     """
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        mode = {"RGB ": "RGB", "GRAY": "L"}[source.profile.xcolor_space]
-        target = ImageCms.ImageCmsProfile(io.BytesIO(make("gray", None, _EVEN)))
+        source = opened(icc)
+        mode = {"RGB ": "RGB", "GRAY": "L"}[source.xcolor_space]
+        target = opened(make("gray", None, _EVEN))
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
         transform = ImageCms.buildTransform(source, target, mode, "I;16", intent, ImageCms.Flags(_NO_OPTIMIZATION))
         ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None]).convert(mode)

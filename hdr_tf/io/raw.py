@@ -107,10 +107,11 @@ def read_sensor(path: str | os.PathLike, max_pixels: int = image_files.MAX_PIXEL
         xyz_to_camera, matrix_notes = _xyz_to_camera(raw)
         notes += balance_notes + matrix_notes
         orientation = image_files.RAW_ORIENTATION.get(raw.sizes.flip, 1)
-        mosaic = None
+        mosaic = colours = None
         if raw.raw_type == rawpy.RawType.Flat:
             mosaic, colours = raw.raw_image_visible, raw.raw_colors_visible
-            noise = noise or photon_transfer(mosaic, raw.raw_pattern, black, span)
+            if noise is None and raw.raw_pattern is not None:
+                noise = photon_transfer(mosaic, raw.raw_pattern, black, span)
         linear = _develop(raw, rawpy, black, span, balance)  # from here on LibRaw forgets orientation and second green
         if mosaic is not None and mosaic.shape == linear.shape[:2]:
             _mark_clipped(linear, mosaic >= (black + span).astype(mosaic.dtype)[colours], colours)
@@ -140,7 +141,7 @@ def to_output(radiance: np.ndarray, white_balance: np.ndarray, matrix: np.ndarra
         radiance: [H, W, 3], linear camera RGB in any scale.
         white_balance, matrix: of the reference, see `RawImage`.
     """
-    return cv2.transform(np.float32(radiance), np.asarray(matrix) * white_balance)
+    return cv2.transform(np.asarray(radiance, np.float32), np.asarray(matrix) * white_balance)
 
 
 def neutral_highlights(radiance: np.ndarray, clipped: np.ndarray, white_balance: np.ndarray) -> np.ndarray:
@@ -195,7 +196,7 @@ def write_linear_dng(
         raise ValueError(f"{path}: expected [H, W, 3] of float32, found {list(radiance.shape)} of {radiance.dtype}")
     if not np.isfinite(radiance).all():
         raise ValueError(f"{path}: expected finite values, found others")
-    white_balance, xyz_to_camera = np.float64(white_balance), np.float64(xyz_to_camera)
+    white_balance, xyz_to_camera = (np.asarray(values, np.float64) for values in (white_balance, xyz_to_camera))
     if white_balance.shape != (3,) or not 0 < white_balance.min() <= white_balance.max() < math.inf:
         raise ValueError(f"{path}: expected 3 multipliers of white balance above 0, found {white_balance.tolist()}")
     if xyz_to_camera.shape != (3, 3) or not np.isfinite(xyz_to_camera).all():
@@ -301,7 +302,7 @@ def photon_transfer(mosaic: np.ndarray, pattern: np.ndarray, black: np.ndarray, 
 
 def _lower_line(x, y):
     """Slope and offset, both at least 0, of a line: least squares of relative deviations, values above it with less weight."""
-    weights = np.ones(len(x))
+    weights, line = np.ones(len(x)), np.zeros(2)
     for _ in range(20):
         factors = np.stack([x, np.ones_like(x)], axis=1) / y[:, None]
         line, _ = scipy.optimize.nnls(factors * weights[:, None], weights)
@@ -379,11 +380,12 @@ def _white_balance(raw):
 
 def _xyz_to_camera(raw):
     """[3, 3], and notes. The matrix in the file comes first, then LibRaw's own table of cameras."""
-    from_file, daylight = np.float64(raw.color_matrix)[:3, :3], np.float64(raw.daylight_whitebalance)[:3]
+    from_file = np.asarray(raw.color_matrix, np.float64)[:3, :3]
+    daylight = np.asarray(raw.daylight_whitebalance, np.float64)[:3]
     if abs(np.linalg.det(from_file)) > 1e-6 and daylight.min() > 0:
         # LibRaw has made it a matrix of white-balanced values to sRGB, and kept the white balance apart.
         return np.linalg.inv(from_file) / daylight[:, None] @ np.linalg.inv(SRGB_TO_XYZ), []
-    table = np.float64(raw.rgb_xyz_matrix)[:3]
+    table = np.asarray(raw.rgb_xyz_matrix, np.float64)[:3]
     if abs(np.linalg.det(table)) > 1e-6:
         return table, []
     return np.linalg.inv(SRGB_TO_XYZ), ["no colour matrix: the camera's primaries are taken for those of sRGB"]

@@ -25,7 +25,7 @@ _MAX_BYTES = 16 << 20
 def write_response(path: str | os.PathLike, response: Response) -> None:
     """Writes a response; the file appears complete or not at all. Formulas (see `Response.name`) are sampled."""
     values, linear = response.values, response.linear
-    if values is None:
+    if values is None or linear is None:
         values = np.linspace(0, 1, _ROWS)
         linear = response.decode(values).astype(float)
     rows = [f"{value:.10g} {light:.10g}" for value, light in zip(values, linear, strict=True)]

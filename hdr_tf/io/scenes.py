@@ -238,6 +238,7 @@ def _read_reference(path, images):
 
 
 def _read_numbers(path, count):
+    lines = []
     try:
         lines = path.read_text().split()
         return np.array([float(line) for line in lines])

@@ -10,7 +10,7 @@ import math
 import mmap
 import pathlib
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
@@ -186,8 +186,8 @@ def _check_compression(path, page, ours):
     )
 
 
-def _starting_with(page, tiff, file):
-    """The content of a TIFF, changed so that decoders find a page first; None if they do anyway."""
+def _starting_with(page, tiff, file) -> Any:
+    """The content of a TIFF, mapped to memory and changed so that decoders find a page first; None if they do anyway."""
     if page.offset == tiff.pages.first.offset:
         return None
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -253,4 +253,4 @@ def _by_tifffile(path, page, planar):
     values = np.moveaxis(values, 0, -1) if planar else values
     if values.shape[:2] != (page.imagelength, page.imagewidth):
         raise ValueError(f"expected {page.imagewidth} x {page.imagelength} pixels, found {values.shape}")
-    return codecs.widened(values, page.bitspersample) if values.dtype == np.uint16 else np.float32(values)
+    return codecs.widened(values, page.bitspersample) if values.dtype == np.uint16 else np.asarray(values, np.float32)

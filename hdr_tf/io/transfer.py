@@ -100,7 +100,7 @@ def profile(metadata: Metadata, gray: bool) -> bytes | None:
         return metadata.icc
     colours = None if gray else primaries(metadata) or profiles.SRGB
     if b"cICP" in marks:
-        name = {"linear": "linear", "pq": "PQ", "hlg": "HLG"}.get(_CODES.get(marks[b"cICP"][1]), "video")
+        name = {"linear": "linear", "pq": "PQ", "hlg": "HLG"}.get(_CODES.get(marks[b"cICP"][1], ""), "video")
         gamma = {4: 2.2, 5: 2.8, 8: 1.0}.get(marks[b"cICP"][1])
         return profiles.make(name, colours, gamma, marks[b"cICP"])
     gamma = None if b"sRGB" in marks else 1 / _gamma(marks)

@@ -11,6 +11,7 @@ DISPLAY_GAMMA = 2.2  # of the exposures: a value v stands for the light v**2.2
 EXPOSURE_NAMES = ("low", "mid", "high")  # three exposures; the middle one is the reference
 RADIANCE_INPUTS = tuple(f"{kind}_{name}" for kind in ("ldr", "hdr") for name in EXPOSURE_NAMES)  # the images, their radiance
 WINDOW = 8  # pixels, height and width of an attention window
+GROUP = 2**27  # products of queries and keys that window attention holds at once on an accelerator, half a gigabyte
 SHIFT = WINDOW // 2  # pixels, by which the windows of every other block are shifted
 MASKED = -100.0  # added to the attention between pixels that share a window but are not neighbours in the image
 CONVOLUTION = {"kernel": "weight", "bias": "bias"}  # variables of Keras' layers: their names in PyTorch
@@ -263,20 +264,34 @@ class WindowAttention(keras.layers.Layer):
     def call(self, x, training=False):
         height, width, channels = (*ops.shape(x)[1:3], x.shape[-1])
         rows, shift = height // WINDOW, SHIFT * self.shifted
-        row = ops.arange(ops.shape(x)[0] * rows)  # of windows, in all images
+        count = ops.shape(x)[0] * rows  # rows of windows, in all images
         if training:
             x = ops.roll(x, -shift, axis=1) if shift else x
-            x = self._attend(ops.reshape(x, (-1, WINDOW, width, channels)), row % rows == rows - 1)
-        else:  # row by row, since the products of all windows would be by far the largest tensors of the network
+            x = self._attend(ops.reshape(x, (-1, WINDOW, width, channels)), ops.arange(count) % rows == rows - 1)
+        else:  # in groups of rows, since the products of all windows would be by far the largest tensors of the network
             lines = ops.reshape(x, (-1, width, channels))
 
-            def attend(row):
+            def attend(group):
+                row = group[:, None]
                 of_row = row // rows * height + (row % rows * WINDOW + shift + ops.arange(WINDOW)) % height
-                return self._attend(ops.take(lines, of_row, axis=0)[None], (row % rows == rows - 1)[None])[0]
+                return self._attend(ops.take(lines, of_row, axis=0), group % rows == rows - 1)
 
-            x = ops.map(attend, row)
+            x = ops.map(attend, self._groups(count, width))
+            x = ops.reshape(x, (-1, WINDOW, width, channels // 3))[:count]
         x = ops.reshape(x, (-1, height, width, channels // 3))
         return ops.roll(x, shift, axis=1) if shift else x
+
+    def _groups(self, count, width):
+        """The numbers of the rows of windows that are computed at once, [groups, rows]: one on a CPU, to which more would only
+        cost memory, and as many as `GROUP` allows on an accelerator. The last one repeats to fill its group."""
+        if all(device.startswith("cpu") for device in keras.distribution.list_devices()):
+            return ops.arange(count)[:, None]
+        size = GROUP // (width // WINDOW * self.heads * WINDOW**4)
+        known = isinstance(count, int) and isinstance(width, int)
+        least, most = (max, min) if known else (ops.maximum, ops.minimum)
+        size = most(least(size, 1), count)
+        groups = -(-count // size)
+        return ops.reshape(ops.minimum(ops.arange(groups * size), count - 1), (groups, size))
 
     def _attend(self, x, last):
         """Attention in rows of windows [R, 8, W, 3 C] -> [R, 8, W, C]; `last` [R] marks the last row of each image."""

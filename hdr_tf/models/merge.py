@@ -47,7 +47,11 @@ VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exp
 DARK_BESIDE, BESIDE = 0.5, 0.7  # but a channel up to the first counts fully, and up to the second less, beside a clipped one
 DARK_ERRORS = 2  # near black, two values may differ by so many errors and still agree
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
-LEAST_VALID, LEAST_CREDIT = 1e-3, 1e-12
+# Floors that only float32 tells from 0, see `Float32Layer`.
+LEAST_CREDIT, LEAST_VARIANCE, LEAST_TOTAL = 1e-12, 1e-12, 1e-30
+LEAST_RADIANCE, LEAST_SIGNAL, LEAST_KNOWN = 1e-6, 1e-8, 1e-6
+LEAST_SCALE, LEAST_EXPECTED, LEAST_MEASURED, LEAST_DEVIATION = 1e-12, 1e-20, 1e-12, 1e-8
+LEAST_VALID = 1e-3
 LEAST_WEIGHT = 1e-3  # so that the network can raise what the classical merge refuses
 SURROUNDINGS = 0.1  # weight for the fill of a pixel where the reference is not clipped, against 1 where it is
 LEVELS = 7  # halvings for the fill
@@ -58,8 +62,15 @@ FEATURES = 27
 DARK = 2.0**-12  # radiance that logarithms do not tell from black
 
 
+class Float32Layer(keras.layers.Layer):
+    """A layer that computes in float32 whatever precision the network has: variances of noise vanish in float16."""
+
+    def __init__(self, **arguments):
+        super().__init__(**{"dtype": "float32"} | arguments)
+
+
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Evidence(keras.layers.Layer):
+class Evidence(Float32Layer):
     """From the inputs to what can be said without a network, a dict of [B, N, H, W, 1 or 3] or, per pixel, [B, 1, H, W, 1]."""
 
     def call(self, images, inside, exposures, reference, noise):
@@ -87,7 +98,7 @@ class Evidence(keras.layers.Layer):
         valid = ops.maximum(all_valid, ops.clip((BESIDE - encoded) / (BESIDE - DARK_BESIDE), 0, 1))
         light, level = (ops.mean(x, axis=-1, keepdims=True) for x in (linear, encoded))
         slope = GAMMA * light / level
-        variance = (gain * light + read + dark_error + ops.square(slope * step) / 12 + 1e-12) / ops.square(ratio)
+        variance = (gain * light + read + dark_error + ops.square(slope * step) / 12 + LEAST_VARIANCE) / ops.square(ratio)
         # What the shortest exposure shows counts even where it is clipped: no exposure knows more.
         least = ops.min(ratio, axis=1, keepdims=True)
         credit = trust * ops.maximum(valid, LEAST_VALID * ops.cast(ratio < EQUAL * least, encoded.dtype))
@@ -99,15 +110,15 @@ class Evidence(keras.layers.Layer):
         credit = ops.maximum(credit, LEAST_CREDIT)
         quality = _relative(credit / variance)
         totals = sum(group * ops.sum(group * quality, axis=1, keepdims=True) for group in (shorter, equal, longer))
-        within = quality / ops.maximum(totals, 1e-30)
+        within = quality / ops.maximum(totals, LEAST_TOTAL)
         bright = 2 * shown - 1
         bright, dark = known * ops.maximum(bright, 0), seen * ops.maximum(-bright, 0)
         weights = within * (shorter * bright + longer * dark + equal * (1 - bright - dark))
         # Where nothing moved, each channel by itself is best for noise: that of the merged radiance, because noise makes a dark
         # value seem less noisy.
-        signal = ops.clip(_blurred(ops.sum(weights * linear / ratio, axis=1, keepdims=True)) * ratio, 1e-8, 1)
+        signal = ops.clip(_blurred(ops.sum(weights * linear / ratio, axis=1, keepdims=True)) * ratio, LEAST_SIGNAL, 1)
         rounding = ops.square(GAMMA * step) / 12 * ops.power(signal, 2 - 2 / GAMMA)
-        own = (gain * signal + read + dark_error + rounding + 1e-12) / ops.square(ratio)
+        own = (gain * signal + read + dark_error + rounding + LEAST_VARIANCE) / ops.square(ratio)
         plain = _relative(credit / own)
         weights += still * (plain / ops.sum(plain, axis=1, keepdims=True) - weights)
         brightest_shown = ops.sum(brightest * chosen, axis=1, keepdims=True)
@@ -135,30 +146,30 @@ class Evidence(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Fill(keras.layers.Layer):
+class Fill(Float32Layer):
     """From the evidence to radiance that continues what is known into what is not, [B, H, W, 3]: pull-push of logarithms."""
 
     def call(self, evidence):
         weights = ops.softmax(evidence["logits"], axis=1)
-        merged = ops.log(ops.sum(weights * evidence["radiance"], axis=1) + 1e-6)
+        merged = ops.log(ops.sum(weights * evidence["radiance"], axis=1) + LEAST_RADIANCE)
         clipped, need = evidence["clipped"][:, 0], evidence["need"][:, 0]
         weight = ops.where(need < 0.01, SURROUNDINGS + (1 - SURROUNDINGS) * clipped, 0.0)
         levels = [ops.concatenate([merged * weight, weight], axis=-1)]
         for _ in range(LEVELS):
             levels.append(ops.average_pool(levels[-1], 2, padding="same"))
         filled = levels.pop()
-        filled = filled[..., :3] / ops.maximum(filled[..., 3:], 1e-6)
+        filled = filled[..., :3] / ops.maximum(filled[..., 3:], LEAST_KNOWN)
         for level in reversed(levels):
             size = ops.shape(level)
             above = ops.repeat(ops.repeat(filled, 2, axis=1), 2, axis=2)
             above = _smoothed(above)[:, : size[1], : size[2]]
             known = ops.minimum(level[..., 3:], 1)
-            filled = known * level[..., :3] / ops.maximum(level[..., 3:], 1e-6) + (1 - known) * above
+            filled = known * level[..., :3] / ops.maximum(level[..., 3:], LEAST_KNOWN) + (1 - known) * above
         return ops.exp(filled)
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Features(keras.layers.Layer):
+class Features(Float32Layer):
     """From the evidence and the fill at full size, [B, H, W, 3], to [B N, H/2, W/2, FEATURES]."""
 
     def call(self, evidence, fill, inside, exposures, reference):
@@ -211,7 +222,7 @@ class WithMean(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Weigh(keras.layers.Layer):
+class Weigh(Float32Layer):
     """Merges with the logits of the evidence and corrections, [B N, H/2, W/2, 12]: of an exposure's logit, and, averaged over
     the exposures, of that of the fill and of the logarithm of the fill."""
 
@@ -245,7 +256,7 @@ def _bounded(values, largest):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Wiener(keras.layers.Layer):
+class Wiener(Float32Layer):
     """Removes noise of known variance from the finest detail, [B, H, W, 3] both: `hdr_tf.image.noise.wiener` with its numbers,
     for training and for export."""
 
@@ -254,16 +265,16 @@ class Wiener(keras.layers.Layer):
         variance = ops.stop_gradient(variance)
         share = 1 / FINEST**2
         mean, near = _window_mean(radiance, FINEST), _window_mean(variance, FINEST)
-        scale = ops.stop_gradient(1 / (ops.maximum(mean, 0) + ops.sqrt(near) + 1e-12))
+        scale = ops.stop_gradient(1 / (ops.maximum(mean, 0) + ops.sqrt(near) + LEAST_SCALE))
         detail = (radiance - mean) * scale
-        expected = ops.maximum(((1 - 2 * share) * variance + share * near) * ops.square(scale), 1e-20)
+        expected = ops.maximum(((1 - 2 * share) * variance + share * near) * ops.square(scale), LEAST_EXPECTED)
         expected_luma = 1 / ops.sum(1 / expected, axis=-1, keepdims=True)
         luma = ops.sum(detail / expected, axis=-1, keepdims=True) * expected_luma
         chroma = detail - luma
 
         def factor(part, wanted):
             measured = _window_mean(ops.square(part) / wanted, WINDOW)
-            return ops.stop_gradient(ops.minimum(REMOVAL / ops.maximum(measured, 1e-12), 1))
+            return ops.stop_gradient(ops.minimum(REMOVAL / ops.maximum(measured, LEAST_MEASURED), 1))
 
         expected_chroma = ops.maximum(expected - expected_luma, 1e-3 * expected)
         removed = luma * factor(luma, expected_luma) + chroma * factor(chroma, expected_chroma)
@@ -277,12 +288,12 @@ def _limited(removed, radiance, variance):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class NoiseFeatures(keras.layers.Layer):
+class NoiseFeatures(Float32Layer):
     """What the removal of noise looks at, [B, H/2, W/2, 4 * 8]: the radiance after Wiener's filter and what that removed, both
     relative to their scale; how much noise there is; and how dark it is."""
 
     def call(self, radiance, variance, filtered):
-        deviation = ops.sqrt(variance) + 1e-8
+        deviation = ops.sqrt(variance) + LEAST_DEVIATION
         level = _window_mean(ops.mean(filtered, axis=-1, keepdims=True), WINDOW)
         scale = ops.maximum(level, 0) + ops.mean(deviation, axis=-1, keepdims=True)
         parts = [
@@ -295,7 +306,7 @@ class NoiseFeatures(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class RemoveNoise(keras.layers.Layer):
+class RemoveNoise(Float32Layer):
     """Corrects Wiener's result by [B, H/2, W/2, 12], in bounded multiples of the standard deviation."""
 
     def call(self, radiance, variance, filtered, corrections):
@@ -349,7 +360,7 @@ def merge(filters: int = 16, name: str = "merge") -> keras.Model:
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class Reduced(keras.layers.Layer):
+class Reduced(Float32Layer):
     """Means of 4x4 pixels of [B, N, H, W, C]."""
 
     def call(self, images):
@@ -438,7 +449,7 @@ class Doubled(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="hdr_tf")
-class AtLeastReference(keras.layers.Layer):
+class AtLeastReference(Float32Layer):
     """Brings the fill to full size, [B, H, W, 3]; it continues highlights, so nowhere is it below the reference."""
 
     def call(self, fill, radiance, reference):

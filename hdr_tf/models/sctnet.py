@@ -28,6 +28,7 @@ from keras import ops
 from hdr_tf.models import blocks
 
 CHANNEL_HEADS = 4
+LEAST_LENGTH = 1e-12  # as in PyTorch's `normalize`; its square needs float32
 DEPTHS = (6, 6, 6, 6)
 
 sizes = blocks.swin_sizes  # arguments, from shapes of weights
@@ -96,7 +97,7 @@ class ChannelAttention(keras.layers.Layer):
     def call(self, parts):
         shape = ops.shape(parts[0])
         query, key, value = (ops.reshape(x, (-1, shape[1] * shape[2], self.heads, shape[3] // self.heads)) for x in parts)
-        query, key = (ops.cast(x, "float32") for x in (query, key))  # bfloat16 cannot add up all pixels
+        query, key = (ops.cast(x, "float32") for x in (query, key))  # 16 bits cannot add up all pixels
         product = ops.einsum("bnhc,bnhd->bhcd", query, key)
         length = _length(query)[..., None] * _length(key)[..., None, :]
         weights = ops.cast(ops.softmax(product / length * ops.cast(self.temperature, "float32")), value.dtype)
@@ -110,8 +111,8 @@ class ChannelAttention(keras.layers.Layer):
 
 
 def _length(x):
-    """[B, heads, channels]: the root of the sum of squares over the pixels, at least 1e-12 as in PyTorch's `normalize`."""
-    return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=1), 1e-24))
+    """[B, heads, channels], float32: the root of the sum of squares over the pixels, at least `LEAST_LENGTH`."""
+    return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=1), LEAST_LENGTH**2))
 
 
 def _cross(mid, other, name):

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from hdr_tf import systems, weights
+from hdr_tf import device, systems, weights
 from hdr_tf.image import tiling
 from hdr_tf.models.blocks import EXPOSURE_NAMES
 from hdr_tf.models.esbn import radiance_input
@@ -62,7 +62,7 @@ class Esbn:
             return self._align[side](*(np.float32(image)[None] for image in images), *exposures).numpy()[0]
 
         small = ldr.shape[0] * ldr.shape[1] <= ALIGN_UNTILED_LIMIT
-        return run([ldr, mid]) if small else tiling.in_tiles(run, [ldr, mid], ALIGN_TILE, ALIGN_HALO)
+        return run([ldr, mid]) if small else tiling.in_tiles(run, [ldr, mid], ALIGN_TILE * device.tile_scale(), ALIGN_HALO)
 
     def align_both(self, ldr: np.ndarray, exposures: Sequence[float]) -> np.ndarray:
         """Aligns low and high of [3, H, W, 3] float32 in 0..1, low to high; the middle image is unchanged."""
@@ -76,7 +76,8 @@ class Esbn:
         height, width = ldr.shape[1:3]
         ldr = np.pad(np.float32(ldr), ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")  # as in the network
         exposures = np.float32([exposures])
-        radiance = tiling.in_tiles(lambda tiles: self._merge(np.stack(tiles)[:, None], exposures)[0].numpy(), ldr, TILE, HALO)
+        tile = TILE * device.tile_scale()
+        radiance = tiling.in_tiles(lambda tiles: self._merge(np.stack(tiles)[:, None], exposures)[0].numpy(), ldr, tile, HALO)
         return radiance[:height, :width]
 
     def reconstruct_batch(self, inputs: dict) -> dict:

@@ -344,7 +344,7 @@ def find_response(
 
 def to_light(
     frames: Sequence[Frame],
-    exposures: Sequence[float],
+    exposures: Sequence[float] | np.ndarray,
     setting: str | Response,
     assume_gamma: bool = False,
     trust: bool = True,

@@ -29,7 +29,7 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from absl import logging
@@ -48,11 +48,12 @@ USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the published n
 SUFFIXES = (*image_files.RADIANCE_SUFFIXES, *image_files.TIFF_SUFFIXES, ".dng")
 
 # Of `save_exposure_map`: an exposure, from the shortest to the longest of 2 to 9, dark blue to yellow; and what none shows.
-_SHORT_TO_LONG = np.uint8(
+_SHORT_TO_LONG = np.array(
     [
         *([38, 24, 94], [46, 72, 160], [30, 118, 186], [24, 150, 170], [40, 166, 120], [104, 182, 72], [166, 196, 52]),
         *([222, 204, 50], [255, 228, 80]),
-    ]
+    ],
+    np.uint8,
 )
 FILLED, CLIPPED = (255, 0, 160), (255, 255, 255)
 
@@ -90,16 +91,16 @@ def reconstruct(runner, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np
         The images, [3, H, W, 3] float32 in 0..1, aligned if the system aligns, the middle one unchanged; and the radiance,
         [H, W, 3] float32: v**2.2 / exposure for an encoded value v.
     """
-    exposures, side = np.asarray(exposures, np.float64), systems.MIN_SIDE
+    factors, side = np.asarray(exposures, np.float64), systems.MIN_SIDE
     if ldr.ndim != 4 or ldr.shape[::3] != (3, 3) or min(ldr.shape[1:3]) < side or ldr.dtype not in (np.uint8, np.uint16):
         expected = f"[3, H, W, 3] of uint8 or uint16, H and W at least {side}"
         raise ValueError(f"expected three images {expected}, found {list(ldr.shape)} of {ldr.dtype}")
-    if exposures.shape != (3,) or not (np.isfinite(exposures).all() and 0 < exposures[0] < exposures[1] < exposures[2]):
-        raise ValueError(f"expected three increasing exposures above 0, found {exposures.tolist()}")
+    if factors.shape != (3,) or not (np.isfinite(factors).all() and 0 < factors[0] < factors[1] < factors[2]):
+        raise ValueError(f"expected three increasing exposures above 0, found {factors.tolist()}")
     with stage("aligning"):
-        aligned = runner.align_both(to_unit(ldr), exposures)
+        aligned = runner.align_both(to_unit(ldr), factors)
     with stage("merging"):
-        return aligned, runner.merge(aligned, exposures)
+        return aligned, runner.merge(aligned, factors)
 
 
 def merge(
@@ -113,8 +114,6 @@ def merge(
 
     Whatever moves appears as in the reference. The result has the primaries of the images (of RAW files those of linear sRGB,
     in which colours outside sRGB have negative values).
-
-    >>> radiance = merge([short, middle, long], exposures=(-2, 0, 2))  # doctest: +SKIP
 
     Args:
         images: two to nine, in any order: paths (see `radiance.light.read`), or arrays [H, W, 3] (RGB) or [H, W], uint8 or
@@ -146,7 +145,11 @@ def merge(
         [H, W, 3] float32.
 
     Raises:
-        ValueError: images, exposures, response and model do not go together. OSError: a file cannot be read.
+        ValueError: images, exposures, response and model do not go together.
+        OSError: a file cannot be read.
+
+    Examples:
+        >>> radiance = merge([short, middle, long], exposures=(-2, 0, 2))  # doctest: +SKIP
     """
     if isinstance(images, (str, os.PathLike)):
         raise ValueError(f"expected a list of images, found the single path {os.fspath(images)!r}")
@@ -196,7 +199,7 @@ def fuse_radiance(
         if not takes_any_number(system):
             raise ValueError(f"save_exposure_map: {model} does not say which exposure a pixel comes from")
     for target in (output, preview, *extras):
-        outputs.check_target(target, paths)
+        outputs.check_target(target, [path for path in paths if path is not None])
     if len({target.resolve() for target in (output, preview, *extras)}) < 2 + len(extras):
         raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
     folder = None if save_aligned is None else pathlib.Path(save_aligned)
@@ -212,19 +215,20 @@ def fuse_radiance(
     with stage("writing"):
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.suffix.lower() == ".dng":
-            sensor = merged.sensor
+            sensor = cast(raw.RawImage, merged.sensor)  # of other files `_check_output` refuses .dng
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
             image_files.write_radiance(output, shown, merged.header(), half, merged.light.reached)
         image_files.write_image(preview, merged.preview(), metadata=transfer.displayed(metadata), reached=merged.light.reached)
-        if folder is not None:
+        if folder is not None and merged.aligned is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
                 image_files.write_image(target, pixels, metadata=transfer.displayed(frame.metadata))
         for target in extras:
             target.parent.mkdir(parents=True, exist_ok=True)
         if save_exposure_map is not None:
-            image_files.write_image(save_exposure_map, exposure_map(merged.source, merged.clipped.any(axis=2), len(frames)))
+            source, clipped = cast(Any, (merged.source, merged.clipped))  # both are there if it `takes_any_number`
+            image_files.write_image(save_exposure_map, exposure_map(source, clipped.any(axis=2), len(frames)))
         if save_response is not None:
             response_files.write_response(save_response, merged.light.response)
     return shown
@@ -242,7 +246,7 @@ def exposure_map(source: np.ndarray, clipped: np.ndarray, count: int) -> np.ndar
         count: number of exposures.
     """
     steps = np.rint(np.linspace(0, len(_SHORT_TO_LONG) - 1, count)).astype(int)
-    colours = np.vstack([_SHORT_TO_LONG[steps], np.uint8([FILLED])])[source]
+    colours = np.vstack([_SHORT_TO_LONG[steps], np.array([FILLED], np.uint8)])[source]
     colours[clipped & (source < count)] = CLIPPED
     return colours
 
@@ -290,7 +294,8 @@ class _Merged:
         """Radiance in the primaries of the images, float32."""
         radiance = self.radiance
         if self.sensor:
-            radiance = raw.neutral_highlights(radiance, self.clipped, self.sensor.white_balance)
+            clipped = cast(np.ndarray, self.clipped)  # published systems, which lack it, have no sensor either
+            radiance = raw.neutral_highlights(radiance, clipped, self.sensor.white_balance)
         return radiance * np.float32(self.factor)
 
     def output(self) -> np.ndarray:
@@ -323,7 +328,7 @@ def _merge(
     images,
     exposures=None,
     model="merge",
-    response="auto",
+    response: str | Response = "auto",
     weights=None,
     reference=None,
     align="flow",

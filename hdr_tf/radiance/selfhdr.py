@@ -23,11 +23,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from hdr_tf import systems, weights
+from hdr_tf import device, systems, weights
 from hdr_tf.image import optical_flow, tiling
 from hdr_tf.models.blocks import EXPOSURE_NAMES, with_radiance
 
-TILE = 512  # pixels, twice as many in bfloat16: the halo of a tile of AHDRNet adds a sixth to the work at 1000 x 1500
+TILE = 512  # pixels, twice as many in 16 bits: the halo of a tile of AHDRNet adds a sixth to the work at 1000 x 1500
 WHITE = np.float32(65535 / 65536)
 
 
@@ -37,7 +37,7 @@ class SelfHdr:
     def __init__(self, system: systems.RadianceSystem, network):
         self.network, self.aligns = network, system.aligned
         self._halo = system.stages[0].halo if system.stages else None
-        self._tile = TILE * (1 + (getattr(network, "compute_dtype", None) == "bfloat16"))
+        self._tile = TILE * device.tile_scale() * (1 + (getattr(network, "compute_dtype", None) in ("bfloat16", "float16")))
         self._run = tf.function(
             lambda images, exposures: _run(network, tf.unstack(images), exposures),
             input_signature=[tf.TensorSpec([3, 1, None, None, 3]), tf.TensorSpec([1, 3])],

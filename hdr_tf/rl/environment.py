@@ -31,7 +31,7 @@ from tf_agents.system import system_multiprocessing
 from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
-from hdr_tf import cli, losses
+from hdr_tf import cli, device, losses
 from hdr_tf.editor import edits
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.features import Features
@@ -153,6 +153,7 @@ def make_batch(
 
 
 def _make_on_one_core(config, pairs, seed, episode):
+    device.hide_gpus()  # each process would take a part of its memory, and edits are made by OpenCV
     cv2.setNumThreads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from hdr_tf import device
 from hdr_tf.editor import edits as editor_edits
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.policy import Policy, contact_sheet, save_policy
@@ -35,6 +36,7 @@ def train(config: DqnConfig, pairs: Sequence[Pair], valid_pairs: Sequence[Pair])
     tf.get_logger().setLevel("ERROR")
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
+    print(device.describe("float32", xla=False, deterministic=True), flush=True)
     features = environment.make_features(config)
     learner = agent.Learner(config, features.length)
     policy = Policy(learner.q_network, features)

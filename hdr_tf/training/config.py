@@ -21,8 +21,10 @@ class TrainingConfig(RunConfig):
 
     data: str = ""  # folder of records, of the kind that the description of the script names
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"  # share each batch among accelerators, or among machines
-    jit: bool = False  # compile the step with XLA; a run that was killed then ends nearly, not exactly, as an unbroken one
-    mixed_precision: bool = False  # compute with 16 bits: bfloat16 on a CPU, float16 on a GPU
+    jit: bool = False  # compile the step with XLA
+    deterministic: Literal["auto", "on", "off"] = "auto"  # a killed run ends exactly as an unbroken one; auto: without --jit
+    mixed_precision: bool = False  # compute with 16 bits: bfloat16, or float16 on a GPU that lacks it
+    tf32: bool = False  # let NVIDIA GPUs round the factors of float32 products to 10 bits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,11 @@ A run is a folder (hdr_tf/training/run_folder.py):
 An epoch is `log_every` steps. The same command continues a killed run from its last checkpoint, exactly as if it had never
 stopped: the checkpoint has all variables, the learning rate is a function of the optimizer's step, the data are a function of
 seed and step, `prepare` asks TensorFlow for deterministic operations, and gradients are added up in an order that does not
-depend on how fast other threads are. With `jit`, natural gradient, several accelerators or workers, that order is TensorFlow's,
-and the weights agree up to rounding.
+depend on how fast other threads are. With `--deterministic=off`, with `jit`, natural gradient, several accelerators or workers,
+that order is TensorFlow's, and the weights agree up to rounding. docs/machines.md has the price on a GPU.
+
+Between log rows nothing waits for a step to end, so that an accelerator always has the next one to begin with: the loss is not
+looked at before the epoch ends, and batches wait in the memory of the GPU.
 
 `--strategy=mirrored` shares each batch among all accelerators of the machine (or takes the CPU) and averages the gradients. A
 batch norm sees only its accelerator's share, and the moving averages of the first accelerator are kept.
@@ -30,15 +33,15 @@ import tensorflow as tf
 from absl import logging
 from keras import ops
 
-from hdr_tf import weights
+from hdr_tf import device, weights
 from hdr_tf.io import image_files
 from hdr_tf.training import kfac, multi_worker, run_folder
 from hdr_tf.training.config import PatchTrainingConfig, TrainingConfig, check_steps
 
 
 def prepare(config: TrainingConfig, kind: str | None = None) -> None:
-    """Checks the flags, and --data if a kind of records is named, seeds everything and sets the precision; to be called before
-    the model is built."""
+    """Checks the flags, and --data if a kind of records is named, seeds everything, sets the precision, and prints what the run
+    computes on; to be called before the model is built."""
     if kind and not config.data:
         raise ValueError(f"--data: expected a folder of records, as hdr-tf records --kind={kind} writes them")
     check_steps(config)
@@ -46,12 +49,19 @@ def prepare(config: TrainingConfig, kind: str | None = None) -> None:
         multi_worker.strategy()
     keras.utils.clear_session()  # Keras numbers what it names: a checkpoint should not depend on earlier models
     keras.utils.set_random_seed(config.seed)
-    if not config.jit:  # Keras does not use XLA if TensorFlow has been asked for deterministic operations
+    if deterministic := is_deterministic(config):
         tf.config.experimental.enable_op_determinism()
-    policy = "float32"
-    if config.mixed_precision:  # on a CPU float16 is several times slower than float32
-        policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    device.allow_tf32(config.tf32)
+    policy = device.half_precision() if config.mixed_precision else "float32"
     keras.mixed_precision.set_global_policy(policy)
+    print(device.describe(policy, config.jit, deterministic), flush=True)
+
+
+def is_deterministic(config: TrainingConfig) -> bool:
+    """Returns whether a run asks for deterministic operations; ValueError if it asks for XLA too."""
+    if config.deterministic == "on" and config.jit:
+        raise ValueError("--deterministic=on: Keras does not use XLA with deterministic operations; leave --jit out")
+    return config.deterministic == "on" or (config.deterministic == "auto" and not config.jit)
 
 
 def scope(config: TrainingConfig) -> contextlib.AbstractContextManager:
@@ -184,12 +194,13 @@ def fit(model: keras.Model, data: Callable, config: TrainingConfig, sample: Call
     if config.strategy == "multi_worker":
         model.train_function = multi_worker.step(model)
     batches = data(start)
-    if config.strategy == "none" and not config.jit:
+    if config.strategy == "none":  # strategies place the batches themselves
+        batches = device.prefetched(batches)
+    if config.strategy == "none" and is_deterministic(config):
         _make_repeatable(model, batches.element_spec)
     callbacks = [
         _Clock(model),  # first, since the others write what it measures
         *([keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(validate()))] if validate else []),
-        keras.callbacks.TerminateOnNaN(),
         *_writers(model, run, config, start, sample),
     ]
     first, end = start // every, config.steps // every
@@ -285,13 +296,16 @@ class _Clock(keras.callbacks.Callback):
         super().__init__()
         model.make_train_function()
         step = model.train_function
-        model.train_function = lambda iterator: step(self._timed(iterator))
+        model.train_function = lambda iterator: step(self._timed(iterator, model.steps_per_execution))
 
-    def _timed(self, iterator):  # Keras would take the batches from the iterator where no callback sees it
-        start = time.perf_counter()
-        batch = next(iterator)
-        self.waited += time.perf_counter() - start
-        yield batch
+    def _timed(self, iterator, count):
+        """Keras would take the batches from the iterator where no callback sees it. This waits for a batch, not for the step
+        before: an accelerator is still busy with it."""
+        for _ in range(count):
+            start = time.perf_counter()
+            batch = next(iterator)
+            self.waited += time.perf_counter() - start
+            yield batch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.waited, self.start = 0.0, time.perf_counter()

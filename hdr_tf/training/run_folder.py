@@ -35,10 +35,11 @@ def save_weights(networks: Mapping[str, keras.Model], config: TrainingConfig) ->
 
 def write_config(run: pathlib.Path, config: RunConfig, write: bool = True) -> None:
     """Writes the flags into config.json if `write`; ValueError if the run was started with others, except for --steps. The file
-    may have former names, see `cli.current_names`."""
+    may have former names, see `cli.current_names`, and lack flags that are newer than the run."""
     path, ours = run / "config.json", dataclasses.asdict(config)
     if (stored := manifest.read(path)) is not None:
-        manifest.check_plan(path, cli.current_names(type(config), stored), ours, {"steps"}, "choose another --run")
+        stored = dataclasses.asdict(type(config)()) | cli.current_names(type(config), stored)
+        manifest.check_plan(path, stored, ours, {"steps"}, "choose another --run")
     if write:
         if importlib.util.find_spec("tensorboard") is None:  # a tf.summary without it fails after the first steps
             raise ValueError("logs of training need the package tensorboard, found none: pip install 'hdr_tf[train]'")

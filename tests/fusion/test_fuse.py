@@ -1,18 +1,22 @@
 """`hdr_tf.fuse`: what holds for every network with any weights. Parity with the originals is in test_end_to_end.py."""
 
+import inspect
 import logging
 import re
 import weakref
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
 from PIL import ImageCms
+from tensorflow.python.framework import kernels
 
 import hdr_tf
-from hdr_tf import systems
+from hdr_tf import device, systems
 from hdr_tf.fusion import compiled, pipeline
+from hdr_tf.image import tiling
 from hdr_tf.io import image_files
 from tests import helpers
 
@@ -136,6 +140,16 @@ def test_paths_and_arrays_give_the_same(weights, tmp_path):
     )
 
 
+@pytest.mark.parametrize("suffix", ["webp", "avif"])
+def test_phone_formats_without_exif_are_upright(suffix, weights, tmp_path):
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("dark", "bright")]
+    for path, image in zip(paths, helpers.bracket(), strict=True):
+        PIL.Image.fromarray(image).save(path)
+    assert [image_files.read_image(path).orientation for path in paths] == [1, 1]
+    fused = hdr_tf.fuse(paths, weights=weights["pyramid"])
+    assert fused.shape == helpers.bracket()[0].shape
+
+
 def test_alpha_is_dropped_with_a_note(weights, tmp_path, caplog):
     dark, bright = helpers.bracket()
     path = tmp_path / "alpha.png"
@@ -178,6 +192,38 @@ def test_tiles_of_pyramid_give_the_same_levels(size, tile, monkeypatch):
     monkeypatch.setattr(compiled, "UNTILED_LIMIT", 0)
     monkeypatch.setattr(compiled, "TILE", tile // systems.SYSTEMS["pyramid"].tile_scale)
     np.testing.assert_array_equal(hdr_tf.fuse(images, keep_order=True), whole)
+
+
+def test_tiles_are_larger_on_a_gpu(monkeypatch):
+    images, tiles, in_tiles = helpers.noise(2, 75, 93, 3), [], tiling.several_in_tiles
+    monkeypatch.setattr(
+        tiling, "several_in_tiles", lambda run, arrays, tile, halo: (tiles.append(tile), in_tiles(run, arrays, tile, halo))[1]
+    )
+    monkeypatch.setattr(compiled, "UNTILED_LIMIT", 0)
+    on_cpu = hdr_tf.fuse(images, "densefuse_rgb")
+    monkeypatch.setattr(device, "gpus", lambda: ["one"])
+    np.testing.assert_array_equal(hdr_tf.fuse(images, "densefuse_rgb"), on_cpu)
+    assert tiles == [512, 1024]
+
+
+def test_every_operation_of_the_default_has_a_kernel_for_gpus():
+    """Otherwise pixels would cross the bus as float32. TensorFlow registers its kernels for GPUs on every machine."""
+    system = systems.find("pyramid")
+    network = systems.load_network(system.name, system.weights_path(), **compiled.builder_arguments(system, 2, 64, 64))
+    run = inspect.getclosurevars(compiled._compile_stage(system, network, network, eight_bit=True)).nonlocals["run"]
+    graph = run.get_concrete_function().graph
+    lacking = {operation.type for operation in graph.get_operations() if not _runs_on_gpus(operation)}
+    assert lacking <= {"Const", "NoOp", "Placeholder", "ReadVariableOp"}  # nothing to compute
+
+
+def _runs_on_gpus(operation):
+    def takes(kernel):
+        types = {constraint.name: constraint.allowed_values.list.type for constraint in kernel.constraint}
+        asked = {name: keras.tree.flatten(operation.get_attr(name)) for name in types}
+        return all(each.as_datatype_enum in types[name] for name, found in asked.items() for each in found)
+
+    found = kernels.get_registered_kernels_for_op(operation.type).kernel
+    return any(kernel.device_type == "GPU" and takes(kernel) for kernel in found)
 
 
 @pytest.mark.slow

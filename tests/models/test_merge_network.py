@@ -52,6 +52,22 @@ def untrained():
     return merge()
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_sixteen_bits_do_not_reach_the_variances(policy, untrained):
+    """Without training the network corrects nothing, so what is left is computed in float32: the result is the same."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = merge()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inputs = moving(3, noise=(1e-6, 1e-5, 1 / 65535, 0))
+    expected = run(untrained, inputs)
+    for name, values in run(half, inputs).items():
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+    assert half.get_layer("weigh").get_layer("half_entry").compute_dtype == policy.removeprefix("mixed_")
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """A network of random weights, which correct the logits a lot."""

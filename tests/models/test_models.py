@@ -271,7 +271,7 @@ def _window_attention(x, bias, heads, shifted):
 
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 24), (24, 8)])
-def test_window_attention_equals_a_loop_over_windows(height, width, shifted):
+def test_window_attention_equals_a_loop_over_windows(height, width, shifted, monkeypatch):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(2, height, width, 24)).astype("float32")
     layer = blocks.WindowAttention(heads=2, shifted=shifted)
@@ -280,6 +280,10 @@ def test_window_attention_equals_a_loop_over_windows(height, width, shifted):
     expected = _window_attention(x.astype("float64"), np.asarray(layer.position_bias, "float64"), 2, shifted)
     for training in (False, True):  # row by row, and all at once
         np.testing.assert_allclose(layer(x, training=training), expected, rtol=0, atol=2e-6)  # float32 against float64
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    for rows in (1, 4, 100):  # at once, of 2 to 6 in all
+        monkeypatch.setattr(blocks, "GROUP", rows * width // 8 * 2 * 64**2)
+        np.testing.assert_allclose(layer(x, training=False), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["hdr_transformer", "sctnet"])

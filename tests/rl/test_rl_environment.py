@@ -284,3 +284,15 @@ def test_shrink_is_pillows_and_takes_any_image():
 def test_mertens_of_equal_exposures_is_the_exposure():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert np.abs(exposure_fusion.mertens_reference([image] * 3).astype(int) - image).max() <= 1
+
+
+def test_processes_of_environments_hide_gpus(monkeypatch):
+    """Before anything else: afterwards TensorFlow would have begun."""
+    calls = []
+    monkeypatch.setattr(rl.device, "hide_gpus", lambda: calls.append("hide"))
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(rl.tf.config.threading, name, lambda count: calls.append(count))
+    monkeypatch.setattr(rl.cv2, "setNumThreads", lambda count: None)
+    config = DqnConfig(features="quality", history=False)
+    rl._make_on_one_core(config, [synthetic()], 0, 0)
+    assert calls == ["hide", 1, 1]

@@ -117,6 +117,18 @@ def test_shuffling_depends_on_the_seed_alone(written):
     assert sorted(twice[:24]) == sorted(twice[24:]) and twice[:24] != twice[24:]
 
 
+def test_several_threads_read_shards_in_the_order_of_one(written, monkeypatch):
+    interleave, threads = tf.data.Dataset.interleave, []
+
+    def by_one(shards, read, cycle_length, num_parallel_calls, deterministic):
+        threads.append(num_parallel_calls)
+        return interleave(shards, read, cycle_length)
+
+    found = order(written, 3, 2)
+    monkeypatch.setattr(tf.data.Dataset, "interleave", by_one)
+    assert found == order(written, 3, 2) and threads == [4]
+
+
 def test_batches_depend_on_the_seed_alone_and_go_on_anywhere(written):
     def batches(seed, start=0, count=15):
         return [batch.numpy() for batch in dataset.bracket_dataset(written, 4, 2, seed, start).take(count)]

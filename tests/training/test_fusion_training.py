@@ -97,7 +97,7 @@ def test_a_run_stopped_early_continues_as_if_it_had_never_stopped(name, train, r
     assert (stopped / "samples/00000002.png").read_bytes() == (runs(name) / "samples/00000002.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["densefuse_gray", "hyperp_mb"])
+@pytest.mark.parametrize("name", ["densefuse_gray", pytest.param("hyperp_mb", marks=pytest.mark.slow)])
 def test_natural_gradient_starts_from_weights(name, train, runs, monkeypatch):
     monkeypatch.setattr(kfac, "INVERT_EVERY", 1)
     monkeypatch.setattr(kfac, "POSITIONS", 64)

@@ -1,6 +1,7 @@
 """The run folder, checkpoints and exact resume, on a small model of one layer."""
 
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import types
@@ -9,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from hdr_tf import systems
+from hdr_tf import device, systems
 from hdr_tf.training import loop, run_folder
 from hdr_tf.training.config import TrainingConfig
 from tests import helpers
@@ -19,13 +21,13 @@ from train import esbn_fusion, selfhdr
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
-def run(config, kill_at=None, loss="mse"):
+def run(config, kill_at=None, loss="mse", steps_per_execution=1):
     """Trains and returns the model; `kill_at` is the sample, from 1, that does not come to an end."""
     loop.prepare(config)
     layers = [keras.layers.Dense(4, name="first"), keras.layers.Dropout(0.3, name="drop"), keras.layers.Dense(1, name="last")]
     model = keras.Sequential([keras.Input((3,)), *layers], name="net")
     rate = keras.optimizers.schedules.CosineDecay(0.1, 40)
-    model.compile(keras.optimizers.Adam(rate), loss, jit_compile=config.jit)
+    model.compile(keras.optimizers.Adam(rate), loss, jit_compile=config.jit, steps_per_execution=steps_per_execution)
 
     def data(step):
         numbers = tf.data.Dataset.counter(step)
@@ -176,6 +178,51 @@ def test_a_loss_that_is_not_finite_ends_the_run_without_a_checkpoint(config, tmp
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+def test_a_step_whose_loss_is_not_finite_ends_the_run_after_its_epoch(config, tmp_path):
+    steps = itertools.count(1)
+
+    def loss(truth, output):
+        return factor() * tf.reduce_mean((truth - output) ** 2, axis=-1)
+
+    @tf.autograph.experimental.do_not_convert
+    def factor():
+        return tf.ensure_shape(tf.numpy_function(lambda: np.float32([1, np.inf][next(steps) == 7]), [], tf.float32), [])
+
+    with pytest.raises(ValueError, match=helpers.mentions("run 10")):
+        run(config, loss=loss)
+    assert helpers.names(tmp_path / "run" / "checkpoints") == {"00000005.npz"}
+
+
+def test_no_callback_looks_at_a_step(config, monkeypatch):
+    """On an accelerator, a look at the loss would wait for the step to end."""
+    looked = []
+    monkeypatch.setattr(loop.device, "prefetched", lambda batches: batches)
+
+    class Fit(Exception):
+        pass
+
+    def fit(self, batches, callbacks, **_):
+        looked.extend(type(callback).__name__ for callback in callbacks if _sees_steps(callback))
+        raise Fit
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    with pytest.raises(Fit):
+        run(config)
+    assert looked == ["TensorBoard"]  # which looks at the steps that it is asked to profile, here none
+
+
+def _sees_steps(callback):
+    names = ("on_batch_end", "on_train_batch_end")
+    return any(getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name) for name in names)
+
+
+def test_several_steps_at_once(config):
+    model = run(config)
+    several = run(dataclasses.replace(config, run=config.run + "_several"), steps_per_execution=5)
+    assert int(several.optimizer.iterations) == 20
+    np.testing.assert_array_equal(several.get_weights()[0], model.get_weights()[0])
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """The folder of a run without a break, and its variables, those of the optimizer among them."""
@@ -222,7 +269,7 @@ def test_workers_need_to_know_which_they_are(config, text, monkeypatch):
 
 
 def test_waiting_for_data_is_reported(monkeypatch, caplog):
-    model = types.SimpleNamespace(make_train_function=lambda: None, train_function=next)
+    model = types.SimpleNamespace(make_train_function=lambda: None, train_function=next, steps_per_execution=1)
     clock, logs = loop._Clock(model), {}
     clock.set_params({"steps": 1})
     times = iter([0, 0, 3, 4])  # the epoch begins, the batch is asked for, it comes, the epoch ends
@@ -239,14 +286,46 @@ def test_several_accelerators_need_a_model_made_for_them(config):
         run(dataclasses.replace(config, strategy="mirrored"))
 
 
-def test_jit_compiles_with_xla(config):
+@pytest.mark.parametrize("flag", ["auto", "on", "off"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_determinism_and_xla_are_two_flags(flag, jit, config):
+    config = dataclasses.replace(config, deterministic=flag, jit=jit)
+    if flag == "on" and jit:
+        with pytest.raises(ValueError, match=helpers.mentions("--deterministic --jit")):
+            loop.is_deterministic(config)
+    else:
+        assert loop.is_deterministic(config) == (flag == "on" or (flag == "auto" and not jit))
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_off_in_training_unless_the_flag_allows_it(tf32, config, capsys):
+    try:
+        loop.prepare(dataclasses.replace(config, tf32=tf32))
+        assert tf.config.experimental.tensor_float_32_execution_enabled() == tf32
+    finally:
+        device.allow_tf32(False)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert helpers.mentioned(f"float32 TF32 {'on' if tf32 else 'off'} XLA off deterministic on", line)
+
+
+def test_a_run_that_is_older_than_a_flag_continues(config, tmp_path):
+    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in ("tf32", "deterministic")}
+    (tmp_path / "config.json").write_text(json.dumps(flags))
+    with pytest.raises(ValueError, match=helpers.mentions("config.json tf32")):
+        run_folder.write_config(tmp_path, dataclasses.replace(config, tf32=True))
+    run_folder.write_config(tmp_path, config)
+    assert json.loads((tmp_path / "config.json").read_text()) == dataclasses.asdict(config)
+
+
+def test_jit_compiles_with_xla_and_off_asks_for_no_determinism(config):
     # In a process of its own: nothing takes back the deterministic operations that the other tests ask for.
+    configs = [dataclasses.replace(config, deterministic="off"), dataclasses.replace(config, run=config.run + "_jit", jit=True)]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply_async(_is_compiled, (dataclasses.replace(config, jit=True),)).get(timeout=300)
+        assert pool.apply_async(_are_compiled, (configs,)).get(timeout=300) == ([False, True], False)
 
 
-def _is_compiled(config):
-    return run(config).jit_compile
+def _are_compiled(configs):
+    return [run(config).jit_compile for config in configs], is_op_determinism_enabled()
 
 
 def test_mixed_precision(config):
