@@ -7,6 +7,7 @@ them from, and are removed when the visitor leaves the page or the server ends.
 
 import contextlib
 import html
+import logging as stdlib_logging
 import math
 import os
 import pathlib
@@ -63,6 +64,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, max_pixels: int = im
     """
     if host not in LOCAL:
         logging.warning("%s: whoever reaches this machine can use the page and its memory; there is no password", host)
+    stdlib_logging.getLogger("httpx").setLevel(stdlib_logging.WARNING)  # Gradio asks its own server whether it runs
     middleware = [Middleware(_Policy)]
     if host in LOCAL:  # no other site's name may lead a browser here
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL]))

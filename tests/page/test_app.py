@@ -5,7 +5,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
 
 import cv2
@@ -51,6 +54,17 @@ def address(hosts):
         patch.setenv("GRADIO_IS_E2E_TEST", "1")  # notices every quarter of a second who has left
         with app.serve() as address:
             yield address
+
+
+def test_the_command_serves_until_it_is_ended(tmp_path):
+    """As a process of its own, since what libraries do to its logging once ended it without a word."""
+    command, errors = [sys.executable, helpers.ROOT / "tools" / "page.py"], tmp_path / "errors"
+    with errors.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process:
+        found = re.fullmatch(r"page: (http://127\.0\.0\.1:\d+/) .*\n", process.stdout.readline())
+        assert found and httpx.get(found[1]).status_code == 200
+        process.terminate()
+        assert process.wait(30) == -signal.SIGINT  # as Ctrl-C ends every command
+    assert len(errors.read_text().splitlines()) == 1
 
 
 @pytest.fixture
