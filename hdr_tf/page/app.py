@@ -68,8 +68,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, max_pixels: int = im
     middleware = [Middleware(_Policy)]
     if host in LOCAL:  # no other site's name may lead a browser here
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL]))
-    with tempfile.TemporaryDirectory(prefix="hdr_tf_page_") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="hdr_tf_page_") as folder, _uploads_in(folder):
         page = build(pathlib.Path(folder), max_pixels)
         *_, address, _ = page.launch(
             server_name=host,
@@ -92,6 +91,19 @@ def serve(host: str = "127.0.0.1", port: int | None = None, max_pixels: int = im
             yield address
         finally:
             page.close(verbose=False)
+
+
+@contextlib.contextmanager
+def _uploads_in(folder):
+    """Tells Gradio where uploads go; a page that this process serves already goes on with its own folder afterwards."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["GRADIO_TEMP_DIR"]
+        if before is not None:
+            os.environ["GRADIO_TEMP_DIR"] = before
 
 
 class _Policy:

@@ -1,6 +1,7 @@
 """The page itself: what its functions answer, what leaves the machine, and how it looks in Chromium. Needs the extra `page`."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
@@ -100,8 +101,12 @@ def visitor(address, tmp_path):
 
 def served():
     """The files that the server keeps. (Gradio also makes an empty one for each upload.)"""
-    files = pathlib.Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*")
-    return {path for path in files if path.is_file() and path.stat().st_size}
+    found = set()
+    for folder, _, names in os.walk(os.environ["GRADIO_TEMP_DIR"]):
+        for path in (pathlib.Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found |= {path} if path.stat().st_size else set()
+    return found
 
 
 def test_the_download_is_what_fuse_returns(visitor, bracket):
