@@ -193,6 +193,9 @@ class _Stderr:
     def __getattr__(self, name):
         return getattr(sys.stderr, name)
 
+    def close(self):
+        """Leaves it open: a program that sets up its own logging, as web servers do, closes the handlers that it finds."""
+
 
 class _Parser(simple_parsing.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -1,20 +1,23 @@
 """Progress on stderr while a script runs, if stderr is a terminal. As a library, this software shows nothing.
 
 display    context in which progress is shown; `cli.run` enters it
+listen     context in which a function hears of the progress of this thread
 track      yields items and shows how many are done
 stage      context of a piece of work whose length is unknown
 """
 
 import contextlib
+import contextvars
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import rich.console
 import rich.progress
 
 _lock = threading.Lock()
 _progress: rich.progress.Progress | None = None
+_listener = contextvars.ContextVar("listener", default=None)
 
 
 @contextlib.contextmanager
@@ -34,6 +37,17 @@ def display() -> Iterator[None]:
         _progress = None
 
 
+@contextlib.contextmanager
+def listen(listener: Callable[[str], None]) -> Iterator[None]:
+    """Calls a function with the description of each piece of work that begins in this context and this thread, and again after
+    each item of `track`. An exception that it raises ends the work."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 def track(items: Iterable, description: str, total: int | None = None) -> Iterator:
     """Yields items and shows how many of `total`, or of their length if they have one, are done."""
     with _task(description, len(items) if total is None and hasattr(items, "__len__") else total) as advance:
@@ -51,7 +65,11 @@ def stage(description: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _task(description, total):
-    progress = _progress
+    listener, progress = _listener.get(), _progress
+    if listener is not None:
+        listener(description)
+        yield lambda: listener(description)
+        return
     if progress is None:
         yield lambda: None
         return

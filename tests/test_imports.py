@@ -10,6 +10,7 @@ from tests import helpers
 LEVELS = (
     ("tools", "train"),
     ("hdr_tf.commands",),
+    ("hdr_tf.page",),
     ("hdr_tf.benchmarks", "hdr_tf.device_check", "hdr_tf.rl"),
     ("hdr_tf.evaluation", "hdr_tf.serving"),
     ("hdr_tf.fusion", "hdr_tf.radiance"),
@@ -73,6 +74,7 @@ LIBRARIES = {
     "grpc": {"hdr_tf.serving.client"},
     "tensorflow_serving": {"hdr_tf.serving"},
     "apache_beam": {"hdr_tf.batch_beam"},
+    "gradio": {"hdr_tf.page"},
 }
 INTERFACE = helpers.ROOT / "hdr_tf" / "__init__.py"
 SCRIPTS = ("tools", "train", "hdr_tf.commands")  # import what is heavy inside their functions, so that --help is quick

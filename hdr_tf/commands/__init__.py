@@ -8,6 +8,7 @@ from hdr_tf import cli
 COMMANDS = {  # module: what it does, here so that `hdr-tf --help` loads none of them
     "fuse": "fuses a bracket to an image for display",
     "merge": "merges a bracket to radiance",
+    "page": "serves a page for both in the browser",
     "evaluate": "scores models on scenes and writes a report",
     "export": "exports a network for TensorFlow Serving or LiteRT",
     "convert": "converts the authors' checkpoint of a published network",

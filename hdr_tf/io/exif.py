@@ -122,16 +122,22 @@ def read_raw(path: str | os.PathLike) -> Metadata:
 def exposure(exif: dict) -> float | None:
     """Returns time * ISO/100 / f-number**2 from the tags of an EXIF table, None without a time. Aperture and ISO may be missing
     (old lenses, some scanners): the images are assumed to share them. A value without a meaning (0, 0/0) is a missing one."""
-    time, base = exposure_time(exif), ExifTags.Base
+    time, aperture, iso = settings(exif)
     if time is None:
         return None
+    exposed = time * (iso or 100) / 100 / (aperture or 1) ** 2
+    return exposed if math.isfinite(exposed) and exposed > 0 else None
+
+
+def settings(exif: dict) -> tuple[float | None, float | None, float | None]:
+    """Returns exposure time in seconds, f-number and ISO from the tags of an EXIF table, None for each that it lacks."""
+    base = ExifTags.Base
     isos = [exif.get(tag) for tag in (base.ISOSpeedRatings, base.RecommendedExposureIndex, base.StandardOutputSensitivity)]
     isos = [iso for iso in map(_positive, [*isos, exif.get(base.ISOSpeed)]) if iso]
-    iso = next((iso for iso in isos if iso != _ISO_TOO_LARGE), isos[0] if isos else 100)
+    iso = next((iso for iso in isos if iso != _ISO_TOO_LARGE), isos[0] if isos else None)
     # ApertureValue is 2 log2 of the f-number.
-    aperture = _true(_positive(exif.get(base.FNumber)), _apex(exif, base.ApertureValue, 0.5), _F_NUMBERS) or 1
-    exposed = time * iso / 100 / aperture**2
-    return exposed if math.isfinite(exposed) and exposed > 0 else None
+    aperture = _true(_positive(exif.get(base.FNumber)), _apex(exif, base.ApertureValue, 0.5), _F_NUMBERS)
+    return exposure_time(exif), aperture, iso
 
 
 def exposure_time(exif: dict) -> float | None:
