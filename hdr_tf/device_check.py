@@ -125,11 +125,12 @@ def _checks(folder, steps) -> Iterator[tuple[str, str, str, Callable[[], str]]]:
         for size, shape in SIZES.items():
             yield "fusing", size, "float32", functools.partial(_fuse, shape)
     for precision in ("float32", half):
-        if not on_tensorflow:
+        if on_tensorflow:
+            for name in SCRIPTS:
+                yield "training", f"train/{name}.py", precision, functools.partial(_run_script, folder, name, precision, steps)
+        else:
             for name in (*GOLDEN, "pyramid"):
                 yield "training", name, precision, functools.partial(_train_network, name, precision, steps)
-        for name in SCRIPTS if on_tensorflow else ():
-            yield "training", f"train/{name}.py", precision, functools.partial(_run_script, folder, name, precision, steps)
 
 
 # === Golden parity ===

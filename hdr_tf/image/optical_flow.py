@@ -107,8 +107,8 @@ def register(
         common = max(exposures[index], exposures[reference])
         pair = (target, exposures[reference]), (image, exposures[index])
         finest = _FULL_SIZE if target[..., 0].size <= _LARGE else _HALF_SIZE
-        darkest = _encoded(_DARK_ERRORS * dark_error * common / min(exposures[index], exposures[reference]))
-        darkest = from_unit(np.minimum(darkest, 1), np.uint8)
+        ratio = common / min(exposures[index], exposures[reference])
+        darkest = from_unit(tone.to_exposure(_DARK_ERRORS * dark_error, ratio), np.uint8)
         pair = [np.maximum(brighten(values, common / shown, np.uint8), darkest) for values, shown in pair]
         motion, reason = find_flow(*pair, finest)
         if reason:
@@ -254,14 +254,11 @@ def difference(image: np.ndarray, target: np.ndarray, exposure: float, dark_erro
     ratio = max(exposure, 1 / exposure)
     if not dark_error:
         return cv2.absdiff(brighten(dark, ratio), bright)
-    values, error = to_unit(np.arange(65536, dtype=np.uint16)), _encoded(_DARK_ERRORS * dark_error)
+    values, error = to_unit(np.arange(65536, dtype=np.uint16)), tone.to_exposure(_DARK_ERRORS * dark_error, 1)
+    factor = np.float32(ratio ** (1 / tone.DISPLAY_GAMMA))
     ends = np.sqrt(np.maximum(values**2 - error**2, 0)), np.sqrt(np.minimum(values**2 + error**2, 1))
-    lowest, highest = (from_unit(np.minimum(end * _encoded(ratio), 1), np.uint16)[dark] for end in ends)
+    lowest, highest = (from_unit(end * factor, np.uint16)[dark] for end in ends)
     return cv2.max(cv2.subtract(bright, highest), cv2.subtract(lowest, bright))
-
-
-def _encoded(linear):
-    return np.float32(linear ** (1 / tone.DISPLAY_GAMMA))
 
 
 def agreement(difference: np.ndarray, white: float = 1) -> np.ndarray:

@@ -45,7 +45,7 @@ GAMMA = 2.2
 TRUSTED, REFUSED = 0.05, 0.1  # difference of encoded values, mean of 3x3 pixels, as in `hdr_tf.image.optical_flow`
 VALID, CLIPPED = 0.92, 0.98  # brightest encoded channel: above the first an exposure counts less, above the second not at all
 DARK_BESIDE, BESIDE = 0.5, 0.7  # but a channel up to the first counts fully, and up to the second less, beside a clipped one
-DARK_ERRORS = 2  # near black, two values may differ by so many errors and still agree
+DARK_ERRORS = 2  # near black, two values may differ by so many errors and still agree, as there
 EQUAL = 1.1  # exposures that differ by a smaller factor are equal
 # Floors that only float32 tells from 0, see `Float32Layer`.
 LEAST_CREDIT, LEAST_VARIANCE, LEAST_TOTAL = 1e-12, 1e-12, 1e-30

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from hdr_tf import progress, systems
 from hdr_tf.fusion import pipeline
 from hdr_tf.image import color, exposure_fusion, tone
-from hdr_tf.image.depth import to_depth, to_rgb
+from hdr_tf.image.depth import from_unit, to_depth, to_rgb
 from hdr_tf.io import brackets, exif, image_files, outputs
 from hdr_tf.radiance import pipeline as radiance_pipeline
 
@@ -204,7 +204,7 @@ class Session:
 
     def at_exposure(self, stops: float) -> np.ndarray:
         """Returns the radiance as an exposure shows it that is so many stops longer than the reference, uint8."""
-        return np.rint(255 * tone.to_exposure(self.result.radiance, 2.0**stops)).astype(np.uint8)
+        return from_unit(tone.to_exposure(self.result.radiance, 2.0**stops), np.uint8)
 
     def histogram(self) -> list[tuple[float, float]]:
         """Returns stops from the reference's clip, in steps of half a stop, and the share of pixels in each; the darkest and
