@@ -242,17 +242,18 @@ def _agreement(moved, target, exposure, target_exposure):
 def difference(image: np.ndarray, target: np.ndarray, exposure: float, dark_error: float = 0.0) -> np.ndarray:
     """Returns by how much two images differ, both as they look at the brighter exposure of the two, [H, W, 3] uint16.
 
-    An encoded value v of the darker one stands for all from sqrt(v**2 - e**2) to sqrt(v**2 + e**2), where e is twice the error
-    near black, encoded: nearly the sum and difference of linear values, without their powers.
+    An encoded value v of a target darker than the image stands for all from sqrt(v**2 - e**2) to sqrt(v**2 + e**2), where e is
+    twice the error near black, encoded: nearly the sum and difference of linear values, without their powers. A darker image
+    gets no such credit: where it is black it shows less than the target, and could only add its noise.
 
     Args:
         image, target: [H, W, 3] uint16, gamma 2.2.
         exposure: of the image, relative to the target's.
-        dark_error: see `image.response.Response.dark_error`, of both images.
+        dark_error: of the target, see `image.response.Response.dark_error`.
     """
     dark, bright = (target, image) if exposure > 1 else (image, target)
     ratio = max(exposure, 1 / exposure)
-    if not dark_error:
+    if not dark_error or exposure <= 1:
         return cv2.absdiff(brighten(dark, ratio), bright)
     values, error = to_unit(np.arange(65536, dtype=np.uint16)), tone.to_exposure(_DARK_ERRORS * dark_error, 1)
     factor = np.float32(ratio ** (1 / tone.DISPLAY_GAMMA))

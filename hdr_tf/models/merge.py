@@ -76,13 +76,13 @@ class Evidence(Float32Layer):
     def call(self, images, inside, exposures, reference, noise):
         ratio, chosen = (x[:, :, None, None, None] for x in (exposures, reference))
         gain, read, step, dark_error = (noise[:, None, None, None, i : i + 1] for i in range(4))
-        doubt = ops.power(DARK_ERRORS * dark_error, 2 / GAMMA)
+        doubt = ops.power(DARK_ERRORS * dark_error, 2 / GAMMA) * ops.cast(ratio > 1, noise.dtype)
         read, dark_error = ops.square(read), ops.square(dark_error)
         encoded = ops.maximum(images, 1e-4)
         linear = ops.power(encoded, GAMMA)
         shown = ops.sum(encoded * chosen, axis=1, keepdims=True)
         # Both of a pair at the brighter exposure of the two; a longer exposure multiplies an encoded value by a constant. A
-        # value of the darker one stands for an interval, see `hdr_tf.image.optical_flow.difference`.
+        # value of a darker reference stands for an interval, see `hdr_tf.image.optical_flow.difference`.
         factor, brighter = ops.power(ratio, 1 / GAMMA), ratio > 1
         dark, bright = ops.where(brighter, shown, encoded), ops.where(brighter, encoded, shown)
         factor = ops.maximum(factor, 1 / factor)
