@@ -261,6 +261,24 @@ def test_an_object_in_one_exposure_only_leaves_no_ghost(changed, brightness, bun
     assert errors[0] <= 1.5 * errors[1], errors
 
 
+def test_what_is_black_in_the_short_exposures_comes_from_the_long_ones(bundled):
+    """Of the trained network: seven frames of a room at night, in whose black a camera leaves coloured blotches."""
+    stops, rng = np.arange(-6, 8, 2.0), np.random.default_rng(0)
+    truth = np.full((96, 128, 3), 1e-4, np.float32)
+    truth[:, :48] = 0.2 * cv2.resize(rng.random((8, 8, 3), np.float32), (48, 96))
+    images = []
+    for stop in stops:
+        blotches = cv2.resize(rng.random((24, 32, 3), np.float32), (128, 96)) * np.float32([4e-3, 0, 4e-3])
+        signal = np.where(truth * 2**stop < 4e-3, blotches, truth * 2**stop)
+        images.append(np.uint8(np.rint(255 * np.clip(signal, 0, 1) ** (1 / tone.DISPLAY_GAMMA))))
+    dark = np.s_[:, 64:]
+    errors = [
+        np.abs(runner.reconstruct(images, 2.0**stops, 3, align=False, dark_error=2e-3).radiance - truth)[dark].mean()
+        for runner in (bundled, MergeClassical())
+    ]
+    assert errors[0] <= 1.5 * errors[1], errors
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_tiles_give_the_whole(count, runner_of_drawn, monkeypatch):
     images, exposures, _ = photographs(count, 45, 645)
