@@ -34,6 +34,7 @@ def test_help_of_a_subcommand(name, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert stopped.value.code == 0 and printed.startswith(f"usage: hdr-tf {name} ")
     assert f"    hdr-tf {name} " in module.__doc__ and module.__doc__.splitlines()[0] in printed
+    assert "docs/" not in printed  # the wheel has none
 
 
 @pytest.mark.parametrize(("words", "code"), [(["--help"], 0), ([], 1), (["fuze"], 1)])

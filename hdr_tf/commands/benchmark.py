@@ -1,6 +1,6 @@
 """Measures time and peak memory; prints tables in Markdown and writes JSON.
 
-    hdr-tf benchmark --all --output=benchmark.json > docs/benchmarks.md
+    hdr-tf benchmark --all --output=benchmark.json > benchmarks.md
     hdr-tf benchmark --model=pyramid,densefuse_gray --size=2048
     hdr-tf benchmark --what=records --hdr_dir=DIR[,DIR]
     hdr-tf benchmark --what=reconstruction --model=ahdrnet,fshdr,hdr_transformer,sctnet --height=256 --width=256
@@ -39,7 +39,7 @@ class Config:
     what: Literal["fusion", "records", "training", "reconstruction", "large", "folder", "files", "device"] = "fusion"
     """chooses the table, see above"""
     all: bool = False
-    """makes every table of docs/benchmarks.md, with sizes and models of its own"""
+    """makes every table, with sizes and models of its own"""
     model: str = ""
     """names the models, with commas between them (all tables but records); default: all; for reconstruction merge,
     merge_classical and esbn, for folder pyramid, for files pyramid and enfuse if it is installed"""

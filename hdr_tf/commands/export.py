@@ -14,12 +14,12 @@
 The signature `serving_default` takes and returns float32 tensors [B, H, W, C] of any size: for fusion in the network's own
 range (its file in hdr_tf/models), for radiance in 0..1 (for fshdr and merge, already aligned; for merge, linear). The signature
 `encoded`, which dqn_editor lacks, takes the bytes of JPEG and PNG files and returns those of PNG files, equal to what `hdr-tf
-fuse` writes; of pyramid, which `hdr-tf fuse` runs in LiteRT, a few values differ by one level. docs/serving.md lists the names
-of all inputs and outputs.
+fuse` writes; of pyramid, which `hdr-tf fuse` runs in LiteRT, a few values differ by one level. `saved_model_cli show --all
+--dir=exported/pyramid/1` lists the names of all inputs and outputs.
 
---format=litert writes a single file for LiteRT, which phones run: for `pyramid`, any number of exposures of any size.
-docs/mobile.md describes it. With --output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow
-every change of the network or its bundled weights.
+--format=litert writes a single file for LiteRT, which phones run: for `pyramid`, any number of exposures of any size. With
+--output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow every change of the network or its
+bundled weights.
 """
 
 import dataclasses

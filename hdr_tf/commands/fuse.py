@@ -23,8 +23,8 @@ of each bracket; a later run skips those that were fused from the same files wit
 A radiance model merges exposures to radiance (.exr, .hdr, .tif) and writes a tone-mapped preview next to it,
 radiance_preview.png; `hdr-tf merge` does the same and has more flags for it. It needs the exposures, from --exposures or EXIF.
 
---server=host:port lets a TensorFlow Serving server run the model, over gRPC (docs/serving.md); host:port/name if the server
-knows the model by another name. Images are read, sorted and aligned on this machine.
+--server=host:port lets a TensorFlow Serving server run the model, over gRPC (`hdr-tf export` writes what it needs);
+host:port/name if the server knows the model by another name. Images are read, sorted and aligned on this machine.
 """
 
 import dataclasses

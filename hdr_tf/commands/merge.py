@@ -14,10 +14,8 @@ into brackets. It writes one .exr for each. Brackets of the same camera share on
 summary.json reports the result of each bracket; a later run skips those that were merged from the same files with the same
 flags.
 
---server=host:port lets a TensorFlow Serving server run the network, over gRPC (docs/serving.md). Images are read and aligned on
-this machine.
-
-docs/merge.md explains the response, the exposures, RAW files, the outputs and the colours of --save_exposure_map.
+--server=host:port lets a TensorFlow Serving server run the network, over gRPC (`hdr-tf export` writes what it needs).
+Images are read and aligned on this machine.
 """
 
 import dataclasses
@@ -83,7 +81,8 @@ class Config(shared.Config):
     save_aligned: str | None = None
     """names a folder to write the aligned images to"""
     save_exposure_map: str | None = None
-    """names a .png to write, in which the colour of each pixel says which exposure it comes from; with --brackets a folder"""
+    """names a .png to write, in which the colour of each pixel says which exposure it comes from: dark blue for the shortest to
+    yellow for the longest, magenta where none shows it, white where all are clipped; with --brackets a folder"""
     max_pixels: int = image_files.MAX_PIXELS
     """refuses a larger image before it is decoded"""
     beam: str | None = None

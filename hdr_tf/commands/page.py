@@ -3,7 +3,7 @@
     hdr-tf page
     hdr-tf page --port=8000 --open
 
-It needs Gradio: pip install 'hdr_tf[page]'. Ctrl-C ends it. docs/page.md describes the page.
+It needs Gradio: pip install 'hdr_tf[page]'. Ctrl-C ends it.
 """
 
 import dataclasses

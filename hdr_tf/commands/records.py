@@ -10,7 +10,7 @@
     hdr-tf records --kind=merge --hdr_dir=DIR[,DIR] --output=data/registered --count=600
     hdr-tf records --kind=images --images=DIR --output=data/images
 
-Kinds of records (docs/records.md describes them and their input folders):
+Kinds of records:
 
     kalantari      (default) scenes of three exposures, whole and without loss, from which training cuts its patches
     selfhdr        the same with SelfHDR's labels; scenes without a colour label (--labels) are left out, but with --structures

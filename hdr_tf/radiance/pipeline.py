@@ -79,6 +79,18 @@ def load(model: str, weights: str | os.PathLike | None = None, **options):
     return systems.load_runner(model, weights, "radiance", **options)
 
 
+def _kept(system, path, options):
+    """The runner of a system, see `load`; the same one again as long as the files of its weights do not change."""
+    files = [] if path is None else sorted(path.glob("*.weights.h5")) if path.is_dir() else [path]
+    changed = tuple((file.resolve(), file.stat().st_mtime_ns) for file in files)
+    return _load_kept(system.name, path, changed, tuple(sorted(options.items())))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_kept(model, path, changed, options):
+    return load(model, path, **dict(options))
+
+
 def reconstruct(runner, ldr: np.ndarray, exposures: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Aligns and merges three exposures at their full depth and size, by a published system.
 
@@ -398,7 +410,7 @@ def _merge(
         reference = light.middle if reference is None else light.order.index(reference)
     factor = _factor(light, reference, scale or ("reference" if own else "ev0"), absolute)
     with stage(f"loading {model}"):
-        runner = runner or load(model, weights, **options)
+        runner = runner or _kept(system, system.weights_path(weights), options)
     result = functools.partial(_Merged, light, reference, factor, 1.0 if absolute else None)
     relative = light.exposures / light.exposures[reference]
     if not own:

@@ -212,6 +212,25 @@ def test_a_bracket_that_lost_a_frame_fails(tmp_path, capsys, fault, number, fold
     assert code == 0 and sorted(statuses.values()) == ["fused", "skipped"]
 
 
+def test_a_photograph_without_an_exposure_belongs_to_a_single_one(tmp_path):
+    shot(tmp_path / "A.jpg", 0, "00:00")
+    shot(tmp_path / "B.jpg", None, "00:01")
+    shot(tmp_path / "late.jpg", None, "30:00")
+    (found,), others = grouping.group_files(sorted(tmp_path.iterdir()))
+    assert [capture.path.name for capture in found.captures] == ["A.jpg"]
+    assert [path.name for path in found.lost] == ["B.jpg"] and helpers.mentioned("B.jpg A.jpg", found.problem)
+    assert [path.name for path in others] == ["late.jpg"]
+
+
+def test_a_photograph_of_another_size_is_lost(tmp_path):
+    paths = bracket(tmp_path)
+    shot(tmp_path / "P3.jpg", 4, "00:03")
+    shot(paths[1], -2, "00:01", size=(32, 24))
+    (found,), others = grouping.group_files(sorted(tmp_path.iterdir()))
+    assert [capture.path.name for capture in found.captures] == ["P0.jpg", "P2.jpg", "P3.jpg"]
+    assert found.lost == [paths[1]] and helpers.mentioned("P1.jpg P0.jpg", found.problem) and not others
+
+
 @pytest.mark.parametrize("tool", [fuse, merge])
 @pytest.mark.parametrize("damaged", [0, 2])
 def test_without_a_frame_the_others_are_read_once(tmp_path, monkeypatch, caplog, tool, damaged):

@@ -1,5 +1,7 @@
 """RAW files as the sensor saw them: known levels, colours and noise of synthetic DNGs come back."""
 
+import types
+
 import cv2
 import numpy as np
 import pytest
@@ -108,6 +110,38 @@ def test_missing_white_balance_and_settings_are_said(tmp_path):
     image = raw.read_sensor(helpers.write_dng(tmp_path / "a.dng", fields(), neutral=None, settings=()))
     assert image.exposure is image.exposure_time is image.f_number is image.iso is None
     assert "white balance" in image.notes[0] and image.white_balance.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("camera", "daylight", "expected", "notes"),
+    [
+        ([4, 2, 3, 0], [1, 1, 1, 0], [2, 1, 1.5], 0),
+        ([0, 0, 0, 0], [4, 2, 3, 0], [2, 1, 1.5], 1),
+        ([np.nan, 1, 1, 0], [4, 2, 3, 0], [2, 1, 1.5], 1),
+        ([1, -1, 1, 0], [0, 0, 0, 0], [1, 1, 1], 1),
+    ],
+)
+def test_white_balance_is_the_camera_s_or_daylight_or_none(camera, daylight, expected, notes):
+    found, said = raw._white_balance(types.SimpleNamespace(camera_whitebalance=camera, daylight_whitebalance=daylight))
+    np.testing.assert_array_equal(found, expected)
+    assert len(said) == notes
+
+
+def test_colours_come_from_the_file_or_the_table_or_nowhere():
+    daylight = np.array([2, 1, 1.5])
+    of_file = np.zeros((3, 4))
+    of_file[:, :3] = np.linalg.inv(daylight[:, None] * helpers.CAMERA @ helpers.SRGB_TO_XYZ)
+    of_table = np.vstack([helpers.CAMERA[::-1], np.zeros((1, 3))])
+    for matrix, table, balance, expected, notes in (
+        (of_file, of_table, daylight, helpers.CAMERA, 0),
+        (0 * of_file, of_table, daylight, helpers.CAMERA[::-1], 0),
+        (of_file, of_table, 0 * daylight, helpers.CAMERA[::-1], 0),
+        (0 * of_file, 0 * of_table, daylight, np.linalg.inv(helpers.SRGB_TO_XYZ), 1),
+    ):
+        sensor = types.SimpleNamespace(color_matrix=matrix, rgb_xyz_matrix=table, daylight_whitebalance=[*balance, 0])
+        found, said = raw._xyz_to_camera(sensor)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert len(said) == notes
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

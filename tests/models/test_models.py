@@ -135,10 +135,16 @@ def test_keras_round_trip(model, tmp_path):
 LONG = ("pyramid", "esbn_end_to_end", "sctnet")  # ten seconds each
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in IMAGES])
-def test_saved_model_round_trip(name, tmp_path, monkeypatch):
-    """Of shallow networks, whose layers are those of the deep ones: Keras traces a network seven times."""
-    for module in (esbn, ahdrnet):
+@pytest.mark.parametrize(
+    ("name", "deep"),
+    [
+        *(pytest.param(name, False, marks=pytest.mark.slow if name in LONG else ()) for name in IMAGES),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("esbn_align", "esbn_fusion")),
+    ],
+)
+def test_saved_model_round_trip(name, deep, tmp_path, monkeypatch):
+    """Mostly of shallow networks, whose layers are those of the deep ones: Keras traces a network seven times."""
+    for module in (esbn, ahdrnet) if not deep else ():
         monkeypatch.setattr(module, "BLOCKS", 1)
         monkeypatch.setattr(module, "DENSE", 1)
     model = _alive(name)

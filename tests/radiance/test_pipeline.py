@@ -1,5 +1,7 @@
 """From photographs to radiance: light, response, exposures, RAW, outputs, brackets, and what is refused."""
 
+import os
+import shutil
 import struct
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 import hdr_tf
+from hdr_tf import systems
 from hdr_tf.commands import fuse as fuse_command
 from hdr_tf.commands import merge as command
 from hdr_tf.image import response as responses
@@ -56,6 +59,19 @@ def test_any_number_of_exposures_gives_the_radiance(scene, stops, dtype):
 def test_the_network_is_the_default(scene):
     images = list(helpers.expose(scene, (-2, 0, 2)))
     assert _median_error(hdr_tf.merge(images, (-2, 0, 2)), scene) < 0.05
+
+
+def test_the_network_is_loaded_once(scene, tmp_path, monkeypatch):
+    loaded, load = [], pipeline.load
+    monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: loaded.append(arguments) or load(*arguments, **options))
+    pipeline._load_kept.cache_clear()
+    copy = shutil.copy(systems.find("merge").weights_path(), tmp_path / "a.weights.h5")
+    for weights, stops in ((None, (-2, 0, 2)), (None, (0, 2)), (copy, (0, 2)), (copy, (-2, 0, 2))):
+        hdr_tf.merge(list(helpers.expose(scene, stops)), stops, weights=weights)
+    assert len(loaded) == 2
+    os.utime(copy, ns=(0, 0))  # it might be another file
+    hdr_tf.merge(list(helpers.expose(scene, (0, 2))), (0, 2), weights=copy)
+    assert len(loaded) == 3
 
 
 def test_equal_exposures_are_averaged(scene):
