@@ -18,6 +18,7 @@ import importlib.util
 import io
 import os
 import pathlib
+import random
 import sys
 import tempfile
 import time
@@ -190,7 +191,7 @@ def _within(difference, tolerance):
 def _compare_tiles(name):
     system = systems.find(name)
     sizes = systems.resolve(system.size_arguments)(2, SIDE, SIDE) if getattr(system, "size_arguments", None) else {}
-    keras.utils.set_random_seed(0)
+    _seed()
     model = systems.load_network(name, system.weights_path(), **sizes) if system.bundled else systems.build(name, **sizes)
     rng = np.random.default_rng(0)
     images = {key: rng.random((SIDE, SIDE - 8, x.shape[-1]), np.float32) for key, x in model.input.items()}
@@ -211,6 +212,11 @@ def _compare_tiles(name):
     return _within(max(np.abs(arrays[key] - array).max() for key, array in whole.items()), 1e-5 * largest)
 
 
+def _seed():
+    """Makes initial weights the same in every run. Keras's own function imports TensorFlow wherever that is installed."""
+    random.seed(0)
+
+
 def _run(model, arrays):
     outputs = model({key: array[None] for key, array in arrays.items()}, training=False)
     return {key: _array(outputs[key])[0] for key in model.output}
@@ -221,7 +227,7 @@ def _run(model, arrays):
 
 def _train_network(name, precision, steps):
     """Steps of a network towards random images, on the same batch every time."""
-    keras.utils.set_random_seed(0)
+    _seed()
     keras.config.set_dtype_policy(precision)
     model, rng = systems.build(name), np.random.default_rng(0)
     inputs = {key: rng.random((2, PATCH, PATCH, x.shape[-1]), np.float32) for key, x in model.input.items()}

@@ -1,9 +1,18 @@
 """Losses: pure functions of tensors, written with keras.ops, and MEF-SSIM as a score.
 
-Images are in 0..255 unless a function says otherwise. All window statistics are differences of large, nearly equal sums
-(255**2 against a variance that may be zero), so they are computed in float64 whatever the type of the input. Measured on 60
-synthetic brackets, float32 would halve the time and be off by up to 2e-3 (0.8 % in the gradient). JAX computes in float32
-unless `jax_enable_x64` is set.
+Images are in 0..255 unless a function says otherwise. The statistics of windows, for MEF-SSIM, SSIM and MS-SSIM, have two
+forms:
+
+    float64   differences of large, nearly equal sums (255**2 against a variance that may be zero): on a CPU, of float64 images
+              everywhere, and for scores (`mef_ssim_score`)
+    float32   means of products of deviations, which never cancel: on an accelerator, where float64 takes 2 to 64 times as long,
+              and with JAX unless `jax_enable_x64` is set
+
+On patches of 64 x 64 pixels, synthetic brackets and flat, black, white and nearly saturated images with and without a changed
+pixel, the second form differs from the first by at most 1e-6 (differences of sums in float32: 2e-3), and its gradient by 3e-6
+of the gradient's norm on brackets and 3e-3 on nearly saturated images. Both forms give noise where the structures of all
+exposures cancel exactly, as those of an image and its negative do, because MEF-SSIM is not defined there. A loss has the type
+of its statistics.
 
 K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11), 2015; the details
 follow the authors' MATLAB program in MEFB (xingchenzhang/MEFB 82014f4, metrics/mef_ssim.m and mef_ms_ssim.m). Other quantities
@@ -13,7 +22,9 @@ follow hli1221/densefuse-pytorch 4394b63, pytorch_msssim/__init__.py (HyperP_MB 
 """
 
 import math
+from collections.abc import Callable
 
+import keras
 from keras import ops
 
 # Weights of the five scales of MS-SSIM, finest first (Wang 2003); MEF-SSIM uses the first three, divided by their sum.
@@ -25,7 +36,7 @@ MU = 5000.0
 
 
 def mef_ssim(exposures, fused, scales: int = 3):
-    """Returns the MEF-SSIM of each fused image, [B] float64, at most 1. Gradients flow to `fused`; the exposures are constants.
+    """Returns the MEF-SSIM of each fused image, [B], at most 1. Gradients flow to `fused`; the exposures are constants.
 
     Args:
         exposures: [B, N, H, W], gray 0..255, N >= 2.
@@ -41,7 +52,7 @@ def mef_ssim(exposures, fused, scales: int = 3):
 
 
 def mef_ssim_scales(exposures, fused, scales: int = 3):
-    """Returns the mean quality at each scale, [B, scales] float64, finest first. It may be below 0. See `mef_ssim`."""
+    """Returns the mean quality at each scale, [B, scales], finest first. It may be below 0. See `mef_ssim`."""
     least, sides = WINDOW * 2 ** (scales - 1), zip(exposures.shape[2:], fused.shape[1:], strict=False)
     known = [pair for pair in sides if None not in pair]
     unfit = any(side != fused_side or side < least for side, fused_side in known)
@@ -59,9 +70,8 @@ def mef_reference(exposures, scales: int = 3):
     This is most of the work, so keep it to compare many fused images of one bracket. The arguments are those of `mef_ssim`;
     their shapes are not checked.
     """
-    # Moving the origin to mid-gray changes no deviation and makes the sums four times smaller. From here on, exposures come
-    # first, so that every map is one piece of memory.
-    exposures = ops.stop_gradient(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), "float64")) - 127.5
+    # From here on, exposures come first, so that every map is one piece of memory.
+    exposures = ops.stop_gradient(_centred_at_gray(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), _type(exposures))))
     reference = []
     for scale in range(scales):
         if scale:
@@ -71,7 +81,7 @@ def mef_reference(exposures, scales: int = 3):
 
 
 def mef_ssim_against(reference, fused):
-    """Returns the MEF-SSIM of fused images, [B] float64, from the `mef_reference` of their exposures. See `mef_ssim`."""
+    """Returns the MEF-SSIM of fused images, [B], from the `mef_reference` of their exposures. See `mef_ssim`."""
     return _weighted_product(_qualities(reference, fused))
 
 
@@ -104,13 +114,13 @@ def luma(rgb):
 def _weighted_product(quality):
     """MEF-SSIM from the quality at each scale: [B, scales] -> [B]."""
     weights = SCALE_WEIGHTS[: quality.shape[-1]]
-    weights = ops.convert_to_tensor([w / sum(weights) for w in weights], "float64")
+    weights = ops.convert_to_tensor([w / sum(weights) for w in weights], quality.dtype)
     # The mean of a scale can fall below zero (opposed structure); its root would be NaN.
     return ops.exp(ops.sum(weights * ops.log(ops.maximum(quality, 1e-6)), axis=-1))
 
 
 def _qualities(reference, fused):
-    fused = ops.cast(fused, "float64")[None] - 127.5
+    fused = _centred_at_gray(ops.cast(fused, reference[0][0].dtype)[None])
     quality = []
     for scale, structure in enumerate(reference):
         if scale:
@@ -124,11 +134,14 @@ def _reference_structure(exposures):
     window, the factor of each in the reference structure of a window, and the variance of that structure."""
     count, area = exposures.shape[0], WINDOW**2
     pairs = [(i, j) for i in range(count) for j in range(i, count)]  # in the order of _pairs
-    twice = ops.reshape(ops.convert_to_tensor([1.0 if i == j else 2.0 for i, j in pairs], "float64"), (-1, 1, 1, 1))
+    twice = ops.reshape(ops.convert_to_tensor([1.0 if i == j else 2.0 for i, j in pairs], exposures.dtype), (-1, 1, 1, 1))
 
     # Scatter of the deviations from the mean of the window, for each pair of exposures.
-    total, products = _moments(exposures, [1.0] * WINDOW)
-    scatter = twice * (products - _pairs(total) / area)
+    if _is_double(exposures):
+        total, products = ops.split(_windows(ops.concatenate([exposures, _pairs(exposures)]), [1.0] * WINDOW), [count])
+        scatter = twice * (products - _pairs(total) / area)
+    else:
+        scatter = twice * area * _covariances(exposures, _pairs, [1 / WINDOW] * WINDOW)[1]
     power = ops.stack([scatter[p] for p, (i, j) in enumerate(pairs) if i == j])
     norm = ops.sqrt(ops.where(power < 1e-6 / area, 0.0, power))
     strength = norm + 0.001
@@ -145,39 +158,50 @@ def _reference_structure(exposures):
     length = ops.sqrt(ops.maximum(ops.sum(_pairs(share) * scatter, axis=0), 0.0))
     factor = share * ops.where(length > 0, ops.max(strength, axis=0) / ops.maximum(length, EPS), 0.0)
 
-    mean, products = _moments(exposures, _gaussian(WINDOW))
-    return exposures, mean, factor, ops.sum(_pairs(factor) * twice * (products - _pairs(mean)), axis=0)
+    mean, covariances = _covariances(exposures, _pairs, _gaussian(WINDOW))
+    return exposures, mean, factor, ops.sum(_pairs(factor) * twice * covariances, axis=0)
 
 
 def _mef_quality(structure, fused):
     """Mean quality of the windows of one scale, weighted by a Gaussian: fused [1, B, H, W] -> [B]."""
     exposures, mean, factor, variance_reference = structure
-    local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), _gaussian(WINDOW))
-    mean_fused, square_fused, cross = ops.split(local, [1, 2])
-    variance_fused = ops.squeeze(square_fused - mean_fused * mean_fused, axis=0)
-    covariance = ops.sum(factor * (cross - mean * mean_fused), axis=0)
+    if _is_double(fused):  # the means of the exposures are known
+        local = _windows(ops.concatenate([fused, fused * fused, exposures * fused]), _gaussian(WINDOW))
+        mean_fused, square_fused, cross = ops.split(local, [1, 2])
+        variance_fused, covariances = ops.squeeze(square_fused - mean_fused * mean_fused, axis=0), cross - mean * mean_fused
+    else:
+        _, both = _covariances(ops.concatenate([fused, exposures]), lambda maps: maps[:1] * maps, _gaussian(WINDOW))
+        variance_fused, covariances = both[0], both[1:]
+    covariance = ops.sum(factor * covariances, axis=0)
     constant = (0.03 * 255) ** 2
     quality = (2 * covariance + constant) / (variance_reference + variance_fused + constant)
     return ops.mean(quality, axis=(1, 2))
 
 
 def ssim_and_contrast(first, second, val_range: float | None = None):
-    """Returns the mean structural similarity of two batches of images and its contrast-structure part, two float64 scalars.
+    """Returns the mean structural similarity of two batches of images and its contrast-structure part, two scalars.
 
     Args:
         first, second: [B, H, W, C]. The windows are as in `hdr_tf.metrics.gaussian_ssim`.
         val_range: dynamic range L. None guesses it from `first`, as the original does: 255 if its largest value is above 128,
             else 1; one more if its smallest value is below -0.5.
     """
-    first, second = (ops.transpose(ops.cast(x, "float64"), (3, 0, 1, 2)) for x in (first, second))
+    dtype = _type(first)
+    first, second = (ops.transpose(ops.cast(x, dtype), (3, 0, 1, 2)) for x in (first, second))
     if val_range is None:
         high = ops.where(ops.max(first) > 128, 255.0, 1.0)
-        val_range = ops.cast(high + ops.where(ops.min(first) < -0.5, 1.0, 0.0), "float64")
+        val_range = ops.cast(high + ops.where(ops.min(first) < -0.5, 1.0, 0.0), first.dtype)
     c1, c2 = (0.01 * val_range) ** 2, (0.03 * val_range) ** 2
     taps = _gaussian(min(WINDOW, *first.shape[2:]))
-    stacked = ops.concatenate([first, second, first * first, second * second, first * second])
-    mean1, mean2, square1, square2, product = ops.split(_windows(stacked, taps), 5)
-    contrast = (2 * (product - mean1 * mean2) + c2) / ((square1 - mean1**2) + (square2 - mean2**2) + c2)
+    channels = first.shape[0]
+
+    def products(maps):
+        one, other = maps[:channels], maps[channels:]
+        return ops.concatenate([one * one, other * other, one * other])
+
+    means, covariances = _covariances(ops.concatenate([first, second]), products, taps)
+    (mean1, mean2), (variance1, variance2, covariance) = ops.split(means, 2), ops.split(covariances, 3)
+    contrast = (2 * covariance + c2) / (variance1 + variance2 + c2)
     luminance = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
     return ops.mean(luminance * contrast), ops.mean(contrast)
 
@@ -198,18 +222,19 @@ def msssim(first, second):
 
 
 def pixel_and_ssim(output, target):
-    """Returns the terms of DenseFuse's loss, two float64 scalars: mean squared error and 1 - MS-SSIM.
+    """Returns the terms of DenseFuse's loss, two scalars: mean squared error and 1 - MS-SSIM.
 
     From hli1221/densefuse-pytorch 4394b63, train_densefuse.py, which adds the first to 100 times the second. `output` and
     `target` are [B, H, W, C], nominally 0..255, at least 16 pixels a side; MS-SSIM takes the range as 1 while the output stays
     below 128.
     """
-    output, target = ops.cast(output, "float64"), ops.cast(target, "float64")
+    dtype = _type(output)
+    output, target = ops.cast(output, dtype), ops.cast(target, dtype)
     return ops.mean((output - target) ** 2), 1 - msssim(output, target)
 
 
 def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
-    """Returns HyperP_MB's loss and the unweighted sums of its terms, float64 scalars: loss, pixel, ssim.
+    """Returns HyperP_MB's loss and the unweighted sums of its terms, scalars: loss, pixel, ssim.
 
     Three tasks each have the pixel and the SSIM term of `pixel_and_ssim`. The first compares the fused image with the target;
     the other two compare it, under a mask, with the masked under-exposed and the masked over-exposed image.
@@ -224,16 +249,16 @@ def multi_task(fused, target, low, high, ssim_weight: float = 1000.0):
         low, high: of the under- and of the over-exposed image: mask in 0..1 and masked image, [B, H, W, 1]; lambda, one number.
         ssim_weight: w.
     """
-    fused, total, pixels, ssims = ops.cast(fused, "float64"), 0.0, 0.0, 0.0
+    fused, total, pixels, ssims = ops.cast(fused, _type(fused)), 0.0, 0.0, 0.0
     for mask, reference, weight in ((1.0, target, 1.0), low, high):
-        pixel, structure = pixel_and_ssim(fused * ops.cast(mask, "float64"), reference)
-        total += ops.sum(ops.cast(weight, "float64")) * (pixel + ssim_weight * structure)
+        pixel, structure = pixel_and_ssim(fused * ops.cast(mask, fused.dtype), reference)
+        total += ops.sum(ops.cast(weight, fused.dtype)) * (pixel + ssim_weight * structure)
         pixels, ssims = pixels + pixel, ssims + structure
     return total, pixels, ssims
 
 
 def sunnerli(under, over, fused):
-    """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target, [B, H, W, 1] in -1.5..1.5; float64.
+    """Returns the loss of SunnerLi's DeepFuse, 1 - SSIM(target, fused), and the target, [B, H, W, 1] in -1.5..1.5, float64.
 
     From SunnerLi/DeepFuse.pytorch 2986225, lib/loss.py. The program calls it MEF-SSIM, but it is not: norms and weights are
     sums over the whole batch instead of windows. Since two images are compared with their own mean, the target collapses, up to
@@ -246,7 +271,8 @@ def sunnerli(under, over, fused):
     zeros around the image and the constants of a range of 1, although values span -1..1. If both images are zero everywhere,
     the target is 0 / 0. All arguments are [B, H, W, 1] in -1..1; the darker and the brighter image cannot be exchanged.
     """
-    under, over, fused = (ops.cast(x, "float64") for x in (under, over, fused))
+    dtype = _type(fused)
+    under, over = ops.cast(under, "float64"), ops.cast(over, "float64")
 
     def norm(x):
         return ops.sqrt(ops.sum((x + 1e-8) ** 2))
@@ -258,7 +284,8 @@ def sunnerli(under, over, fused):
     contrast = ops.maximum(norm(under - mean), norm(over - mean))
     target = ops.stop_gradient(contrast * structure / norm(structure) + (over + mean) / 2)
     border = WINDOW // 2
-    target_, fused_ = (ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0))) for x in (target, fused))
+    borders = ((0, 0), (border, border), (border, border), (0, 0))
+    target_, fused_ = (ops.pad(ops.cast(x, dtype), borders) for x in (target, fused))
     return 1 - ssim_and_contrast(target_, fused_, val_range=1.0)[0], target
 
 
@@ -317,9 +344,51 @@ def _both_ways(x, columns):
     return ops.reshape(x, (channels, batch, ops.shape(x)[1], ops.shape(x)[3]))
 
 
-def _moments(x, taps):
-    """Windowed sums of x [N, B, H, W] and of `_pairs(x)`."""
-    return ops.split(_windows(ops.concatenate([x, _pairs(x)]), taps), [x.shape[0]])
+def _type(x) -> str:
+    """What the statistics of an image are computed in: float64, but float32 on an accelerator unless x is float64."""
+    on_cpu = all(device.startswith("cpu") for device in keras.distribution.list_devices())
+    return "float64" if on_cpu or _is_double(x) else "float32"
+
+
+def _is_double(x) -> bool:
+    return keras.backend.standardize_dtype(x.dtype) == "float64"
+
+
+def _centred_at_gray(x):
+    """x in 0..255 from mid-gray on, which changes no deviation and makes the sums of float64 four times smaller. In float32,
+    which takes no such sums, it would round what is nearly black."""
+    return x - 127.5 if _is_double(x) else x
+
+
+def _covariances(x, products: Callable, taps: list[float]):
+    """Means of x [N, B, H, W] over all windows inside the image, and covariances of its maps, both with height and width
+    exchanged. `products` multiplies the pairs of maps that are asked for: [N, ...] -> [P, ...]; `taps` have the sum 1.
+
+    The form for float32 subtracts no sums. The windows of a column have means and, from the deviations from these, covariances.
+    By the law of total covariance, those of a whole window are the mean of its columns' covariances and the covariance of its
+    columns' means.
+    """
+    if _is_double(x):
+        means, moments = ops.split(_windows(ops.concatenate([x, products(x)]), taps), [x.shape[0]])
+        return means, moments - products(means)
+    weights, middle = ops.reshape(ops.convert_to_tensor(taps, x.dtype), (-1, 1, 1, 1)), len(taps) // 2
+
+    def rows(maps):  # [N, taps, B, H, W]
+        count = ops.shape(maps)[2] - len(taps) + 1
+        return ops.stack([maps[:, :, k : k + count] for k in range(len(taps))], axis=1)
+
+    means, covariances = x, None
+    for _ in range(2):
+        window = rows(means)
+        # Differences from the pixel in the middle are exactly 0 where an image is flat, as where it is saturated.
+        centre = window[:, middle]
+        differences = window - centre[:, None]
+        shift = ops.sum(weights * differences, axis=1)
+        total = ops.sum(weights * products(differences - shift[:, None]), axis=1)
+        if covariances is not None:
+            total += ops.sum(weights * rows(covariances), axis=1)
+        means, covariances = (ops.transpose(y, (0, 1, 3, 2)) for y in (centre + shift, total))
+    return means, covariances
 
 
 def _pairs(x):

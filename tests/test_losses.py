@@ -69,13 +69,13 @@ def test_mef_ssim_of_equal_exposures_is_one_for_that_image():
     np.testing.assert_allclose(losses.mef_ssim(np.stack([image, image], 1), image), [1.0], atol=1e-6)
 
 
-def gradient(function, value):
+def gradient(function, value, reduced=True):
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the gradient needs TensorFlow's tape")
     variable = tf.Variable(value)
     with tf.GradientTape() as tape:
-        result = tf.reduce_sum(function(variable))
+        result = tf.reduce_sum(function(variable)) if reduced else function(variable)
     return result.numpy(), tape.gradient(result, variable).numpy()
 
 
@@ -92,6 +92,85 @@ def test_mef_ssim_is_finite_on_flat_and_saturated_images(first, second, dtype):
         value, slope = gradient(lambda x: losses.mef_ssim(exposures[None].astype(dtype), x), fused[None].astype(dtype))
         assert np.isfinite(value) and value <= 1 + 1e-12
         assert np.isfinite(slope).all() and slope.dtype == dtype
+
+
+def on_a_gpu(monkeypatch):
+    """From here on, losses compute as on a GPU."""
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+
+
+def saturated(side=44):
+    """Images [side, side] of gray 0..255: flat ones, without texture but for a pixel, nearly saturated ones, and texture."""
+    texture = np.random.default_rng(0).uniform(0, 255, (side, side))
+    images = {str(level): np.full((side, side), float(level)) for level in (0, 100.3, 255)}
+    # At different places: of a structure and its exact negative, MEF-SSIM is not defined.
+    for place, (level, other) in enumerate(((0, 1), (128, 129), (255, 254)), start=side // 2):
+        images[f"one pixel of {level}"] = np.full((side, side), float(level))
+        images[f"one pixel of {level}"][place, place] = other
+    images |= {"nearly white": 254.9 + 1e-4 * texture, "nearly black": 1e-4 * texture, "texture": texture}
+    return images | {"half": np.where(np.arange(side) < side // 2, 255, texture)}
+
+
+def close(first, second):
+    """Whether values and gradients in float32 are those in float64."""
+    np.testing.assert_allclose(second[0], first[0], atol=1e-6)
+    # A gradient of 1e-9 is that of an image which is, but for rounding, as it should be.
+    np.testing.assert_allclose(second[1], first[1], atol=1e-3 * np.abs(first[1]).max() + 2e-9)
+
+
+def test_mef_ssim_in_float32_is_that_in_float64(monkeypatch):
+    images = list(saturated().values())
+    pairs = np.float32([pair for step in (1, 2) for pair in zip(images, images[step:] + images[:step], strict=True)])
+    for fused in (pairs.mean(axis=1), pairs[:, 1]):
+        with monkeypatch.context() as patch:
+            expected = gradient(lambda x: losses.mef_ssim(pairs, x), fused, reduced=False)
+            on_a_gpu(patch)
+            found = gradient(lambda x: losses.mef_ssim(pairs, x), fused, reduced=False)
+        assert (expected[0].dtype, found[0].dtype) == ("float64", "float32")
+        for number in range(len(pairs)):
+            close([x[number] for x in expected], [x[number] for x in found])
+
+
+@pytest.mark.parametrize(("first", "val_range"), [*((name, 1.0) for name in saturated()), ("texture", 255.0)])
+def test_ssim_in_float32_is_that_in_float64(first, val_range, monkeypatch):
+    first = np.float32(saturated(24)[first])[None, ..., None]
+    second = np.float32(list(saturated(24).values()))[..., None]
+
+    def similarity(x):
+        return losses.ssim_and_contrast(ops.broadcast_to(first, x.shape), x, val_range)[0]
+
+    expected = gradient(similarity, second)
+    on_a_gpu(monkeypatch)
+    found = gradient(similarity, second)
+    assert found[0].dtype == "float32"
+    close(expected, found)
+
+
+def test_losses_in_float32_are_those_in_float64(monkeypatch):
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.random((1, 4, 4, 1)), np.ones((1, 16, 16, 1))) * (0.7 + 0.3 * rng.random((1, 64, 64, 1)))
+    under, over = (np.float32(255 * np.clip(coarse * factor, 0, 1)) for factor in (0.3, 3))
+    exposures, mask = np.stack([under, over], axis=1).repeat(3, axis=-1) / 255, np.float32(under > 30)
+    functions = {
+        "hyperp_mb": lambda x: losses.multi_task(x, under, (mask, mask * under, 0.3), (1 - mask, (1 - mask) * over, 0))[0],
+        "sunnerli": lambda x: losses.sunnerli(under / 127.5 - 1, over / 127.5 - 1, x / 127.5 - 1)[0],
+        "pyramid": lambda x: losses.pyramid(exposures, ops.repeat(x, 3, axis=-1) / 255)[0],
+    }
+    expected = {name: gradient(function, (under + over) / 2) for name, function in functions.items()}
+    on_a_gpu(monkeypatch)
+    for name, function in functions.items():
+        value, slope = gradient(function, (under + over) / 2)
+        assert value.dtype == "float32"
+        np.testing.assert_allclose(value, expected[name][0], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(slope, expected[name][1], atol=1e-5 * np.abs(expected[name][1]).max(), err_msg=name)
+
+
+def test_scores_are_the_same_on_a_gpu(monkeypatch):
+    rng = np.random.default_rng(0)
+    exposures, fused = rng.integers(0, 256, (3, 48, 50, 3), np.uint8), rng.integers(0, 256, (48, 50, 3), np.uint8)
+    expected = losses.mef_ssim_score(exposures, fused)
+    on_a_gpu(monkeypatch)
+    assert losses.mef_ssim_score(exposures, fused) == expected
 
 
 def test_mef_ssim_gradient_equals_finite_differences():

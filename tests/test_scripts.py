@@ -1,6 +1,7 @@
 """Every script runs once, with tiny settings."""
 
 import concurrent.futures
+import importlib.util
 import json
 
 import keras
@@ -239,6 +240,20 @@ def test_benchmark_of_a_device(tmp_path, capsys, monkeypatch):
         ("training", "train/esbn_fusion.py", "mixed_bfloat16", "pass"),
     ]
     assert "| fusing | tiny | float32 | pass |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX, which `.ci/extra jax` installs")
+def test_jax_checks_a_device_without_tensorflow():
+    script = """
+import sys
+from hdr_tf import device_check
+print(device_check._compare_tiles("hyperp_mb"), device_check._compare_with_original("hyperp_mb"))
+print(device_check._train_network("hyperp_mb", "float32", 1), device_check._train_network("hyperp_mb", "mixed_bfloat16", 1))
+print("tensorflow" in sys.modules)
+"""
+    done = helpers.run_python("-c", script, env={"KERAS_BACKEND": "jax"}, cwd=helpers.ROOT, check=True)
+    assert done.stdout.count("tolerance") == done.stdout.count("loss") == 2 and done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_device_that_computes_something_else_fails(monkeypatch, capsys):

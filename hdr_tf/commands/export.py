@@ -18,8 +18,8 @@ fuse` writes; of pyramid, which `hdr-tf fuse` runs in LiteRT, a few values diffe
 --dir=exported/pyramid/1` lists the names of all inputs and outputs.
 
 --format=litert writes a single file for LiteRT, which phones run: for `pyramid`, any number of exposures of any size. With
---output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow every change of the network or its
-bundled weights.
+--output=hdr_tf/pretrained/pyramid.tflite it writes the bundled file anew, which has to follow every change of the network or
+its bundled weights.
 """
 
 import dataclasses

@@ -1,4 +1,5 @@
-"""The caches of compiled networks, as large as programs have them, where more is asked for than they hold."""
+"""The caches of compiled networks, as large as programs have them, where more is asked for than they hold; and what moves
+between the memories of a machine and of its GPU."""
 
 import functools
 import gc
@@ -21,6 +22,25 @@ def memory():
     gc.collect()
     status = pathlib.Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def test_a_tile_of_8_bit_goes_to_the_device_and_back_once_in_8_bit(monkeypatch):
+    moved, compile_stage = [], compiled._compile_stage
+
+    def recorded(*arguments):
+        run = compile_stage(*arguments)
+
+        def record(arrays):
+            outputs = run(arrays)
+            moved.append([array.dtype for array in (*arrays, *outputs)])
+            return outputs
+
+        return record
+
+    for name, value in {"_compile_stage": recorded, "UNTILED_LIMIT": 0, "TILE": 16}.items():
+        monkeypatch.setattr(compiled, name, value)
+    compiled.NetworkRunner(SYSTEM, SYSTEM.weights_path(), {}).fuse(helpers.bracket(height=40, width=24))
+    assert moved == [[np.uint8] * 3] * 6  # two exposures and the result, of 3 x 2 tiles
 
 
 @pytest.mark.slow
