@@ -131,7 +131,7 @@ def _images(folder):
         Image.fromarray(smooth).save(folder / f"m{number}.tif", compression=compression)
     helpers.write_dng(folder / "o.dng", cv2.resize(light, (48, 32)))
     tifffile.imwrite(folder / "p.tif", deep[..., :2], photometric="minisblack", extrasamples=["unassalpha"], tile=(16, 16))
-    tifffile.imwrite(folder / "q.tif", deep >> 4, photometric="rgb", bitspersample=12)
+    helpers.write_packed_tiff(folder / "q.tif", deep >> 4, 12, photometric="rgb")
 
     def read(path):
         if path.suffix in (".exr", ".hdr"):

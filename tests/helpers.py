@@ -186,6 +186,16 @@ def mosaic(camera, black=512, white=15_871, pattern="RGGB", gain=0.0, read=0.0, 
     return np.clip(np.rint(black + signal * (white - np.max(black))), 0, white).astype(np.uint16)
 
 
+def write_packed_tiff(path, levels, bits, **options) -> None:
+    """Writes whole numbers, uint16, of so many bits each, without space between them. `options` are those of tifffile, whose
+    own packing needs a newer imagecodecs than reading does."""
+    planes = levels if options.get("planarconfig") == "separate" else levels[None]
+    rows = [np.uint8(plane.reshape(len(plane), -1, 1) >> np.arange(bits)[::-1] & 1).reshape(len(plane), -1) for plane in planes]
+    strips = iter([np.packbits(digits, axis=1).tobytes() for digits in rows])
+    options |= {"bitspersample": bits, "rowsperstrip": planes.shape[1]}
+    tifffile.imwrite(path, strips, shape=levels.shape, dtype=levels.dtype, **options)
+
+
 def write_dng(
     path,
     camera,

@@ -81,7 +81,7 @@ def test_tiff_of_10_to_14_bit(tmp_path, bits, photometric):
     levels = np.rint(helpers.smooth_scene(16, 24) * top).astype(np.uint16)
     levels = levels if photometric == "rgb" else levels[..., 0]
     levels[0, 0], levels[0, 1] = 0, top
-    tifffile.imwrite(tmp_path / "a.tif", levels, photometric=photometric, bitspersample=bits)
+    helpers.write_packed_tiff(tmp_path / "a.tif", levels, bits, photometric=photometric)
     found = image_files.read_image(tmp_path / "a.tif").pixels
     expected = np.rint((top - levels if photometric == "miniswhite" else levels) * (65535 / top))
     assert found.dtype == np.uint16 and found.shape == levels.shape
@@ -92,7 +92,7 @@ def test_tiff_of_10_to_14_bit(tmp_path, bits, photometric):
 def test_tiff_of_12_bit_keeps_exif(tmp_path):
     pytest.importorskip("imagecodecs")
     levels = np.full((16, 24, 3), 4095, np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", levels, photometric="rgb", bitspersample=12, extratags=[(274, "H", 1, 6, True)])
+    helpers.write_packed_tiff(tmp_path / "a.tif", levels, 12, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
     image = image_files.read_image(tmp_path / "a.tif")
     assert image.pixels.shape == (24, 16, 3) and (image.pixels == 65535).all()
     assert image.metadata.exif
@@ -111,9 +111,13 @@ def test_tiff_that_opencv_garbles(tmp_path, bits, photometric, channels, planes)
     levels = helpers.noise(20, 24, channels, dtype=np.uint16) >> (16 - bits)
     colours = levels[..., :-1] if channels in (2, 4) else levels
     stored = np.squeeze(np.moveaxis(levels, -1, 0) if planes == "separate" else levels)
-    tags = {"photometric": photometric, "bitspersample": bits, "extratags": [(274, "H", 1, 6, True)]}
+    tags = {"photometric": photometric, "extratags": [(274, "H", 1, 6, True)], "metadata": None}
     tags |= {"planarconfig": planes} if channels > 1 else {}
-    tifffile.imwrite(tmp_path / "a.tif", stored, extrasamples=["unassalpha"] * (channels in (2, 4)), metadata=None, **tags)
+    tags |= {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    if bits == 16:
+        tifffile.imwrite(tmp_path / "a.tif", stored, **tags)
+    else:
+        helpers.write_packed_tiff(tmp_path / "a.tif", stored, bits, **tags)
     image = image_files.read_image(tmp_path / "a.tif")
     colours = np.squeeze(2**bits - 1 - colours if photometric == "miniswhite" else colours)
     expected = np.rot90(np.rint(colours * (65535 / (2**bits - 1))), -1)
