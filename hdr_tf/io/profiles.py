@@ -42,13 +42,23 @@ def make(
     if primaries is None:
         tags[b"kTRC"] = curve
     else:
-        adapted, adaptation = _adapted(primaries)
+        adapted, adaptation = to_xyz(primaries)
         tags |= {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted.T, strict=True)}
         tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
         tags[b"chad"] = b"sf32" + bytes(4) + struct.pack(">9i", *_fixed(*adaptation.ravel()))
     if cicp:
         tags[b"cicp"] = b"cicp" + bytes(4) + bytes(cicp)
     return _joined(b"GRAY" if primaries is None else b"RGB ", tags)
+
+
+def to_xyz(primaries: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the colours of red, green and blue as they look under D50, [3, 3] with a column for each, and the adaptation."""
+    x, y = np.reshape(np.float64(primaries), (4, 2)).T
+    colours = np.stack([x / y, np.ones(4), (1 - x - y) / y])
+    white = colours[:, 3]
+    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    adaptation = np.linalg.solve(_BRADFORD, gains[:, None] * _BRADFORD)
+    return adaptation @ (colours[:, :3] * np.linalg.solve(colours[:, :3], white)), adaptation
 
 
 def opened(icc: bytes) -> Any:
@@ -75,16 +85,6 @@ def curve(icc: bytes) -> tuple[np.ndarray, np.ndarray] | None:
     if values[-1] <= 0 or (np.diff(values) < 0).any():
         return None
     return np.linspace(0, 1, 256), values / values[-1]
-
-
-def _adapted(primaries):
-    """The colours of red, green and blue as they look under D50, [3, 3] with a column for each, and the adaptation."""
-    x, y = np.reshape(np.float64(primaries), (4, 2)).T
-    colours = np.stack([x / y, np.ones(4), (1 - x - y) / y])
-    white = colours[:, 3]
-    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    adaptation = np.linalg.solve(_BRADFORD, gains[:, None] * _BRADFORD)
-    return adaptation @ (colours[:, :3] * np.linalg.solve(colours[:, :3], white)), adaptation
 
 
 def _joined(space, tags):
