@@ -84,12 +84,15 @@ def test_merged_is_what_merge_returns(session, files, stops):
     radiance_hdr = image_files.read_radiance(result.files[1])
     assert np.abs(radiance_hdr - expected).max() <= expected.max() / 128
     assert image_files.read_radiance_header(result.files[1]) == image_files.read_radiance_header(result.files[0])
+    preview = image_files.read_image(result.files[3]).pixels
+    assert np.abs(image_files.read_image(result.files[2]).pixels - preview.astype(int)).mean() < 2
+    assert b'hdrgm:GainMapMax="2.300448"' in result.files[2].read_bytes()
     assert np.array_equal(result.radiance, expected)
     assert [name for name, _ in result.legend[:3]] == ["b.png", "c.png", "a.png"]
     assert result.exposure_map.shape == result.shown.shape == expected.shape
 
 
-ENDINGS = ("merged.exr", "merged.hdr", "merged_preview.png", "exposure_map.png")
+ENDINGS = ("merged.exr", "merged.hdr", "merged.jpg", "merged_preview.png", "exposure_map.png")
 
 
 def test_the_exposure_of_radiance(tmp_path):
