@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import cv2
@@ -477,13 +477,22 @@ def middle_metadata(images: Sequence[Any], reference: int | None = None) -> exif
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's files with one of `READ_SUFFIXES`, sorted by name, without hidden files. RAW files count
     only if there are no others, because cameras write JPEG files next to them."""
-    paths = list_photographs(folder)
-    return [path for path in paths if path.suffix.lower() in READ_SUFFIXES] or paths
+    return photographs(pathlib.Path(folder).iterdir())
 
 
 def list_photographs(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's images and RAW files, as `list_images` does; also links that lead nowhere, which reading reports."""
-    paths = sorted(path for path in pathlib.Path(folder).iterdir() if not path.name.startswith("."))
+    return _readable(pathlib.Path(folder).iterdir())
+
+
+def photographs(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns those of a folder's files that `list_images` returns."""
+    paths = _readable(paths)
+    return [path for path in paths if path.suffix.lower() in READ_SUFFIXES] or paths
+
+
+def _readable(paths):
+    paths = sorted(path for path in paths if not path.name.startswith("."))
     paths = [path for path in paths if path.suffix.lower() in (*READ_SUFFIXES, *RAW_SUFFIXES)]
     return [path for path in paths if path.is_file() or path.is_symlink() and not path.exists()]
 
