@@ -103,7 +103,7 @@ def write_pq(
 
 def _to_bt_2020(light, metadata):
     own, _ = profiles.to_xyz(transfer.primaries(metadata) or profiles.SRGB)
-    wide, _ = profiles.to_xyz(transfer.primaries(exif.Metadata(png=transfer.code_points(_BT_2020, _PQ))))
+    wide, _ = profiles.to_xyz(profiles.BT_2020)
     return np.maximum(light @ np.float32(np.linalg.solve(wide, own)).T, 0)
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 # x and y in CIE 1931 of red, green, blue and white.
 SRGB = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+BT_2020 = (0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329)
 ADOBE_RGB = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.329)
 ADOBE_RGB_GAMMA = 563 / 256
 

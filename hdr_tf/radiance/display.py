@@ -46,8 +46,7 @@ def tone_map(radiance: np.ndarray, tonemap: str = "fusion", white: float | None 
     check_tonemap(tonemap)
     radiance = np.maximum(radiance, 0)
     if tonemap == "fusion":
-        exposures = [tone.to_exposure(radiance, 2.0**stops) for stops in virtual_stops(radiance)]
-        images = [from_unit(exposure, np.uint8) for exposure in exposures]
+        images = [from_unit(tone.to_exposure(radiance, 2.0**stops), np.uint8) for stops in virtual_stops(radiance)]
         runner = systems.load_runner(systems.names("fusion")[0])
         runner.prepare(len(images), *radiance.shape[:2], True)
         return to_rgb(runner.fuse(images))

@@ -35,7 +35,7 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
-from hdr_tf.image import trusted_merge
+from hdr_tf.image import stated_exposures, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import hdr_files, image_files, outputs, raw, transfer
@@ -207,8 +207,8 @@ def fuse_radiance(
     _check_output(output, paths, half, hdr)
     display.check_tonemap(tonemap)
     display.check_peak(peak)
-    if not math.isfinite(diffuse_white):
-        raise ValueError(f"diffuse_white: expected a number of stops, found {diffuse_white}")
+    if not abs(diffuse_white) <= stated_exposures.MOST_STOPS:  # also nan
+        raise ValueError(f"diffuse_white: expected stops within ±{stated_exposures.MOST_STOPS}, found {diffuse_white}")
     if save_exposure_map is not None:
         if extras[0].suffix.lower() != ".png":
             raise ValueError(f"save_exposure_map: expected a name ending in .png, found {save_exposure_map}")
@@ -229,12 +229,13 @@ def fuse_radiance(
     if output.suffix.lower() == ".hdr" and shown.min() < 0:
         logging.info("%s: negative values, colours outside sRGB, are cut at 0; .exr keeps them", output)
         shown = np.maximum(shown, 0)
+    with stage("tone mapping"):
+        base = merged.preview(tonemap)
     with stage("writing"):
         output.parent.mkdir(parents=True, exist_ok=True)
         reached, shown_metadata = merged.light.reached, transfer.displayed(metadata)
         if hdr:
             gain = display.gain(merged.relative(), 2.0**diffuse_white, peak)
-            base = merged.preview(tonemap)
             if hdr == "ultrahdr":
                 hdr_files.write_ultrahdr(output, base, gain, peak, shown_metadata, reached)
             else:
@@ -245,7 +246,7 @@ def fuse_radiance(
         else:
             image_files.write_radiance(output, shown, merged.header(), half, reached)
         if not hdr:
-            image_files.write_image(preview, merged.preview(tonemap), metadata=shown_metadata, reached=reached)
+            image_files.write_image(preview, base, metadata=shown_metadata, reached=reached)
         if folder is not None and merged.aligned is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):

@@ -432,6 +432,14 @@ def test_radiance_of_the_preview_is_tone_mapped(scene, tmp_path):
     np.testing.assert_allclose(preview, 255 * tone.mu_law(np.clip(found, 0, 1)), atol=0.51)
 
 
+def test_brackets_for_hdr_screens(scene, tmp_path):
+    helpers.write_bracket(tmp_path / "in" / "room", helpers.expose(scene, (-4, -2)), names="ab")
+    arguments = {"brackets": str(tmp_path / "in"), "model": "merge_classical", "exposures": "-4,-2", "hdr": "ultrahdr"}
+    assert command.main(command.Config(output=str(tmp_path / "out"), **arguments)) == 0
+    assert helpers.names(tmp_path / "out") == {"room.jpg", "summary.json"}
+    assert b"hdrgm:GainMapMax" in (tmp_path / "out" / "room.jpg").read_bytes()
+
+
 @pytest.mark.parametrize("name, hdr", [("out.jpg", "ultrahdr"), ("out.png", "pq"), ("out.avif", "pq")])
 def test_images_for_hdr_screens(scene, tmp_path, capsys, name, hdr):
     imagecodecs = pytest.importorskip("imagecodecs")  # of the extra `formats`
