@@ -492,7 +492,7 @@ def photographs(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _readable(paths):
-    paths = sorted(path for path in paths if not path.name.startswith("."))
+    paths = sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
     paths = [path for path in paths if path.suffix.lower() in (*READ_SUFFIXES, *RAW_SUFFIXES)]
     return [path for path in paths if path.is_file() or path.is_symlink() and not path.exists()]
 
