@@ -59,7 +59,7 @@ def fused(dark, bright):
     request.model_spec.name, request.model_spec.signature_name = "pyramid", "encoded"
     request.inputs["exposure_1"].CopyFrom(tf.make_tensor_proto([dark]))
     request.inputs["exposure_2"].CopyFrom(tf.make_tensor_proto([bright]))
-    return stub.Predict(request, timeout=60).outputs["fused_bytes"].string_val[0]
+    return stub.Predict(request, timeout=600).outputs["fused_bytes"].string_val[0]
 
 
 pair = [pathlib.Path(f"garage_exposure_{number}.png").read_bytes() for number in (1, 3)]
@@ -80,7 +80,7 @@ except grpc.RpcError as error:
 # Several requests at a time keep all cores busy. More than the server has cores only make each of them wait.
 
 # %%
-REQUESTS, AT_A_TIME = 16, 4
+REQUESTS, AT_A_TIME = 8, 4
 
 
 def seconds(_):
