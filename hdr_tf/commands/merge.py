@@ -4,6 +4,7 @@
     hdr-tf merge *.CR3 -o scene.exr --absolute
     hdr-tf merge 1.tif 2.tif 3.tif 4.tif 5.tif -o scene.exr --exposures=-4,-2,0,2,4 --reference=auto
     hdr-tf merge a.jpg b.jpg -o scene.exr --response=srgb --exposures=estimate
+    hdr-tf merge *.jpg -o scene.jpg --hdr=ultrahdr
     hdr-tf merge --brackets brackets --output merged
 
 A tone-mapped preview is written next to the result, scene_preview.png. Moving things appear as in the reference, by default the
@@ -37,13 +38,14 @@ class Config(shared.Config):
     """two to nine files of one size, in any order: JPEG, PNG or TIFF of 8 or 16 bit, floating-point TIFF, or RAW files of a
     camera (pip install 'hdr_tf[raw]')"""
     output: str | None = simple_parsing.field(default=None, alias="-o")
-    """names the file to write (.exr, .hdr, .tif, of RAW files also .dng), or with --brackets the folder"""
+    """names the file to write (.exr, .hdr, .tif, of RAW files also .dng; .jpg, .png or .avif with --hdr), or the folder with
+    --brackets"""
     brackets: str | None = None
     """merges every bracket of a folder: its sub-folders, and its photographs, which EXIF groups into brackets"""
     allow_missing: bool = False
     """merges brackets that lack an image without it, instead of failing (--brackets)"""
     format: str | None = simple_parsing.field(default=None, metavar="exr|hdr|tif|dng")
-    """chooses the files that --brackets writes: exr (default), hdr, tif or, of RAW files, dng"""
+    """chooses the files that --brackets writes: exr (default), hdr, tif or, of RAW files, dng; with --hdr=pq png or avif"""
     model: str = simple_parsing.field(
         default=systems.names("radiance")[0], help=f"chooses the system: {systems.help_text('radiance')}"
     )
@@ -72,6 +74,20 @@ class Config(shared.Config):
     """writes cd/m², good to ± 1 stop (RAW files)"""
     half: bool = False
     """writes 16-bit floating point (.exr, .dng)"""
+    tonemap: Literal["fusion", "mu_law", "reinhard", "drago", "mantiuk"] = simple_parsing.field(
+        default="fusion", metavar="fusion|mu_law|reinhard|drago|mantiuk"
+    )
+    """chooses how radiance becomes the preview: by fusing exposures that are made of it, by the mu-law, or by OpenCV's
+    Reinhard, Drago or Mantiuk"""
+    hdr: Literal["ultrahdr", "pq"] | None = simple_parsing.field(default=None, metavar="ultrahdr|pq")
+    """writes the preview with what HDR screens show brighter, instead of radiance: an Ultra HDR JPEG (.jpg), or PQ in BT.2020
+    (.png of 16 bit, .avif of 10 bit)"""
+    peak: float = 1000.0
+    """sets cd/m² of the brightest highlights (--hdr), where SDR's white is 203; the default is what screens of phones and
+    laptops reach"""
+    diffuse_white: float = 0.0
+    """sets the light up to which HDR screens show what others show (--hdr), in stops from that at which the reference clips;
+    the default takes what the reference shows as white for the white of surfaces"""
     weights: str | None = None
     """names a .weights.h5 file, or the folder of several (esbn); default: the bundled weights"""
     mixed_precision: bool = False
@@ -105,6 +121,12 @@ def main(config: Config) -> int:
     options = system.set_options({name: getattr(config, name) for name in systems.options("radiance")})
     names = ("model", "weights", "response", "align", "denoise", "fill", "scale", "absolute", "half", "max_pixels", "format")
     names = (*names, "save_response", "save_aligned", "save_exposure_map")
+    for name in ("peak", "diffuse_white"):
+        if not config.hdr and getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name} goes with --hdr: it is about what HDR screens show brighter")
+    # Left out where they change nothing, so that results of earlier versions are kept.
+    shown = ("tonemap", "hdr", "peak", "diffuse_white")
+    names = (*names, *(name for name in shown if getattr(config, name) != getattr(Config, name)))
     arguments = {name: getattr(config, name) for name in names} | {"reference": _reference(config.reference)}
     return run(config, options | arguments | {"runner": shared.remote_runner(config, system, ("weights", "beam", *options))})
 
@@ -121,7 +143,8 @@ def run(config, arguments: dict) -> int:
     arguments |= {"exposures": exposures(config.exposures)}
     if config.trust_exposures:  # otherwise left out, so that results of earlier versions are kept
         arguments["trust_exposures"] = True
-    ending = shared.suffix(config, arguments.pop("format", None), ("exr", "hdr", "tif", "dng"))
+    endings = {None: ("exr", "hdr", "tif", "dng"), "ultrahdr": ("jpg",), "pq": ("png", "avif")}[arguments.get("hdr")]
+    ending = shared.suffix(config, arguments.pop("format", None), endings)
     if config.brackets:
         brackets = shared.list_brackets(config)
         if config.allow_missing:

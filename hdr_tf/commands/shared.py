@@ -121,5 +121,6 @@ def report(brackets: list, results, output: str, done: str = "fused") -> int:
 
 
 def line(path: str | pathlib.Path, image, done: str = "fused") -> str:
-    """Returns the line for a result, an array [H, W, ...]."""
-    return f"{done}: {path} ({image.shape[1]} x {image.shape[0]}, {8 * image.itemsize} bit)"
+    """Returns the line for a result, an array [H, W, ...]; radiance in a file for HDR screens has the depth of that file."""
+    screen = image.dtype.kind == "f" and pathlib.Path(path).suffix.lower() in (*image_files.JPEG_SUFFIXES, ".png", ".avif")
+    return f"{done}: {path} ({image.shape[1]} x {image.shape[0]}, {'HDR' if screen else f'{8 * image.itemsize} bit'})"

@@ -1,4 +1,4 @@
-"""Tone curves: exposures and radiance, mu-law, and the adaptive gamma correction of HyperP_MB.
+"""Tone curves: exposures and radiance, mu-law, OpenCV's tone mapping, and the adaptive gamma correction of HyperP_MB.
 
 Exposures and radiance are those of Kalantari, Ramamoorthi, "Deep High Dynamic Range Imaging of Dynamic Scenes", ACM TOG 36(4),
 2017, as computed by ESBN (Lee, Chung, Cho, IEEE Access 8, 2020; tkd1088/ESBN, make_tfrecord.py and reconstruction_fusion.py,
@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 DISPLAY_GAMMA = 2.2
+_OPENCV = {"reinhard": cv2.createTonemapReinhard, "drago": cv2.createTonemapDrago, "mantiuk": cv2.createTonemapMantiuk}
+OPERATORS = ("mu_law", *_OPENCV)
 
 
 def to_radiance(ldr: np.ndarray, exposure: float | np.ndarray) -> np.ndarray:
@@ -34,6 +36,19 @@ def to_exposure(radiance: np.ndarray, exposure: float | np.ndarray) -> np.ndarra
 def mu_law(radiance: np.ndarray, mu: float = 5000) -> np.ndarray:
     """Returns log(1 + mu * r) / log(1 + mu) of radiance r, above -1 / mu: 0..1 to 0..1, above 1 for radiance above 1."""
     return np.log(1 + mu * radiance) / math.log(1 + mu)
+
+
+def tone_mapped(radiance: np.ndarray, operator: str) -> np.ndarray:
+    """Returns radiance, [H, W, 3] float32 in 0..1, for a display, float32 in 0..1; `operator` is one of `OPERATORS`.
+
+    Those of OpenCV (Reinhard and Devlin 2005; Drago et al. 2003; Mantiuk et al. 2006) have its defaults and gamma 2.2.
+    """
+    if operator == "mu_law":
+        return np.float32(mu_law(radiance))
+    if radiance.min() == radiance.max():  # which they divide by 0
+        return to_exposure(radiance, 1)
+    shown = _OPENCV[operator](DISPLAY_GAMMA).process(np.ascontiguousarray(radiance, np.float32))
+    return np.clip(np.nan_to_num(shown), 0, 1)
 
 
 def gamma_statistics(gray: np.ndarray) -> float:

@@ -140,6 +140,13 @@ def settings(exif: dict) -> tuple[float | None, float | None, float | None]:
     return exposure_time(exif), aperture, iso
 
 
+def written_settings(exif: dict) -> tuple[float | None, float | None, float | None]:
+    """Returns what `settings` returns, as a camera writes and shows it: 1/60 s where it exposed for 1/64 s."""
+    time, aperture, iso = settings(exif)
+    base = ExifTags.Base
+    return _positive(exif.get(base.ExposureTime)) or time, _positive(exif.get(base.FNumber)) or aperture, iso
+
+
 def exposure_time(exif: dict) -> float | None:
     """Returns the exposure time in seconds from the tags of an EXIF table, None if it gives none above 0.
 

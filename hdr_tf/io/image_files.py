@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import cv2
@@ -246,6 +246,19 @@ def write_image(
             channels in a gray image, more than 64 KB in a JPEG) is dropped, with a warning in the log.
         reached: [H, W] bool; where it is False the image is transparent, or in a JPEG black, with a warning.
     """
+    data = encode_image(path, pixels, quality, metadata, reached)
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_image(
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    quality: int = 95,
+    metadata: exif.Metadata = exif.NO_METADATA,
+    reached: np.ndarray | None = None,
+) -> bytes:
+    """Returns the content of the file that `write_image` writes."""
     path, pixels = pathlib.Path(path), np.asarray(pixels)
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
@@ -268,7 +281,7 @@ def write_image(
     if suffix in JPEG_SUFFIXES:
         sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if quality >= _FULL_COLOUR else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
         parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    _encode(path, pixels, parameters, metadata)
+    return _encode(path, pixels, parameters, metadata)
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -376,7 +389,9 @@ def write_radiance(
         peak = radiance.max(axis=2, keepdims=True)
         half_step = np.ldexp(np.float32(0.5), np.frexp(peak)[1] - 8)
         lines = [f"{_RADIANCE_NAMES.get(name, f'# {name}')}={_text(value)}\n" for name, value in attributes.items()]
-        _encode(path, np.where(peak > 0, radiance + half_step, 0), [], head="".join(lines).encode())
+        data = _encode(path, np.where(peak > 0, radiance + half_step, 0), [], head="".join(lines).encode())
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
     else:
         raise ValueError(f"{path}: expected a name ending in .exr, .hdr, .tif or .tiff, found {path.suffix!r}")
 
@@ -462,13 +477,22 @@ def middle_metadata(images: Sequence[Any], reference: int | None = None) -> exif
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's files with one of `READ_SUFFIXES`, sorted by name, without hidden files. RAW files count
     only if there are no others, because cameras write JPEG files next to them."""
-    paths = list_photographs(folder)
-    return [path for path in paths if path.suffix.lower() in READ_SUFFIXES] or paths
+    return photographs(pathlib.Path(folder).iterdir())
 
 
 def list_photographs(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folder's images and RAW files, as `list_images` does; also links that lead nowhere, which reading reports."""
-    paths = sorted(path for path in pathlib.Path(folder).iterdir() if not path.name.startswith("."))
+    return _readable(pathlib.Path(folder).iterdir())
+
+
+def photographs(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns those of a folder's files that `list_images` returns."""
+    paths = _readable(paths)
+    return [path for path in paths if path.suffix.lower() in READ_SUFFIXES] or paths
+
+
+def _readable(paths):
+    paths = sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
     paths = [path for path in paths if path.suffix.lower() in (*READ_SUFFIXES, *RAW_SUFFIXES)]
     return [path for path in paths if path.is_file() or path.is_symlink() and not path.exists()]
 
@@ -753,7 +777,7 @@ def _rgb_of(values):
 
 
 def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
-    """Writes what OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
+    """The file that OpenCV encodes, with metadata, or with lines after the first one of a Radiance file."""
     suffix, bgr = path.suffix.lower(), pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     with quiet.decoders():
         if suffix != ".png" and metadata.png:
@@ -782,8 +806,7 @@ def _encode(path, pixels, parameters, metadata=exif.NO_METADATA, head=b""):
     if head:
         first, _, rest = bytes(data).partition(b"\n")
         data = b"\n".join((first, head + rest))
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)
+    return bytes(data)
 
 
 def _is_image(array):

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 # x and y in CIE 1931 of red, green, blue and white.
 SRGB = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+BT_2020 = (0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329)
 ADOBE_RGB = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.329)
 ADOBE_RGB_GAMMA = 563 / 256
 
@@ -42,13 +43,23 @@ def make(
     if primaries is None:
         tags[b"kTRC"] = curve
     else:
-        adapted, adaptation = _adapted(primaries)
+        adapted, adaptation = to_xyz(primaries)
         tags |= {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted.T, strict=True)}
         tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
         tags[b"chad"] = b"sf32" + bytes(4) + struct.pack(">9i", *_fixed(*adaptation.ravel()))
     if cicp:
         tags[b"cicp"] = b"cicp" + bytes(4) + bytes(cicp)
     return _joined(b"GRAY" if primaries is None else b"RGB ", tags)
+
+
+def to_xyz(primaries: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the colours of red, green and blue as they look under D50, [3, 3] with a column for each, and the adaptation."""
+    x, y = np.reshape(np.float64(primaries), (4, 2)).T
+    colours = np.stack([x / y, np.ones(4), (1 - x - y) / y])
+    white = colours[:, 3]
+    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    adaptation = np.linalg.solve(_BRADFORD, gains[:, None] * _BRADFORD)
+    return adaptation @ (colours[:, :3] * np.linalg.solve(colours[:, :3], white)), adaptation
 
 
 def opened(icc: bytes) -> Any:
@@ -75,16 +86,6 @@ def curve(icc: bytes) -> tuple[np.ndarray, np.ndarray] | None:
     if values[-1] <= 0 or (np.diff(values) < 0).any():
         return None
     return np.linspace(0, 1, 256), values / values[-1]
-
-
-def _adapted(primaries):
-    """The colours of red, green and blue as they look under D50, [3, 3] with a column for each, and the adaptation."""
-    x, y = np.reshape(np.float64(primaries), (4, 2)).T
-    colours = np.stack([x / y, np.ones(4), (1 - x - y) / y])
-    white = colours[:, 3]
-    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    adaptation = np.linalg.solve(_BRADFORD, gains[:, None] * _BRADFORD)
-    return adaptation @ (colours[:, :3] * np.linalg.solve(colours[:, :3], white)), adaptation
 
 
 def _joined(space, tags):

@@ -177,6 +177,13 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             **choose_task(task, request),
         }
 
+    def pick(found, request: gr.Request):
+        visitors.keep(request, found)
+        photographs = image_files.photographs(map(pathlib.Path, found))
+        if not photographs:
+            return gr.skip(), _line(f"expected a folder of photographs, found {len(found)} other files", "error")
+        return list(map(str, photographs)), ""
+
     def choose_task(task, request: gr.Request):
         names = models(task, len(visitors.session(request).exposures) or 3)
         return {
@@ -253,6 +260,7 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             "# Exposures in, one image out\nEverything happens on this machine. Files are removed when you leave the page."
         )
         uploads = gr.File(label=f"Drop {FEWEST} to {MOST} exposures of one scene", file_count="multiple", height=150)
+        folder_button = gr.UploadButton("Or pick a folder of them", file_count="directory", size="sm")
         gallery = gr.Gallery(
             label="Dark to bright",
             elem_id="thumbnails",
@@ -315,6 +323,7 @@ def build(folder: pathlib.Path, max_pixels: int) -> gr.Blocks:
             api_name="run",
         )
         loaded = [status, notes, gallery, table, settings, results, *chosen]
+        folder_button.upload(pick, folder_button, [uploads, status], show_progress="hidden", api_name="pick")
         uploads.change(load, [uploads, task], loaded, cancels=[running], api_name="load")
         task.change(choose_task, task, chosen, show_progress="hidden", api_name=False)
         model.change(choose_model, model, [model, align], show_progress="hidden", api_name=False)

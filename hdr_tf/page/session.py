@@ -23,7 +23,8 @@ from hdr_tf import progress, systems
 from hdr_tf.fusion import pipeline
 from hdr_tf.image import color, exposure_fusion, tone
 from hdr_tf.image.depth import from_unit, to_depth, to_rgb
-from hdr_tf.io import brackets, exif, image_files, outputs
+from hdr_tf.io import brackets, exif, hdr_files, image_files, outputs
+from hdr_tf.radiance import display
 from hdr_tf.radiance import pipeline as radiance_pipeline
 
 FEWEST, MOST = 2, 9
@@ -52,7 +53,7 @@ class Exposure:
 
     path: pathlib.Path
     shown: np.ndarray  # [H, W, 3] uint8, at most `SIDE` pixels a side
-    settings: tuple[float | None, float | None, float | None]  # seconds, f-number, ISO
+    settings: tuple[float | None, float | None, float | None]  # seconds, f-number and ISO, as the camera shows them
     exposure: float | None  # see `image_files.LoadedImage`
 
 
@@ -303,16 +304,22 @@ class Session:
             arguments |= {"align": choice.align, "save_exposure_map": map_path}
         radiance = radiance_pipeline.fuse_radiance(self.paths, output, **arguments)
         header = image_files.read_radiance_header(output)
+        relative = radiance / np.float32(header.white_level)
+        preview = output.with_name(outputs.named(output.stem, "_preview.png"))
+        shown = image_files.read_image(preview)
         with progress.stage("writing"):
             image_files.write_radiance(output.with_suffix(".hdr"), np.maximum(radiance, 0), header)
-        preview = output.with_name(outputs.named(output.stem, "_preview.png"))
+            gain = display.gain(relative)
+            hdr_files.write_ultrahdr(
+                output.with_suffix(".jpg"), shown.pixels, gain, display.PEAK, shown.metadata, shown.reached
+            )
         names = [exposure.path.name for exposure in self.exposures]
         return Result(
-            files=[output, output.with_suffix(".hdr"), preview, *([map_path] if own else [])],
-            shown=_shown(image_files.read_image(preview).pixels),
+            files=[output, output.with_suffix(".hdr"), output.with_suffix(".jpg"), preview, *([map_path] if own else [])],
+            shown=_shown(shown.pixels),
             compared=_compared(names, [exposure.shown for exposure in self.exposures]),
             notes=[],
-            radiance=_reduced(radiance / np.float32(header.white_level)),
+            radiance=_reduced(relative),
             exposure_map=_shown(image_files.read_image(map_path).pixels) if own else None,
             legend=_legend(names) if own else [],
         )
@@ -325,7 +332,7 @@ def _exposure(image):
         with contextlib.suppress(Exception):  # damaged EXIF raises anything
             table.load(image.metadata.exif)
             tags = table.get_ifd(ExifTags.IFD.Exif)
-    return Exposure(image.path, _shown(image.pixels), exif.settings(tags), image.exposure)
+    return Exposure(image.path, _shown(image.pixels), exif.written_settings(tags), image.exposure)
 
 
 def _compared(names, images):

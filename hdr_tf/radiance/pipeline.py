@@ -35,17 +35,19 @@ import numpy as np
 from absl import logging
 
 from hdr_tf import systems
-from hdr_tf.image import tone, trusted_merge
+from hdr_tf.image import stated_exposures, trusted_merge
 from hdr_tf.image.depth import from_unit, to_depth, to_unit
 from hdr_tf.image.response import Response
-from hdr_tf.io import image_files, outputs, raw, transfer
+from hdr_tf.io import hdr_files, image_files, outputs, raw, transfer
 from hdr_tf.io import responses as response_files
 from hdr_tf.io.image_files import RadianceHeader
 from hdr_tf.progress import stage
+from hdr_tf.radiance import display
 from hdr_tf.radiance import light as lights
 
 USUAL_STOPS = (2, 3)  # between two exposures of the scenes that the published networks were trained on
 SUFFIXES = (*image_files.RADIANCE_SUFFIXES, *image_files.TIFF_SUFFIXES, ".dng")
+HDR_SUFFIXES = {"ultrahdr": image_files.JPEG_SUFFIXES, "pq": hdr_files.PQ_SUFFIXES}
 
 # Of `save_exposure_map`: an exposure, from the shortest to the longest of 2 to 9, dark blue to yellow; and what none shows.
 _SHORT_TO_LONG = np.array(
@@ -178,19 +180,29 @@ def fuse_radiance(
     save_exposure_map: str | os.PathLike | None = None,
     save_response: str | os.PathLike | None = None,
     half: bool = False,
+    tonemap: str = "fusion",
+    hdr: Literal["ultrahdr", "pq"] | None = None,
+    peak: float = display.PEAK,
+    diffuse_white: float = 0.0,
     **arguments,
 ) -> np.ndarray:
-    """Merges photographs as `merge` does and writes the radiance, with a preview next to it.
+    """Merges photographs as `merge` does and writes the radiance, with a preview next to it, or an image for HDR screens.
 
     Args:
         images: files of one size, in any order; also images that are read already, `io.image_files.LoadedImage`.
         output: .exr, .hdr, .tif (float32), or of RAW files .dng, which keeps the camera's primaries; its folder is created.
-            <stem>_preview.png next to it is the radiance, tone-mapped by the mu-law.
+            <stem>_preview.png next to it is the radiance, tone-mapped. With `hdr` .jpg (ultrahdr), .png or .avif (pq), and
+            no preview.
         exposures, model, response: see `merge`.
         save_aligned: folder for the aligned images, if the system aligns, named 1_<name>.png, 2_<name>.png, ...
         save_exposure_map: .png that shows which exposure each pixel comes from (`exposure_map`).
         save_response: text file of the response, see `io.responses`.
         half: writes 16-bit floating point (.exr and .dng).
+        tonemap: how the radiance becomes an image for a display, see `display.tone_map`.
+        hdr: writes that image and what is brighter on HDR screens: "ultrahdr" or "pq", see `io.hdr_files`.
+        peak: with `hdr`, cd/m² of the brightest highlights, see `display.gain`.
+        diffuse_white: with `hdr`, the light above which pixels are brighter on HDR screens, in stops from that at which the
+            reference clips.
         **arguments: the others of `merge`.
 
     Returns:
@@ -204,18 +216,23 @@ def fuse_radiance(
     preview = output.with_name(outputs.named(output.stem, "_preview.png"))
     extras = [pathlib.Path(path) for path in (save_exposure_map, save_response) if path is not None]
     system = systems.find(model, "radiance")
-    _check_output(output, paths, half)
+    _check_output(output, paths, half, hdr)
+    display.check_tonemap(tonemap)
+    display.check_peak(peak)
+    if not abs(diffuse_white) <= stated_exposures.MOST_STOPS:  # also nan
+        raise ValueError(f"diffuse_white: expected stops within ±{stated_exposures.MOST_STOPS}, found {diffuse_white}")
     if save_exposure_map is not None:
         if extras[0].suffix.lower() != ".png":
             raise ValueError(f"save_exposure_map: expected a name ending in .png, found {save_exposure_map}")
         if not takes_any_number(system):
             raise ValueError(f"save_exposure_map: {model} does not say which exposure a pixel comes from")
-    for target in (output, preview, *extras):
+    targets = [output, *([] if hdr else [preview]), *extras]
+    for target in targets:
         outputs.check_target(target, [path for path in paths if path is not None])
-    if len({target.resolve() for target in (output, preview, *extras)}) < 2 + len(extras):
+    if len({target.resolve() for target in targets}) < len(targets):
         raise ValueError(f"{output}: expected a name of its own for each output, found one twice")
     folder = None if save_aligned is None else pathlib.Path(save_aligned)
-    check = functools.partial(_aligned_targets, folder, [*paths, preview, output, *extras])
+    check = functools.partial(_aligned_targets, folder, [*paths, *targets])
     merged = _merge(images, exposures, model, response, check=check, **arguments)
     if folder is not None and merged.aligned is None:
         raise ValueError(f"save_aligned: {model} returns no aligned images here")
@@ -224,14 +241,24 @@ def fuse_radiance(
     if output.suffix.lower() == ".hdr" and shown.min() < 0:
         logging.info("%s: negative values, colours outside sRGB, are cut at 0; .exr keeps them", output)
         shown = np.maximum(shown, 0)
+    with stage("tone mapping"):
+        base = merged.preview(tonemap)
     with stage("writing"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        if output.suffix.lower() == ".dng":
+        reached, shown_metadata = merged.light.reached, transfer.displayed(metadata)
+        if hdr:
+            gain = display.gain(merged.relative(), 2.0**diffuse_white, peak)
+            if hdr == "ultrahdr":
+                hdr_files.write_ultrahdr(output, base, gain, peak, shown_metadata, reached)
+            else:
+                hdr_files.write_pq(output, base, gain, shown_metadata, reached)
+        elif output.suffix.lower() == ".dng":
             sensor = cast(raw.RawImage, merged.sensor)  # of other files `_check_output` refuses .dng
             raw.write_linear_dng(output, merged.camera(), sensor.white_balance, sensor.xyz_to_camera, metadata, half)
         else:
-            image_files.write_radiance(output, shown, merged.header(), half, merged.light.reached)
-        image_files.write_image(preview, merged.preview(), metadata=transfer.displayed(metadata), reached=merged.light.reached)
+            image_files.write_radiance(output, shown, merged.header(), half, reached)
+        if not hdr:
+            image_files.write_image(preview, base, metadata=shown_metadata, reached=reached)
         if folder is not None and merged.aligned is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for target, pixels, frame in zip(_aligned_targets(folder, (), frames), merged.aligned, frames, strict=True):
@@ -317,11 +344,14 @@ class _Merged:
             radiance = radiance * self.light.reached[..., None]
         return raw.to_output(radiance, sensor.white_balance, sensor.matrix) if sensor else radiance
 
-    def preview(self) -> np.ndarray:
-        """The radiance, tone-mapped so that the shortest exposure's clip is white, uint8."""
+    def relative(self) -> np.ndarray:
+        """Radiance in the primaries of the result; the reference clips at 1."""
+        return self.output() / np.float32(self.factor)
+
+    def preview(self, tonemap) -> np.ndarray:
+        """The radiance, tone-mapped, by curves so that the shortest exposure's clip is white, uint8."""
         white = self.light.exposures[self.reference] / self.light.exposures[0]
-        radiance = np.clip(self.output() / np.float32(self.factor * white), 0, 1)
-        return np.rint(255 * tone.mu_law(radiance)).astype(np.uint8)
+        return display.tone_map(self.relative(), tonemap, white)
 
     def header(self) -> RadianceHeader:
         frame = self.light.frames[self.reference]
@@ -481,11 +511,20 @@ def _report(light, reference, merged, clipped):
     logging.info("%.1f %% of the pixels are filled, %.1f %% are clipped in every exposure", *shares)
 
 
-def _check_output(output, paths, half):
+def _check_output(output, paths, half, hdr):
     suffix = output.suffix.lower()
-    if suffix not in SUFFIXES:
+    if hdr and hdr not in HDR_SUFFIXES:
+        raise ValueError(f"hdr: expected {' or '.join(HDR_SUFFIXES)}, found {hdr!r}")
+    if hdr and suffix not in HDR_SUFFIXES[hdr]:
+        known = " or ".join(HDR_SUFFIXES[hdr])
+        raise ValueError(f"{output}: expected an output ending in {known} with hdr={hdr}, found {output.suffix!r}")
+    if hdr == "pq":
+        hdr_files.check_pq(output)
+    if not hdr and suffix not in SUFFIXES:
+        for_screens = ", ".join(f"{' and '.join(known)} with hdr={name}" for name, known in HDR_SUFFIXES.items())
         raise ValueError(
-            f"{output}: expected an output ending in .exr, .hdr or .tif, which hold radiance, or .dng, found {output.suffix!r}"
+            f"{output}: expected an output ending in .exr, .hdr or .tif, which hold radiance, or .dng, or for HDR screens "
+            f"{for_screens}, found {output.suffix!r}"
         )
     if suffix == ".dng" and not all(path.suffix.lower() in image_files.RAW_SUFFIXES for path in paths):
         raise ValueError(f"{output}: .dng holds the radiance of RAW files, found other images; write .exr")

@@ -68,6 +68,13 @@ def read(path):
         return dict(tags), *nested, image.info.get("icc_profile")
 
 
+def test_what_the_camera_shows():
+    tags = {BASE.ExposureTime: 1 / 60, BASE.FNumber: 22.0, BASE.ISOSpeedRatings: 200}
+    assert exif_metadata.written_settings(tags) == (1 / 60, 22, 200)
+    assert exif_metadata.settings(tags)[0] == pytest.approx(1 / 64)
+    assert exif_metadata.written_settings({BASE.ShutterSpeedValue: 6.0}) == (1 / 64, None, None)
+
+
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
 def test_goes_from_every_kind_of_file_to_every_other(tmp_path, source, target):

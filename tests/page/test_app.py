@@ -123,6 +123,14 @@ def test_the_download_is_what_fuse_returns(visitor, bracket):
     assert before.shape == after.shape == (56, 64, 3) and before.mean() != after.mean()
 
 
+def test_a_folder_of_photographs_and_other_files(visitor, bracket, tmp_path):
+    (tmp_path / "camera" / "notes.txt").write_text("of the day")
+    files = list(map(gradio_client.handle_file, [*bracket, str(tmp_path / "camera" / "notes.txt")]))
+    picked, status = visitor.client.predict(files, api_name="/pick")
+    assert [pathlib.Path(path).name for path in picked] == ["a.png", "b.png", "c.png"] and status == ""
+    assert "error" in visitor.client.predict(files[-1:], api_name="/pick")[1]
+
+
 def test_radiance_of_changed_stops(visitor, bracket):
     visitor.load(bracket, "radiance")
     for row, stop in zip(visitor.rows, (-2.2, 0, 1.8), strict=True):

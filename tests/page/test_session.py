@@ -76,7 +76,7 @@ def test_steps_of_the_editor_are_shown(tmp_path, files):
 
 
 @pytest.mark.parametrize("stops", [None, {"a.png": 3.0, "b.png": -1.0, "c.png": 1.0}])
-def test_merged_is_what_merge_returns(session, files, stops):
+def test_merged_is_what_merge_returns(tmp_path, session, files, stops):
     result, _ = run(session, "radiance", "merge_classical", "none", stops=stops)
     expected = hdr_tf.merge(files, stops and list(stops.values()), "merge_classical", align="none")
     assert [path.name for path in result.files] == [f"a_{name}" for name in ENDINGS]
@@ -84,12 +84,16 @@ def test_merged_is_what_merge_returns(session, files, stops):
     radiance_hdr = image_files.read_radiance(result.files[1])
     assert np.abs(radiance_hdr - expected).max() <= expected.max() / 128
     assert image_files.read_radiance_header(result.files[1]) == image_files.read_radiance_header(result.files[0])
+    image_files.write_image(tmp_path / "plain.jpg", image_files.read_image(result.files[3]).pixels)
+    base = image_files.read_image(result.files[2]).pixels
+    assert np.array_equal(base, image_files.read_image(tmp_path / "plain.jpg").pixels)
+    assert b'hdrgm:GainMapMax="2.300448"' in result.files[2].read_bytes()
     assert np.array_equal(result.radiance, expected)
     assert [name for name, _ in result.legend[:3]] == ["b.png", "c.png", "a.png"]
     assert result.exposure_map.shape == result.shown.shape == expected.shape
 
 
-ENDINGS = ("merged.exr", "merged.hdr", "merged_preview.png", "exposure_map.png")
+ENDINGS = ("merged.exr", "merged.hdr", "merged.jpg", "merged_preview.png", "exposure_map.png")
 
 
 def test_the_exposure_of_radiance(tmp_path):

@@ -18,7 +18,7 @@ from hdr_tf.image.depth import from_unit
 from hdr_tf.image.response import Response
 from hdr_tf.io import exif, image_files, raw
 from hdr_tf.io import responses as response_files
-from hdr_tf.radiance import batch, pipeline
+from hdr_tf.radiance import batch, display, pipeline
 from hdr_tf.radiance import light as lights
 from tests import helpers
 
@@ -393,6 +393,12 @@ def folder(scene, tmp_path_factory):
         ("a.tif b.tif", {"output": "out.hdr", "half": True}, "out.hdr .exr"),
         ("a.tif b.tif", {"save_exposure_map": "map.jpg"}, "save_exposure_map .png map.jpg"),
         ("a.tif b.tif", {"save_exposure_map": "out_preview.png"}, "out.exr"),
+        ("a.tif b.tif", {"hdr": "ultrahdr"}, "out.exr .jpg"),
+        ("a.tif b.tif", {"output": "out.jpg"}, "out.jpg .exr ultrahdr"),
+        ("a.tif b.tif", {"output": "out.jpg", "hdr": "pq"}, "out.jpg .png .avif"),
+        ("a.tif b.tif", {"output": "out.jpg", "hdr": "ultrahdr", "peak": 203}, "peak 203"),
+        ("a.tif b.tif", {"output": "out.jpg", "hdr": "ultrahdr", "diffuse_white": float("nan")}, "diffuse_white nan"),
+        ("a.tif b.tif", {"peak": 600}, "--peak --hdr"),
         ("a.tif b.tif", {"save_exposure_map": "a.tif.png", "output": "a.tif"}, "a.tif"),
         ("a.tif b.tif", {"save_aligned": "al", "save_exposure_map": "al/1_a.png"}, "1_a.png"),
         ("a.tif b.tif c.tif", {"model": "esbn", "exposures": "-2,0,2", "reference": "1"}, "reference merge_classical esbn"),
@@ -436,4 +442,40 @@ def test_radiance_of_the_preview_is_tone_mapped(scene, tmp_path):
     paths = helpers.write_bracket(tmp_path / "in", helpers.expose(scene, (-2, 0)), names="ab")
     found = pipeline.fuse_radiance(paths, tmp_path / "out.exr", (-2, 0), **CLASSICAL)
     preview = image_files.read_image(tmp_path / "out_preview.png").pixels
+    np.testing.assert_array_equal(preview, display.tone_map(found))
+    arguments = {"model": "merge_classical", "denoise": 0, "exposures": "-2,0", "tonemap": "mu_law"}
+    assert command.main(command.Config([*map(str, paths)], str(tmp_path / "out.exr"), **arguments)) == 0
+    preview = image_files.read_image(tmp_path / "out_preview.png").pixels
     np.testing.assert_allclose(preview, 255 * tone.mu_law(np.clip(found, 0, 1)), atol=0.51)
+
+
+def test_brackets_for_hdr_screens(scene, tmp_path):
+    helpers.write_bracket(tmp_path / "in" / "room", helpers.expose(scene, (-4, -2)), names="ab")
+    arguments = {"brackets": str(tmp_path / "in"), "model": "merge_classical", "exposures": "-4,-2", "hdr": "ultrahdr"}
+    assert command.main(command.Config(output=str(tmp_path / "out"), **arguments)) == 0
+    assert helpers.names(tmp_path / "out") == {"room.jpg", "summary.json"}
+    assert b"hdrgm:GainMapMax" in (tmp_path / "out" / "room.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("name, hdr", [("out.jpg", "ultrahdr"), ("out.png", "pq"), ("out.avif", "pq")])
+def test_images_for_hdr_screens(scene, tmp_path, capsys, name, hdr):
+    imagecodecs = pytest.importorskip("imagecodecs")  # of the extra `formats`
+    paths = helpers.write_bracket(tmp_path / "in", helpers.expose(scene, (-4, -2)), names="ab")
+    output, arguments = tmp_path / "out" / name, {"model": "merge_classical", "denoise": 0, "exposures": "-4,-2"}
+    arguments |= {"hdr": hdr, "peak": 600, "diffuse_white": -6}
+    assert command.main(command.Config([*map(str, paths)], str(output), **arguments)) == 0
+    assert helpers.names(output.parent) == {name} and "HDR" in capsys.readouterr().out
+    radiance = hdr_tf.merge(paths, (-4, -2), **CLASSICAL)
+    base, gain = display.tone_map(radiance), np.clip(radiance.max(axis=2) / 2.0**-6, 1, 600 / 203)
+    assert 0.1 < (gain > 1).mean() < 0.9
+    if hdr == "ultrahdr":
+        light = imagecodecs.ultrahdr_decode(output.read_bytes())[..., :3].astype(np.float64)
+        shown = Response("srgb").decode(image_files.read_image(output).pixels)
+        assert np.abs(np.log2(light.sum(axis=2) / shown.sum(axis=2) / gain)).max() < 1 / 20
+        assert np.abs(image_files.read_image(output).pixels - base.astype(int)).mean() < 2
+    else:
+        png = output.suffix == ".png"
+        levels = image_files.read_image(output).pixels / 65535 if png else imagecodecs.avif_decode(output.read_bytes()) / 1023
+        light = Response("pq").decode(levels) @ [0.2627, 0.678, 0.0593] * 10_000 / 203
+        shown = Response("srgb").decode(base) @ [0.2126, 0.7152, 0.0722]
+        assert np.abs(np.log2(light / shown / gain)).mean() < 0.02

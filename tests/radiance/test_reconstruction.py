@@ -8,11 +8,10 @@ import pytest
 import tensorflow as tf
 
 from hdr_tf import systems, weights
-from hdr_tf.image import tone
 from hdr_tf.io import image_files, scenes
 from hdr_tf.models import esbn as esbn_networks
+from hdr_tf.radiance import display, pipeline
 from hdr_tf.radiance import esbn as esbn_runner
-from hdr_tf.radiance import pipeline
 from hdr_tf.serving import client, export, signatures
 from tests import helpers, stand_in_server
 from tools import align_scenes, fuse
@@ -232,7 +231,7 @@ def test_fuse_writes_radiance_and_preview(esbn, folder, tmp_path, capsys, suffix
     # Counted from the shortest exposure, and back: that of -1 stops shows radiance 2 as 1.
     np.testing.assert_allclose(found, 2 * radiance, rtol=0, atol=0 if suffix == ".exr" else 0.01)
     preview = image_files.read_image(tmp_path / "new" / "out_preview.png").pixels
-    np.testing.assert_array_equal(preview, np.rint(255 * tone.mu_law(radiance)))
+    np.testing.assert_array_equal(preview, display.tone_map(radiance))
     assert sorted(path.name for path in output.parent.iterdir()) == sorted([output.name, "out_preview.png"])
 
 
@@ -375,7 +374,7 @@ def test_export(esbn, folder, tmp_path):
     for path, image in zip(paths, _images(), strict=True):
         image_files.write_image(path, image)
     stops = (1, 3, 5)  # the shortest exposure is 2
-    expected = pipeline.fuse_radiance(paths, tmp_path / "expected.exr", stops, model="esbn", runner=esbn)
+    expected = pipeline.fuse_radiance(paths, tmp_path / "expected.exr", stops, "esbn", runner=esbn, tonemap="mu_law")
     with stand_in_server.serving(tmp_path) as (address, _):
         found = pipeline.fuse_radiance(
             paths, tmp_path / "found.exr", stops, model="esbn", runner=client.Client(address, systems.find("esbn"))

@@ -1,6 +1,9 @@
 """Exported models: both signatures against the library, the folders for the server, requests good and bad, and the client."""
 
+import base64
+import functools
 import io
+import json
 import pathlib
 import re
 import struct
@@ -20,7 +23,7 @@ from hdr_tf import systems
 from hdr_tf.fusion import compiled
 from hdr_tf.image import color
 from hdr_tf.io import image_files
-from hdr_tf.serving import client, color_ops
+from hdr_tf.serving import client, color_ops, signatures
 from hdr_tf.serving import export as serving_export
 from hdr_tf.weights import save_weights
 from tests import helpers, stand_in_server
@@ -325,6 +328,61 @@ def test_documented_request(server, tmp_path, monkeypatch):
     exec(program.replace("localhost:8500", server[0]), {})
     found = image_files.read_image("fused.png").pixels
     assert_within_a_level(found, hdr_tf.fuse(["dark.jpg", "bright.jpg"], SERVED, keep_order=True))
+
+
+def rest(service, url, body):
+    """What the server answers to a REST request: the same as over gRPC, with bytes in base64."""
+    asked, request = json.loads(body), predict_pb2.PredictRequest()
+    request.model_spec.name = re.fullmatch(r"http://localhost:8501/v1/models/(\w+):predict", url)[1]
+    request.model_spec.signature_name = asked["signature_name"]
+    for name, column in asked["inputs"].items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto([base64.b64decode(value["b64"]) for value in column]))
+    ((name, tensor),) = service.predict(request).outputs.items()
+    assert name.endswith("_bytes")  # which tells the server that it is no text
+    return io.StringIO(json.dumps({"outputs": [{"b64": base64.b64encode(value).decode()} for value in tensor.string_val]}))
+
+
+def test_documented_rest_request(server, tmp_path, monkeypatch):
+    """The other program of docs/serving.md."""
+    page = (helpers.ROOT / "docs" / "serving.md").read_text()
+    (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "b64" in block]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("urllib.request.urlopen", functools.partial(rest, server[1]))
+    for name, image in zip(("dark.jpg", "bright.jpg"), bracket(), strict=True):
+        pathlib.Path(name).write_bytes(encoded(image, ".jpg"))
+    exec(program, {})
+    found = image_files.read_image("fused.png").pixels
+    assert_within_a_level(found, hdr_tf.fuse(["dark.jpg", "bright.jpg"], SERVED, keep_order=True))
+
+
+def test_documented_bodies_have_the_names_of_the_signatures():
+    page = (helpers.ROOT / "docs" / "serving.md").read_text()
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.*`encoded`.*b64.*) \|$", page, re.MULTILINE)]
+    assert [[set(re.findall(r'"(\w+)": \[', cell)) for cell in row[1:]] for row in rows] == [
+        [{signatures.exposure_input(number) for number in (1, 2)}, set()],
+        [
+            {signatures.IMAGES, signatures.EXPOSURES, signatures.REFERENCE, signatures.NOISE},
+            {signatures.HDR, signatures.PREVIEW, signatures.SOURCE},
+        ],
+        [{*signatures.LDR, signatures.EXPOSURES}, {signatures.HDR, signatures.PREVIEW}],
+    ]
+
+
+def test_documented_batches(server):
+    """Settings that the server knows, and a batch as large as they allow, of images of several sizes."""
+    page = (helpers.ROOT / "docs" / "serving.md").read_text()
+    (config,) = [block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "max_batch_size" in block]
+    settings = {name: int(value) for name, value in re.findall(r"^(\w+) \{ value: (\d+) \}$", config, re.MULTILINE)}
+    assert list(settings) == ["max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches"]
+    assert len(config.splitlines()) == 4 and settings["max_batch_size"] <= 64
+    pairs = [bracket(height=24 + i, width=40 - i) for i in range(settings["max_batch_size"])]
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "pyramid", signatures.ENCODED
+    for name, column in zip(("exposure_1", "exposure_2"), zip(*pairs, strict=True), strict=True):
+        request.inputs[name].CopyFrom(tf.make_tensor_proto([encoded(image) for image in column]))
+    found = server[1].predict(request).outputs["fused_bytes"].string_val
+    for contents, pair in zip(found, pairs, strict=True):
+        assert_within_a_level(decoded(contents), hdr_tf.fuse(pair, SERVED, keep_order=True))
 
 
 @pytest.mark.parametrize(
