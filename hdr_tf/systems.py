@@ -139,8 +139,8 @@ class FusionSystem(System):
     size_arguments: str | None = None
     """module:function from number of exposures, height and width to the builder's arguments; None: {"exposures": number}"""
     lite_arguments: str | None = None
-    """module:function that returns the builder's arguments for a LiteRT model, see `serving.litert`, by the smallest short side
-    in pixels that they are for; None: there is no such model"""
+    """module:function that returns the builder's arguments for a LiteRT model, see `serving.litert`, by stage (None: the whole
+    network) and by the smallest short side in pixels that they are for; None: there is no such model"""
     color: str | None = None
     """module:attribute of the colour rule, see `image.color`: the network takes the luminance; None: it takes RGB"""
     encode: Callable = lambda values: values

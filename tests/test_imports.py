@@ -68,7 +68,14 @@ LIBRARIES = {
     "torch": set(),
     "cv2": {
         *("hdr_tf.image", "hdr_tf.io", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.serving", "hdr_tf.evaluation"),
-        *("hdr_tf.fusion.deghost", "hdr_tf.parallel", "hdr_tf.benchmarks", "hdr_tf.radiance.merge", "tfrecords"),
+        *(
+            "hdr_tf.fusion.blend",
+            "hdr_tf.fusion.deghost",
+            "hdr_tf.parallel",
+            "hdr_tf.benchmarks",
+            "hdr_tf.radiance.merge",
+            "tfrecords",
+        ),
     },
     "skimage": {"hdr_tf.metrics", "hdr_tf.synthesis", "hdr_tf.editor", "hdr_tf.rl", "hdr_tf.evaluation"},
     "grpc": {"hdr_tf.serving.client"},

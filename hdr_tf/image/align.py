@@ -118,12 +118,14 @@ def displacement(image: np.ndarray, target: np.ndarray) -> float:
     height, width = target.shape[:2]
     rows, columns = (slice((side - min(side, _MIDDLE)) // 2, (side + min(side, _MIDDLE)) // 2) for side in (height, width))
     pair = [_gray(np.ascontiguousarray(values[rows, columns])) for values in (target, image)]
+    scale = 2 if min(pair[0].shape) >= _MIDDLE // 2 else 1  # half the size is enough to see a shift of `_LEAST_SHIFT`
+    pair = [cv2.resize(values, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) for values in pair]
     logs = [np.log(4 + np.float32(values)) for values in pair]
-    logs = [values - cv2.GaussianBlur(values, (0, 0), 8) for values in logs]
+    logs = [values - cv2.GaussianBlur(values, (0, 0), 8 / scale) for values in logs]
     window = cv2.createHanningWindow(pair[0].shape[::-1], cv2.CV_32F)
     (x, y), _ = cv2.phaseCorrelate(*logs, window)
-    distance = float(np.hypot(x, y))
-    if not _LEAST_SHIFT <= distance < min(pair[0].shape) / 4:
+    distance = scale * float(np.hypot(x, y))
+    if not _LEAST_SHIFT <= distance < scale * min(pair[0].shape) / 4:
         return 0.0
     before = _edge_agreement(pair[1], pair[0], np.full(pair[0].shape, True))
     matrix = np.float64([[1, 0, x], [0, 1, y], [0, 0, 1]])

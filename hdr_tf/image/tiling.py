@@ -12,13 +12,19 @@ from hdr_tf.progress import track
 BAND = 2**18  # pixels in a band of rows, which bounds the memory of float64
 
 
-def in_tiles(run: Callable[[list[np.ndarray]], np.ndarray], images: Sequence[np.ndarray], tile: int, halo: int) -> np.ndarray:
+def in_tiles(
+    run: Callable[[list[np.ndarray]], np.ndarray], images: Sequence[np.ndarray], tile: int, halo: int, mapped: Callable = map
+) -> np.ndarray:
     """Returns the result of a function for the whole images, which it computes tile by tile, see `several_in_tiles`."""
-    return several_in_tiles(lambda parts: [run(parts)], images, tile, halo)[0]
+    return several_in_tiles(lambda parts: [run(parts)], images, tile, halo, mapped)[0]
 
 
 def several_in_tiles(
-    run: Callable[[list[np.ndarray]], list[np.ndarray]], images: Sequence[np.ndarray], tile: int, halo: int
+    run: Callable[[list[np.ndarray]], list[np.ndarray]],
+    images: Sequence[np.ndarray],
+    tile: int,
+    halo: int,
+    mapped: Callable = map,
 ) -> list[np.ndarray]:
     """Returns the results of a function for the whole images, which it computes tile by tile.
 
@@ -28,18 +34,24 @@ def several_in_tiles(
         tile: side of a tile in pixels of the first image, a multiple of these factors.
         halo: receptive-field radius of `run` in the same pixels, also a multiple. Each tile is computed with this margin, as
             far as the image reaches.
+        mapped: applies a function to all tiles; the `map` of an executor computes several at a time.
     """
     height, width = images[0].shape[:2]
     steps = [_step(image, images[0]) for image in images]
     results = []
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
-    for top, left in track(corners, "tiles"):
+
+    def compute(corner):
+        parts = [
+            image[tuple(_scaled(slice(start - min(start, halo), start + tile + halo), at) for start in corner)]
+            for image, at in zip(images, steps, strict=True)
+        ]
+        return run(parts), parts[0]
+
+    for (top, left), (found, part) in zip(track(corners, "tiles"), mapped(compute, corners), strict=True):
         above, before = min(top, halo), min(left, halo)
-        rows, columns = slice(top - above, top + tile + halo), slice(left - before, left + tile + halo)
-        parts = [image[_scaled(rows, at), _scaled(columns, at)] for image, at in zip(images, steps, strict=True)]
-        found = run(parts)
         if not results:
-            found_steps = [_step(part, parts[0]) for part in found]
+            found_steps = [_step(result, part) for result in found]
             sizes = [(-(-height // step), -(-width // step)) for step in found_steps]
             results = [np.empty((*size, *part.shape[2:]), part.dtype) for size, part in zip(sizes, found, strict=True)]
         for result, part, step in zip(results, found, found_steps, strict=True):

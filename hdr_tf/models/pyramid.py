@@ -68,11 +68,19 @@ def size_arguments(exposures: int, height: int, width: int) -> dict[str, int]:
     return {"exposures": exposures, "levels": levels_for(height, width)}
 
 
-def lite_arguments() -> dict[int, dict[str, int | None]]:
-    """Returns the arguments of `pyramid` for any number of images, by the smallest short side in pixels that they are for. The
-    last ones serve all larger images, up to a short side of 3071 exactly as `size_arguments` does."""
-    short_sides = [8, 384, 768, 1536]
-    return {side: {"exposures": None, "levels": levels_for(side, side)} for side in short_sides}
+def lite_arguments() -> dict[str | None, dict[int, dict[str, int | None]]]:
+    """Returns the arguments of `pyramid` for any number of images: for each stage but the last, and None for the network as a
+    whole, by the smallest short side in pixels that they are for. The last ones serve all larger images, those of the stages up
+    to a short side of 12,287 exactly as `size_arguments` does."""
+    sides = {
+        None: (8, 384, 768, 1536),
+        "encoder": (8, 384),
+        "context_predictor": (8, 384, 768, 1536, 3072, 6144),
+        "weight_predictor": (8, 384),
+    }
+    return {
+        stage: {side: {"exposures": None, "levels": levels_for(side, side)} for side in least} for stage, least in sides.items()
+    }
 
 
 def pyramid(

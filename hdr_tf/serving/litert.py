@@ -3,7 +3,6 @@
 docs/mobile.md shows what goes in and out.
 """
 
-import functools
 import hashlib
 import os
 import pathlib
@@ -42,10 +41,13 @@ def export(
         raise ValueError(f"{output}: expected a name that ends in .tflite")
     path = system.weights_path(weights)
     name = next(iter(system.networks))
-    (side, arguments), *others = systems.resolve(system.lite_arguments)().items()
-    network = systems.load_network(name, path, **arguments)
-    networks = {side: network} | {side: systems.build(name, share=network, **arguments) for side, arguments in others}
-    signatures = {f"short_side_{side}": _function(network).get_concrete_function() for side, network in networks.items()}
+    signatures, network = {}, None
+    for stage, by_side in systems.resolve(system.lite_arguments)().items():
+        for side, arguments in by_side.items():
+            if network is None:
+                network = systems.load_network(name, path, **arguments)
+            built = systems.build(name, share=network, **arguments)
+            signatures[f"{stage or 'short_side'}_{side}"] = _function(built.get_layer(stage) if stage else built)
     module = tf.Module()
     module.network_variables = [variable.value for variable in network.weights]  # a SavedModel asks for an owner
     with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +68,6 @@ def export(
 
 
 def _function(network: keras.Model):
-    @functools.partial(tf.function, input_signature=[tf.TensorSpec([None, None, None, 3], name=INPUT)])
-    def fuse(exposures):
-        return {OUTPUT: network({INPUT: exposures}, training=False)["fused"]}
-
-    return fuse
+    """Its concrete function from its inputs to its outputs, all [N, H, W, C] float32 of any size, by their names."""
+    inputs = {name: tf.TensorSpec([None, None, None, x.shape[-1]], name=name) for name, x in network.input.items()}
+    return tf.function(lambda **tensors: network(tensors, training=False)).get_concrete_function(**inputs)
