@@ -26,7 +26,7 @@ import numpy as np
 from hdr_tf.image.depth import to_depth, to_unit
 from hdr_tf.image.exposure_fusion import contrast, enlarge, gaussian_pyramid, halved, reconstruct, saturation, well_exposedness
 from hdr_tf.image.guided_filter import RADIUS, GuidedFilter
-from hdr_tf.image.tiling import bands
+from hdr_tf.image.tiling import BAND, bands
 
 LEVELS_OF_8_BIT = np.arange(256)
 
@@ -107,7 +107,8 @@ class _Source:
         for rows, *_ in bands(image, 0):
             guide[rows] = _guide(pixels[rows])
         self.brightness = float(guide.mean()) ** 2
-        guides = [_Guide(image), *gaussian_pyramid(np.float64(guide), levels)[1:]]
+        # The guide of a large image is computed again on access.
+        guides = [guide if guide.size <= BAND else _Guide(image), *gaussian_pyramid(np.float64(guide), levels)[1:]]
         self.filters = [GuidedFilter(guide) for guide in guides]
 
 

