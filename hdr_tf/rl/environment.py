@@ -19,7 +19,7 @@ Changed: each image is scaled to 224 x 224 by itself. The program scales both as
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -31,93 +31,32 @@ from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
 from hdr_tf import cli, device, losses
-from hdr_tf.editor import edits
+from hdr_tf.editor import edits, scores
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.features import Features
-from hdr_tf.image.depth import to_unit
 from hdr_tf.rl.pairs import Pair
 
 MIN_REWARD, MAX_REWARD = -1, 2
-WINDOW_TAPS = cv2.getGaussianKernel(losses.WINDOW, 1.5)
 
 # Five times as fast as eager execution.
 _mef_reference = tf.function(losses.mef_reference, reduce_retracing=True)
 
-Score = Callable[[np.ndarray], float]
 
-
-def score_by_reference(pair: Pair) -> Score:
-    """Returns the score "reference" of fused images [H, W, 3] in 0..1; ValueError if the pair has no reference."""
+def score_by_reference(pair: Pair) -> scores.Score:
+    """Returns the score "reference"; ValueError if the pair has no reference."""
     if pair.reference is None:
         raise ValueError(f"{pair.name}: expected a pair with a reference, found none; --reward=mef_ssim needs none")
-    reference = _lab(to_unit(pair.reference))
-    return lambda fused: -float(_lengths(_lab(fused) - reference).mean()) / 10
+    return scores.closeness(pair.reference)
 
 
-def _lab(image):
-    """CIELab (D65) of float32 RGB in 0..1 by OpenCV's tables, within 0.01 of skimage's in the mean and a tenth of its time."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+def score_by_mef_ssim(pair: Pair) -> scores.Score:
+    """Returns the score "mef_ssim"."""
+    return scores.mef_ssim(pair.under, pair.over, _mef_reference)
 
 
-def _lengths(vectors):
-    """[H, W, 3] float32 -> [H, W]."""
-    return np.sqrt(cv2.transform(vectors * vectors, np.ones((1, 3), np.float32)))
-
-
-def score_by_mef_ssim(pair: Pair) -> Score:
-    """Returns the score "mef_ssim" of fused images [H, W, 3] in 0..1. It equals `losses.mef_ssim_score` up to the last digits;
-    OpenCV's separable filter takes a third of the time of TensorFlow's convolutions."""
-    pair = tf.stack([losses.rounded_gray(pair.under), losses.rounded_gray(pair.over)])[None]
-    # Each pass of `losses` exchanges height and width, so what belongs to windows lies across the exposures of its scale.
-    reference = [[_squeezed(x) for x in scale] for scale in _mef_reference(pair)]
-    reference = [(exposures, _across(mean), _across(factor), variance.T) for exposures, mean, factor, variance in reference]
-    weights = np.float64(losses.SCALE_WEIGHTS[: len(reference)])
-
-    def rate(fused):
-        plane = np.floor(cv2.transform(np.float64(255 * fused), np.float64([losses.LUMA_WEIGHTS])) + 0.5) - 127.5
-        qualities = []
-        for number, scale in enumerate(reference):
-            if number:
-                plane = _halved(plane).T
-            qualities.append(max(_mef_quality(scale, plane), 1e-6))
-        return 100 * float(np.prod(np.power(qualities, weights / weights.sum())))
-
-    return rate
-
-
-def _squeezed(tensor):
-    """[..., 1, H, W] -> [..., H, W]"""
-    return tensor.numpy().squeeze(axis=-3)
-
-
-def _across(planes):
-    return np.ascontiguousarray(planes.transpose(0, 2, 1))
-
-
-def _halved(plane):
-    """`losses._halve` for one plane [H, W]: means of 2x2 pixels; an odd last row or column is its own mean."""
-    height, width = (side + side % 2 for side in plane.shape)
-    plane = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
-    return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
-
-
-def _mef_quality(structure, fused):
-    """`losses._mef_quality` for one image [H, W]."""
-    exposures, means, factors, variance_reference = structure
-    mean = _windows(fused)
-    covariance = sum(
-        factor * (_windows(exposure * fused) - exposure_mean * mean)
-        for exposure, exposure_mean, factor in zip(exposures, means, factors, strict=True)
-    )
-    variance = variance_reference + _windows(fused * fused) - mean * mean
-    constant = (0.03 * 255) ** 2
-    return ((2 * covariance + constant) / (variance + constant)).mean()
-
-
-def _windows(plane):
-    """Sums of a plane [H, W] under the Gaussian window, wherever it lies inside."""
-    border = losses.WINDOW // 2
-    return cv2.sepFilter2D(plane, -1, WINDOW_TAPS, WINDOW_TAPS)[border:-border, border:-border]
+def rewards(after: Sequence[float] | float, before: float) -> np.ndarray:
+    """Returns the rewards, float32, of edits that lead from the score `before` to the scores `after`."""
+    return np.float32(np.clip(np.subtract(after, before), MIN_REWARD, MAX_REWARD))
 
 
 SCORES = {"reference": score_by_reference, "mef_ssim": score_by_mef_ssim}
@@ -178,14 +117,14 @@ class EditorEnvironment(py_environment.PyEnvironment):
     def _step(self, action):
         self.state = self.state.edit(int(action))
         before, self.score = self.score, self._rate(self.state.fused)
-        reward = np.float32(np.clip(self.score - before, MIN_REWARD, MAX_REWARD))
+        reward = rewards(self.score, before)
         end = len(self.state.actions) == edits.STEPS
         return (ts.termination if end else ts.transition)(self._features(self.state), reward)
 
     def look_ahead(self) -> np.ndarray:
         """Returns the reward that each edit would get now, float32 [6]; makes none of them."""
-        scores = [self._rate(self.state.edit(action).fused) for action in range(len(edits.EDITS))]
-        return np.float32(np.clip(np.subtract(scores, self.score), MIN_REWARD, MAX_REWARD))
+        after = [self._rate(self.state.edit(action).fused) for action in range(len(edits.EDITS))]
+        return rewards(after, self.score)
 
 
 def make_features(config: DqnConfig) -> Features:

@@ -23,12 +23,13 @@ EXPOSURES = 9
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Two exposures of a scene, each uint8 [224, 224, 3] RGB."""
+    """Two exposures of a scene, each uint8 [224, 224, 3] RGB. `picture` names the file that synthetic pairs are made from."""
 
     name: str
     under: np.ndarray
     over: np.ndarray
     reference: np.ndarray | None = None
+    picture: str | None = None
 
 
 def synthetic_pair(name: str, radiance: np.ndarray, rng: np.random.Generator) -> Pair:
@@ -64,7 +65,8 @@ class SyntheticPairs(Sequence):
             raise IndexError(index)
         if index not in self._made:
             path, rng = self._paths[index % len(self._paths)], np.random.default_rng((self._seed, index))
-            self._made[index] = synthetic_pair(f"{path.stem}_{index}", sources.load_radiance(path), rng)
+            pair = synthetic_pair(f"{path.stem}_{index}", sources.load_radiance(path), rng)
+            self._made[index] = dataclasses.replace(pair, picture=path.stem)
         return self._made[index]
 
 
