@@ -133,8 +133,8 @@ def test_the_repaired_virtual_exposure_has_no_contour_where_channels_clip():
         rows = np.float64(image).mean(axis=1)
         return (rows[:, 2] - rows[:, 0]) / rows.mean(axis=1)
 
-    published = tint(virtual_exposure.virtual_exposure(under, over)) - tint(under)
-    repaired = tint(virtual_exposure.repaired_virtual_exposure(under, over)) - tint(under)
+    published = tint(virtual_exposure.virtual_exposure(under, over)) - tint(light)
+    repaired = tint(virtual_exposure.repaired_virtual_exposure(under, over)) - tint(light)
     assert np.abs(published).max() > 0.15 and np.abs(repaired).max() < 0.05
 
 
