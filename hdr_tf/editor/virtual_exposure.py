@@ -80,15 +80,18 @@ def repaired_virtual_exposure(under: np.ndarray, over: np.ndarray) -> np.ndarray
     Changed: the over-exposed image loses its bright levels, where it is clipped, and the under-exposed one its dark levels,
     which are noise; with these weights exchanged, as in the program, clipping leaves a contour, and what is nearly black has
     coloured speckle. A pixel has one weight, that of its brightest channel, and all channels have one table, so no colour
-    appears where the channels clip one after the other. Nothing is rounded, so gradients have no steps.
+    appears where the channels clip one after the other. What is both black in one image and clipped in the other is gray, since
+    its colour is noise. Nothing is rounded, so gradients have no steps.
     """
     pair = [to_depth(image, 8) for image in (under, over)]
-    # The smallest share keeps what is both black in one image and clipped in the other.
-    share = OVER_WEIGHTS[pair[0].max(axis=2)] + 1e-3
-    share /= share + UNDER_WEIGHTS[pair[1].max(axis=2)] + 1e-3
+    over_share, under_share = OVER_WEIGHTS[pair[0].max(axis=2)], UNDER_WEIGHTS[pair[1].max(axis=2)]
+    known = np.float32(np.minimum(over_share + under_share, 1))[..., None]
+    # The smallest share keeps the brightness of what is both black in one image and clipped in the other.
+    share = np.float32((over_share + 1e-3) / (over_share + under_share + 2e-3))[..., None]
     means = [np.float32(np.sqrt(LEVELS_OF_8_BIT * _matches(*images)) / 255) for images in (pair, pair[::-1])]
-    share = np.float32(share)[..., None]
-    return np.minimum(share * means[0][pair[0]] + (1 - share) * means[1][pair[1]], 1)
+    virtual = share * means[0][pair[0]] + (1 - share) * means[1][pair[1]]
+    gray = virtual.mean(axis=2, keepdims=True)
+    return np.minimum(gray + known * (virtual - gray), 1)
 
 
 def _matches(image, reference):

@@ -149,6 +149,13 @@ def test_the_repaired_virtual_exposure_has_no_speckle_near_black():
     assert repaired[8:].std() < 0.1 * published.std()
 
 
+def test_the_repaired_virtual_exposure_is_gray_where_one_image_is_black_and_the_other_clipped():
+    under, over = np.full((64, 64, 3), [4, 0, 3], np.uint8), np.full((64, 64, 3), 255, np.uint8)
+    under[:8], over[:8] = [60, 20, 40], [180, 60, 120]
+    repaired = virtual_exposure.repaired_virtual_exposure(under, over)
+    assert np.ptp(repaired[8:], axis=2).max() < 1e-6 and np.ptp(repaired[:8], axis=2).min() > 0.1
+
+
 def test_the_repaired_virtual_exposure_lies_between():
     images = helpers.noise(3, 16, 16, 3)
     for first, second in ((images[0] // 4, images[0]), (images[1], images[1]), (FLAT[0], FLAT[2])):
