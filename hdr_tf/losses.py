@@ -65,10 +65,10 @@ def mef_ssim_scales(exposures, fused, scales: int = 3):
 
 
 def mef_reference(exposures, scales: int = 3):
-    """Returns a tuple of tensors for each scale: what `mef_ssim_against` needs to know of the exposures.
+    """Returns a tuple of tensors for each scale: what MEF-SSIM needs to know of the exposures.
 
-    This is most of the work, so keep it to compare many fused images of one bracket. The arguments are those of `mef_ssim`;
-    their shapes are not checked.
+    This is most of the work, so keep it to compare many fused images of one bracket, as hdr_tf/rl/environment.py does. The
+    arguments are those of `mef_ssim`; their shapes are not checked.
     """
     # From here on, exposures come first, so that every map is one piece of memory.
     exposures = ops.stop_gradient(_centred_at_gray(ops.cast(ops.transpose(exposures, (1, 0, 2, 3)), _type(exposures))))
@@ -78,11 +78,6 @@ def mef_reference(exposures, scales: int = 3):
             exposures = _halve(exposures)
         reference.append(_reference_structure(exposures))
     return reference
-
-
-def mef_ssim_against(reference, fused):
-    """Returns the MEF-SSIM of fused images, [B], from the `mef_reference` of their exposures. See `mef_ssim`."""
-    return _weighted_product(_qualities(reference, fused))
 
 
 def mef_ssim_score(exposures, fused, scales: int = 3) -> float:

@@ -30,7 +30,8 @@ TINY = {  # flags after those of the page, which they overrule
     "train/esbn_fusion.py": SCENES + "--filters=4 --growth=2",
     "train/esbn_end_to_end.py": SCENES + "--filters=4 --growth=2 --align_filters=4",
     "train/selfhdr.py": TRAINING + "--batch=1 --patch=32 --shuffle_scenes=1",
-    "train/dqn_editor.py": "--hidden=4 --replay=20 --first_training=4 --pairs=2 --valid_pairs=1 --steps=20 --log_every=20",
+    "train/dqn_editor.py": "--hidden=4 --replay=20 --first_training=4 --pairs=2 --valid_pairs=1 --steps=20 --log_every=20 "
+    "--demonstrations=1,1 --demonstration_steps=2",
 }
 
 

@@ -2,18 +2,22 @@
 
     python train/dqn_editor.py --hdr_dir=DIR --run=runs/dqn_editor
     python train/dqn_editor.py --brackets=DIR --reward=mef_ssim --run=runs/dqn_editor
-    python train/dqn_editor.py --hdr_dir=DIR --exclude=forest,hall --features=quality --history --hidden=32 --batch=32 \\
-        --discount=0.8 --n_step=5 --persistence=10 --loss=squared --l2=5e-4 --learning_rate=1e-3 --learning_rate_steps=800 \\
-        --target_steps=1000 --schedule_scale=0.5 --replay=40000 --pairs=4000 --steps=40000 --run=runs/small
+    python train/dqn_editor.py --hdr_dir=DIR --exclude=forest,hall --features=pair --history --hidden=128,64 --batch=128 \\
+        --double --stops --discount=0.8 --n_step=5 --loss=squared --l2=2e-4 --learning_rate=2e-3 --learning_rate_decay=0.9 \\
+        --learning_rate_steps=500 --target_steps=500 --replay=10000 --demonstrations=560,80 --pairs=4000 --steps=4000 \\
+        --run=runs/small
 
-The last command is for a CPU, where it takes half an hour: it does without VGG16, which takes most of an edit's time, and
-trains a network of 1 MB. docs/dqn_editor.md gives the reasons for its other flags. Training needs `pip install 'hdr_tf[rl]'`.
+The last command is for a CPU: it does without VGG16, which takes most of an edit's time, sees the pair and trains a network of
+0.1 MB, first from demonstrations and then as a DQN. docs/dqn_editor.md gives the reasons for its flags. Training needs
+`pip install 'hdr_tf[rl]'`.
 
 The pairs are synthetic, from HDR images (validation uses those that --exclude names), or the darkest and the brightest exposure
 of brackets (hdr_tf/rl/pairs.py). hdr_tf/rl/environment.py defines the reward and lists what the original does not say. The run
 is a folder:
 
     config.json              the flags, compared when the run is continued
+    demonstrations/          states with the rewards of all edits (hdr_tf/rl/demonstrations.py); those that are there are used
+    stage_0.weights.h5       the policy after the first number of --demonstrations, stage_1 after the second
     checkpoints/             policy, target, optimizer, counters, replay buffer (160 MB with the quality histogram)
     logs/, log.csv           TensorBoard, and a row every `log_every` edits
     samples/00002000.png     an episode of the greedy policy: fused image and Q values of every step

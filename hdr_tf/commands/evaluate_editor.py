@@ -3,7 +3,8 @@
     hdr-tf evaluate_editor --weights=runs/a/dqn_editor.weights.h5 --hdr_dir=DIR --exclude=Tree,forest,hall,venice
     hdr-tf evaluate_editor --weights=a.weights.h5,b.weights.h5 --hdr_dir=DIR --brackets=FOLDER --reward=mef_ssim
 
-The first command scores synthetic pairs of the images that were left out of training, the second one the brackets of a folder.
+The first command scores synthetic pairs of the images that were left out of training, also image by image, the second one the
+brackets of a folder.
 The best constant edit is determined on synthetic pairs of the other images in --hdr_dir. Needs `pip install 'hdr_tf[rl]'`.
 """
 

@@ -94,6 +94,12 @@ class Config(shared.Config):
     """refuses a larger image before it is decoded"""
     vgg_weights: str | None = None
     """names a file of VGG16's weights, for a policy that uses VGG16's features (dqn_editor); default: download"""
+    policy: Literal["look_ahead"] | None = simple_parsing.field(default=None, metavar="look_ahead")
+    """tries all six edits at each step and makes the one that raises MEF-SSIM the most, instead of asking the network
+    (dqn_editor)"""
+    fuse_with: Literal["pyramid"] | None = simple_parsing.field(default=None, metavar="pyramid")
+    """fuses the two exposures and the edited virtual one with pyramid instead of the published fusion, whose artefacts it
+    avoids (dqn_editor)"""
     trace: str | None = None
     """writes an image of every step, with its Q values, to this file (dqn_editor)"""
     server: str | None = None

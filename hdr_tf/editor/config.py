@@ -14,14 +14,19 @@ class DqnConfig(RunConfig):
     run: str = "runs/dqn_editor"  # folder of the run; an existing run is continued
     steps: int = 400_000  # number of edits after which the run ends; schedule_scale does not change it
     log_every: int = 1_000  # edits between two log rows, each with validation and a sample; a multiple of 20
-    features: str = "vgg,quality"  # what the agent gets, with commas between: vgg, quality, lab_8k, lab, rgbl, tiny, tiny_28
+    features: str = "vgg,quality"  # what the agent gets: vgg, quality, pair, lab_8k, lab, rgbl, tiny, tiny_28, commas between
     history: bool = False  # the agent also gets the edits that it has made so far
     vgg_weights: str = ""  # file of VGG16's weights; default: download
     reward: str = "reference"  # reference: closer to the reference image; mef_ssim: higher MEF-SSIM, needs no reference
+    # Episodes of which the Q network first learns the rewards of all six edits, for example 1000,300: the first number mixes
+    # looking ahead and random edits, each further one follows the policy. Random edits are then a tenth from the start.
+    demonstrations: str = ""
+    demonstration_steps: int = 4_000  # training steps after each number of demonstrations
     environments: int = 1  # number of episodes that run at the same time; several run in processes of their own
     hidden: str = "4096,4096,512"  # widths of the Q network's hidden layers
     duel: bool = False  # dueling network: separate columns for the state's value and the edits' advantages
     double: bool = False  # double DQN: the Q network chooses the best next edit, and the target network says what it is worth
+    stops: bool = False  # what follows an edit is worth at least 0, since a policy stops when no edit is worth anything
     batch: int = 1  # transitions in a training step
     discount: float = 0.95  # factor on rewards after an edit, applied once for each edit in between
     n_step: int = 1  # number of actual rewards that are summed before the target network estimates the rest

@@ -7,18 +7,17 @@ The policy stops when no Q value is positive, or after 20 edits, as in the test 
 import collections
 import functools
 import os
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import keras
 import numpy as np
 
 from hdr_tf import weights
-from hdr_tf.editor import edits
+from hdr_tf.editor import edits, scores
 from hdr_tf.editor.features import Features
 from hdr_tf.image import color
-from hdr_tf.image.depth import is_gray, to_rgb
+from hdr_tf.image.depth import from_unit, is_gray, to_depth, to_rgb, to_unit
 from hdr_tf.models.dqn_editor import dqn_editor
 
 ORIGINAL_FEATURES = "vgg,quality"  # of a file that names none, such as `hdr-tf convert` writes
@@ -54,6 +53,27 @@ class Policy:
                 return
             state = state.edit(action)
         yield state, None
+
+
+class LookAhead(Policy):
+    """Tries all six edits and makes the one that raises MEF-SSIM the most; stops when none does. It has no network.
+
+    Changed: the published agent tries no edit and reads no score.
+    """
+
+    def __init__(self):
+        """It needs nothing."""
+
+    def q_values(self, state: edits.EditedPair) -> np.ndarray:
+        """Returns what each edit adds to 100 MEF-SSIM, float32 [6]."""
+        rate = _mef_ssim(state.fuse)
+        after = [rate(state.edit(action).fused) for action in range(len(edits.EDITS))]
+        return np.float32(np.subtract(after, rate(state.fused)))
+
+
+@functools.lru_cache(maxsize=2)  # the pair stays the same for up to 20 edits
+def _mef_ssim(fuse):
+    return scores.mef_ssim(*fuse.pair)
 
 
 def best(q_values: np.ndarray) -> int | None:
@@ -95,12 +115,16 @@ def save_policy(policy: Policy, path: str | os.PathLike) -> None:
     weights.save_weights(policy.network, path, features=",".join(policy.features.names))
 
 
-def fuse(policy: Policy, under: np.ndarray, over: np.ndarray) -> tuple[np.ndarray, list[Step]]:
+def fuse(
+    policy: Policy, under: np.ndarray, over: np.ndarray, fuse_three: Callable | None = None
+) -> tuple[np.ndarray, list[Step]]:
     """Fuses a pair at full size.
 
     Args:
         policy: chooses the edits.
         under, over: the two exposures, as in `edits.start`.
+        fuse_three: None for the published method. Another fusion of under-exposed, virtual and over-exposed image, a list of
+            three [H, W, 3] uint16, replaces its fusion, and the repaired virtual exposure its own (see `edits.start`).
 
     Returns:
         The fused image in the type of the pair (8 bit is truncated, as in the original; 16 bit is rounded), and the steps that
@@ -108,12 +132,20 @@ def fuse(policy: Policy, under: np.ndarray, over: np.ndarray) -> tuple[np.ndarra
     """
     steps = list(policy.run(edits.start(edits.shrink(under), edits.shrink(over))))
     # Every state holds an image, so only the last one is kept.
-    (state,) = collections.deque(edits.run(under, over, steps[-1][0].actions), maxlen=1)
+    fuse_pair = functools.partial(_fuse_deep, fuse_three, under, over) if fuse_three else None
+    (state,) = collections.deque(edits.run(under, over, steps[-1][0].actions, fuse_pair), maxlen=1)
+    if fuse_three:
+        return from_unit(state.fused, under.dtype), steps
     top = np.iinfo(under.dtype).max
     fused = state.fused * top
     if top > 255:
         fused += 0.5
     return fused.astype(under.dtype), steps
+
+
+def _fuse_deep(fuse_three, under, over, virtual):
+    """In 16 bit, so that edits of an 8-bit pair do not spread its levels to steps."""
+    return to_unit(fuse_three([to_depth(under, 16), from_unit(virtual, np.uint16), to_depth(over, 16)]))
 
 
 def contact_sheet(steps: Sequence[Step], columns: int = 7) -> np.ndarray:
@@ -133,24 +165,17 @@ def contact_sheet(steps: Sequence[Step], columns: int = 7) -> np.ndarray:
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
-def load_runner(system, path: pathlib.Path, vgg_weights: str | None = None) -> "EditorRunner":
-    """Returns the runner of the editor; the same one again as long as the file does not change. See `load_policy`."""
-    return _load_runner(path.resolve(), path.stat().st_mtime_ns, vgg_weights)
-
-
-@functools.lru_cache(maxsize=4)
-def _load_runner(path, changed, vgg_weights):
-    return EditorRunner(load_policy(path, vgg_weights))
-
-
 class EditorRunner:
     """Fuses pairs with a policy; see `hdr_tf.fusion.pipeline` for the methods of a runner."""
 
-    def __init__(self, policy: Policy):
-        self._policy = policy
+    def __init__(self, policy: Policy, other=None):
+        """Args: the policy; the runner of another system, which then fuses the three images."""
+        self._policy, self._other = policy, other
 
     def prepare(self, exposures: int, height: int, width: int, eight_bit: bool) -> None:
-        """Does nothing: the policy is already loaded and takes any size."""
+        """Prepares the other system, if any: the policy is already loaded and takes any size."""
+        if self._other:
+            self._other.prepare(3, height, width, eight_bit=False)
 
     def fuse(self, images: Sequence[np.ndarray], gray_and_color: bool = False) -> np.ndarray:
         """Returns the fused image; gray if both images are gray."""
@@ -163,8 +188,12 @@ class EditorRunner:
 
     def _fuse(self, images):
         gray = all(map(is_gray, images))
-        fused, steps = fuse(self._policy, *(to_rgb(_luminance(image) if gray else image) for image in images))
+        pair = [to_rgb(_luminance(image) if gray else image) for image in images]
+        fused, steps = fuse(self._policy, *pair, self._other and self._fuse_three)
         return _luminance(fused) if gray else fused, steps
+
+    def _fuse_three(self, images):
+        return to_rgb(self._other.fuse(images))
 
 
 def _luminance(pixels):

@@ -18,7 +18,9 @@ float32; results are within 1e-3. Three black images, where the program divides 
 know 16-bit images; here they are fused at their own depth, with the virtual exposure of their 8-bit copies.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -26,9 +28,11 @@ import numpy as np
 from hdr_tf.image.depth import to_depth, to_unit
 from hdr_tf.image.exposure_fusion import contrast, enlarge, gaussian_pyramid, halved, reconstruct, saturation, well_exposedness
 from hdr_tf.image.guided_filter import RADIUS, GuidedFilter
-from hdr_tf.image.tiling import bands
+from hdr_tf.image.tiling import BAND, bands
 
 LEVELS_OF_8_BIT = np.arange(256)
+
+Fusion = Callable[[np.ndarray], np.ndarray]  # from the virtual exposure to the fused image, [H, W, 3] float32
 
 
 def _smoothstep(t):
@@ -70,8 +74,39 @@ def virtual_exposure(under: np.ndarray, over: np.ndarray) -> np.ndarray:
     return virtual
 
 
+def repaired_virtual_exposure(under: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Estimates the exposure between two images without the artefacts of `virtual_exposure`; returns float32 [H, W, 3] in 0..1.
+
+    Changed: the over-exposed image loses its bright levels, where it is clipped, and the under-exposed one its dark levels,
+    which are noise; with these weights exchanged, as in the program, clipping leaves a contour, and what is nearly black has
+    coloured speckle. A pixel has one weight, that of its brightest channel, and all channels have one table, so no colour
+    appears where the channels clip one after the other. What is both black in one image and clipped in the other is gray, since
+    its colour is noise. Nothing is rounded, so gradients have no steps.
+    """
+    pair = [to_depth(image, 8) for image in (under, over)]
+    over_share, under_share = OVER_WEIGHTS[pair[0].max(axis=2)], UNDER_WEIGHTS[pair[1].max(axis=2)]
+    known = np.float32(np.minimum(over_share + under_share, 1))[..., None]
+    # The smallest share keeps the brightness of what is both black in one image and clipped in the other.
+    share = np.float32((over_share + 1e-3) / (over_share + under_share + 2e-3))[..., None]
+    means = [np.float32(np.sqrt(LEVELS_OF_8_BIT * _matches(*images)) / 255) for images in (pair, pair[::-1])]
+    virtual = share * means[0][pair[0]] + (1 - share) * means[1][pair[1]]
+    gray = virtual.mean(axis=2, keepdims=True)
+    return np.minimum(gray + known * (virtual - gray), 1)
+
+
+def _matches(image, reference):
+    """For each level of an image, the level of the other, float, below which as many values lie. Beyond the levels that are
+    well exposed in both, the ratio of the two stays what it is at their ends."""
+    counts, target = (np.bincount(x.ravel(), minlength=256) for x in (image, reference))
+    levels = np.interp(counts.cumsum() - counts / 2, target.cumsum() - target / 2, LEVELS_OF_8_BIT)
+    darker, brighter = np.minimum(levels, LEVELS_OF_8_BIT), np.maximum(levels, LEVELS_OF_8_BIT)
+    good = np.flatnonzero((counts > 0) & (darker > 10) & (brighter < 250))
+    return LEVELS_OF_8_BIT * np.interp(LEVELS_OF_8_BIT, good, levels[good] / good) if good.size else levels
+
+
 class PairFusion:
-    """Fuses a pair with any number of virtual exposures; everything that depends on the pair alone is computed once.
+    """Fuses a pair with any number of virtual exposures; everything that depends on the pair alone is computed once. `pair` is
+    the two exposures.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -86,18 +121,20 @@ class PairFusion:
             raise ValueError(
                 f"expected two images [H, W, 3] of one size, at least 8 x 8, found {list(under.shape)} and {list(over.shape)}"
             )
-        self._pair = [_Source(image) for image in (under, over)]
-        self._qualities = [_quality(image) for image in (under, over)]
+        self.pair = under, over
+        self._sources = [_Source(image) for image in self.pair]
+        self._qualities = [_quality(image) for image in self.pair]
 
     def __call__(self, virtual: np.ndarray) -> np.ndarray:
         """Returns the fused image, float32 [H, W, 3], about 0..1; not clipped."""
-        sources = [*self._pair, _Source(virtual)]
+        sources = [*self._sources, _Source(virtual)]
         weights = _weights([*self._qualities, _quality(virtual)], [source.brightness for source in sources])
         return reconstruct([_blend(sources, weights, level) for level in range(len(sources[0].pyramid))])
 
 
 class _Source:
-    """One of the three images: its pyramid, a filter for each level, and its squared mean brightness."""
+    """One of the three images: its pyramid, a filter for each level, and its squared mean brightness. The Laplacian pyramid and
+    the guide are kept for a small image and computed again from its parts for a large one."""
 
     def __init__(self, image):
         levels = max(1, round(math.log2(min(image.shape[:2]))) - 2)
@@ -107,8 +144,14 @@ class _Source:
         for rows, *_ in bands(image, 0):
             guide[rows] = _guide(pixels[rows])
         self.brightness = float(guide.mean()) ** 2
-        guides = [_Guide(image), *gaussian_pyramid(np.float64(guide), levels)[1:]]
+        small = guide.size <= BAND
+        self.laplacian = _laplacian([pixels, *self.pyramid[1:]]) if small else None
+        guides = [guide if small else _Guide(image), *gaussian_pyramid(np.float64(guide), levels)[1:]]
         self.filters = [GuidedFilter(guide) for guide in guides]
+
+
+def _laplacian(pyramid):
+    return [*(image - enlarge(coarse, image) for image, coarse in itertools.pairwise(pyramid)), pyramid[-1]]
 
 
 class _Guide:
@@ -153,12 +196,16 @@ def _blend(sources, weights, level):
     level, because three more planes of a large image take much memory."""
     fused, total = None, np.zeros_like(weights[0])
     for number, source in enumerate(sources):
-        image, coarse = source.pyramid[level], source.pyramid[level + 1 :]
-        part = enlarge(coarse[0], image) if coarse else np.zeros(image.shape, np.float32)
+        image, coarse, detail = source.pyramid[level], source.pyramid[level + 1 :], source.laplacian and source.laplacian[level]
+        if detail is None:
+            part = enlarge(coarse[0], image) if coarse else np.zeros(image.shape, np.float32)
+        else:
+            part = np.empty_like(detail)
         for rows, around, inside in bands(image, 2 * RADIUS):
             weight = np.float64(weights[number][around])
             plane = np.float32(source.filters[level].filter_rows(weight, around)[inside] + 1e-12)
-            part[rows] = cv2.merge([plane] * 3) * (to_unit(image[rows]) - part[rows])
+            kept = to_unit(image[rows]) - part[rows] if detail is None else detail[rows]
+            part[rows] = cv2.merge([plane] * 3) * kept
             total[rows] += plane
         weights[number] = halved(weights[number])
         fused = part if fused is None else np.add(fused, part, out=fused)

@@ -56,8 +56,15 @@ class GuidedFilter:
             guide = self._guide[rows]
             guide, guide_mean, pull, variance = self._lines(guide, *self._moments(guide))
         mean = _box(source, self._size)
-        slope = (_box(guide * source, self._size) - guide_mean * mean + pull) / variance
-        return _box(slope, self._size) * guide + _box(mean - slope * guide_mean, self._size)
+        slope = _box(guide * source, self._size)
+        slope -= guide_mean * mean
+        slope += pull
+        slope /= variance
+        mean -= slope * guide_mean
+        result = _box(slope, self._size)
+        result *= guide
+        result += _box(mean, self._size)
+        return result
 
     def _lines(self, guide, mean, variance, edges):
         """The guide, its local mean, and for the slope of the local line the summand and the divisor of the covariance."""

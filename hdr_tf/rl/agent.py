@@ -93,11 +93,43 @@ class QNetwork(network.Network):
         return [self._l2 * tf.nn.l2_loss(variable) for variable in self.trainable_variables]
 
 
+class _Stopping:
+    """Makes what follows an edit worth at least 0: there the policy would stop, though episodes of the training go on."""
+
+    def _compute_next_q_values(self, next_time_steps, info):
+        return tf.maximum(super()._compute_next_q_values(next_time_steps, info), 0)
+
+
+class StoppingDqnAgent(_Stopping, dqn_agent.DqnAgent):
+    pass
+
+
+class StoppingDdqnAgent(_Stopping, dqn_agent.DdqnAgent):
+    pass
+
+
+AGENTS = {  # by --double and --stops
+    (False, False): dqn_agent.DqnAgent,
+    (True, False): dqn_agent.DdqnAgent,
+    (False, True): StoppingDqnAgent,
+    (True, True): StoppingDdqnAgent,
+}
+
+
 def hidden_widths(text: str) -> tuple[int, ...]:
     """Returns the widths in "4096,4096,512"; ValueError for anything else."""
+    return _numbers("--hidden", "widths of layers as in 128,64", text)
+
+
+def demonstrations(text: str) -> tuple[int, ...]:
+    """Returns the numbers of episodes in "1000,300", none of an empty text; ValueError for anything else."""
+    return _numbers("--demonstrations", "numbers of episodes as in 1000,300", text) if text else ()
+
+
+def _numbers(flag, expected, text):
     words = text.split(",")
     if not all(word.isdecimal() and int(word) for word in words):
-        raise ValueError(f"--hidden: expected widths of layers as in 128,64, found {text!r}")
+        raise ValueError(f"{flag}: expected {expected}, found {text!r}")
     return tuple(map(int, words))
 
 
@@ -107,7 +139,7 @@ def build_agent(config: DqnConfig, features: int) -> dqn_agent.DqnAgent:
     build = functools.partial(dqn_editor, features, hidden_widths(config.hidden), config.duel)
     q_network, target = (QNetwork(build(name=name), observation, config.l2, name) for name in ("dqn_editor", "target"))
     optimizer = tf.keras.optimizers.Adam(LearningRate(config), epsilon=1e-8)
-    agent = (dqn_agent.DdqnAgent if config.double else dqn_agent.DqnAgent)(
+    agent = AGENTS[config.double, config.stops](
         ts.time_step_spec(observation),
         tensor_spec.BoundedTensorSpec([], tf.int64, 0, len(EDITS) - 1, "edit"),
         q_network,
@@ -127,7 +159,8 @@ def build_agent(config: DqnConfig, features: int) -> dqn_agent.DqnAgent:
 class Learner:
     """The agent with its replay buffer and counters, all of which its checkpoints hold.
 
-    `step` counts edits, and `episode` counts the episodes of each environment.
+    `step` counts edits, `episode` counts the episodes of each environment, and `stage` the numbers in --demonstrations from
+    which the agent has learned.
     """
 
     def __init__(self, config: DqnConfig, features: int):
@@ -143,15 +176,23 @@ class Learner:
                 f"expected --replay to hold the {self._first_training} edits before training begins, found {config.replay}"
             )
         self.agent = build_agent(config, features)
-        self.q_network, target = (net.model for net in (self.agent._q_network, self.agent._target_q_network))
+        self.q_network, self._target = (net.model for net in (self.agent._q_network, self.agent._target_q_network))
         self._replay = tf_uniform_replay_buffer.TFUniformReplayBuffer(
             self.agent.collect_data_spec, batch_size=count, max_length=config.replay // count
         )
         self.step, self.episode = (tf.Variable(0, dtype=tf.int64, name=name) for name in ("step", "episode"))
+        self.stage = tf.Variable(0, dtype=tf.int64, name="stage")
         self._random, self._repeats = np.zeros((2, count), np.int64)  # random edits, and how often each is still to come
         self.checkpoint = tf.train.Checkpoint(
-            q_network=self.q_network, target=target, agent=self.agent, replay=self._replay, step=self.step, episode=self.episode
+            q_network=self.q_network,
+            target=self._target,
+            agent=self.agent,
+            replay=self._replay,
+            step=self.step,
+            episode=self.episode,
         )
+        if config.demonstrations:  # checkpoints of older runs have no stage
+            self.checkpoint.stage = self.stage
         self._manager = self._manage(pathlib.Path(config.run) / "checkpoints")
 
     def _manage(self, folder):
@@ -179,7 +220,7 @@ class Learner:
 
     def save(self) -> None:
         """Writes a checkpoint and removes old checkpoints."""
-        self._manager.save(int(self.step))
+        self._manager.save(int(self.step) or int(self.stage))
 
     def start(self) -> None:
         """Compiles `q_values`, `observe` and `train` again. The seed and the step decide which transitions are drawn from then
@@ -200,6 +241,34 @@ class Learner:
 
         self.q_values, self.observe, self.train = map(tf.function, (q_values, observe, train))
 
+    def learn(self, observations: np.ndarray, rewards: np.ndarray) -> float:
+        """Makes `demonstration_steps` training steps on demonstrations, see hdr_tf/rl/demonstrations.py: observations
+        [N, features] and the rewards of the edits [N, 6]. Returns the mean loss of the last tenth of the steps."""
+        tf.random.set_seed(self._config.seed + int(self.stage))
+        count, n_step = len(observations), self._config.n_step
+        # A draw is n_step + 1 transitions in a row, of which the first one counts: the others come after its end.
+        order = np.arange(rewards.shape[1] + n_step) % rewards.shape[1]
+        replay = tf_uniform_replay_buffer.TFUniformReplayBuffer(self.agent.collect_data_spec, count, max_length=len(order))
+        before = ts.restart(tf.constant(observations), count)
+        for edit in order:
+            after = ts.termination(before.observation, tf.constant(rewards[:, edit]))
+            action = policy_step.PolicyStep(tf.fill([count], tf.constant(edit, tf.int64)))
+            replay.add_batch(trajectory.from_transition(before, action, after))
+
+        @tf.function
+        def train():
+            return self.agent.train(replay.get_next(self._config.batch, num_steps=n_step + 1)[0]).loss
+
+        losses = [float(train()) for _ in range(self._config.demonstration_steps)]
+        for variable, source in zip(self._target.variables, self.q_network.variables, strict=True):
+            variable.assign(source)
+        self.stage.assign_add(1)
+        return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+    def epsilon(self, step: int) -> float:
+        """Returns the share of random edits after `step` edits; demonstrations leave nothing to begin with."""
+        return LAST_EPSILON if self._config.demonstrations else epsilon(step, self._config.schedule_scale)
+
     def can_train(self) -> bool:
         """Returns whether the replay buffer holds the edits that the first training step needs."""
         return int(self._replay.num_frames()) >= self._first_training
@@ -216,7 +285,7 @@ class Learner:
         rng, count = np.random.default_rng((self._config.seed, step)), len(q_values)
         if step % (STEPS * count) == 0:
             self._repeats[:] = 0
-        share = epsilon(step, self._config.schedule_scale)
+        share = self.epsilon(step)
         begins = (rng.random(count) < share / (persistence - share * (persistence - 1))) & (self._repeats == 0)
         self._random = np.where(begins, rng.integers(q_values.shape[1], size=count), self._random)
         self._repeats = np.where(begins, persistence, self._repeats)

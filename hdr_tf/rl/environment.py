@@ -19,12 +19,11 @@ Changed: each image is scaled to 224 x 224 by itself. The program scales both as
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import tensorflow as tf
-from skimage.color import rgb2lab
 from tf_agents.environments import batched_py_environment, parallel_py_environment, py_environment
 from tf_agents.specs import array_spec
 from tf_agents.system import system_multiprocessing
@@ -32,7 +31,7 @@ from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
 from hdr_tf import cli, device, losses
-from hdr_tf.editor import edits
+from hdr_tf.editor import edits, scores
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.features import Features
 from hdr_tf.rl.pairs import Pair
@@ -41,23 +40,23 @@ MIN_REWARD, MAX_REWARD = -1, 2
 
 # Five times as fast as eager execution.
 _mef_reference = tf.function(losses.mef_reference, reduce_retracing=True)
-_mef_ssim_against = tf.function(losses.mef_ssim_against, reduce_retracing=True)
-
-Score = Callable[[np.ndarray], float]
 
 
-def score_by_reference(pair: Pair) -> Score:
-    """Returns the score "reference" of fused images [H, W, 3] in 0..1; ValueError if the pair has no reference."""
+def score_by_reference(pair: Pair) -> scores.Score:
+    """Returns the score "reference"; ValueError if the pair has no reference."""
     if pair.reference is None:
         raise ValueError(f"{pair.name}: expected a pair with a reference, found none; --reward=mef_ssim needs none")
-    reference = rgb2lab(pair.reference)
-    return lambda fused: -float(np.linalg.norm(rgb2lab(fused) - reference, axis=2).mean()) / 10
+    return scores.closeness(pair.reference)
 
 
-def score_by_mef_ssim(pair: Pair) -> Score:
-    """Returns the score "mef_ssim" of fused images [H, W, 3] in 0..1."""
-    reference = _mef_reference(tf.stack([losses.rounded_gray(pair.under), losses.rounded_gray(pair.over)])[None])
-    return lambda fused: 100 * float(_mef_ssim_against(reference, losses.rounded_gray(255 * fused)[None])[0])
+def score_by_mef_ssim(pair: Pair) -> scores.Score:
+    """Returns the score "mef_ssim"."""
+    return scores.mef_ssim(pair.under, pair.over, _mef_reference)
+
+
+def rewards(after: Sequence[float] | float, before: float) -> np.ndarray:
+    """Returns the rewards, float32, of edits that lead from the score `before` to the scores `after`."""
+    return np.float32(np.clip(np.subtract(after, before), MIN_REWARD, MAX_REWARD))
 
 
 SCORES = {"reference": score_by_reference, "mef_ssim": score_by_mef_ssim}
@@ -118,14 +117,14 @@ class EditorEnvironment(py_environment.PyEnvironment):
     def _step(self, action):
         self.state = self.state.edit(int(action))
         before, self.score = self.score, self._rate(self.state.fused)
-        reward = np.float32(np.clip(self.score - before, MIN_REWARD, MAX_REWARD))
+        reward = rewards(self.score, before)
         end = len(self.state.actions) == edits.STEPS
         return (ts.termination if end else ts.transition)(self._features(self.state), reward)
 
     def look_ahead(self) -> np.ndarray:
         """Returns the reward that each edit would get now, float32 [6]; makes none of them."""
-        scores = [self._rate(self.state.edit(action).fused) for action in range(len(edits.EDITS))]
-        return np.float32(np.clip(np.subtract(scores, self.score), MIN_REWARD, MAX_REWARD))
+        after = [self._rate(self.state.edit(action).fused) for action in range(len(edits.EDITS))]
+        return rewards(after, self.score)
 
 
 def make_features(config: DqnConfig) -> Features:

@@ -4,11 +4,13 @@
     random         makes 20 edits at random
     brighter       makes edit 5 twenty times, which gives the published results
     constant       makes the best of the six edits twenty times; other pairs than the scored ones decide which edit is best
-    look_ahead     makes the edit with the highest reward as long as it is positive, so it knows what a policy has to guess
+    look_ahead     tries all edits and makes the one with the highest reward, as long as that is positive; no upper limit, since
+                   some edits gain only after a loss
 
 All play in the environment of the training (hdr_tf/rl/environment.py), at 224 x 224; a policy stops as it does when it fuses.
 The return is the sum of the rewards, not discounted. Intervals are 95 % intervals of the mean over the pairs, from 10,000
-bootstrap samples.
+bootstrap samples of the pictures that the pairs were made from: pairs of one picture are alike, so samples of pairs would give
+intervals that are too narrow. Each pair of a bracket is a picture of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,9 +82,9 @@ def compare(pairs: Sequence[Pair], players: dict[str, Player], reward: str = "re
         seed: of the bootstrap.
 
     Returns:
-        {"reward": its name, "pairs": [name], "players": {name: {figure: {"mean", "interval": [low, high], "values": [one for
-        each pair]}}}}. The figures are "return", "mef_ssim" (of the final image, 0..1), "edits" (their number) and "ahead" (the
-        first player's return minus this player's).
+        {"reward": its name, "pairs": [name], "pictures": [name for each pair], "players": {name: {figure: {"mean", "interval":
+        [low, high], "values": [one for each pair], "by_picture": {name: mean}}}}}. The figures are "return", "mef_ssim" (of the
+        final image, 0..1), "edits" (their number) and "ahead" (the first player's return minus this player's).
     """
     rng, figures = np.random.default_rng(seed), {}
     for name, player in track(players.items(), "players", len(players)):
@@ -94,20 +96,33 @@ def compare(pairs: Sequence[Pair], players: dict[str, Player], reward: str = "re
     first = next(iter(figures.values()))["return"]
     for row in figures.values():
         row["ahead"] = first - row["return"]
+    pictures = [pair.picture or pair.name for pair in pairs]
     return {
         "reward": reward,
         "pairs": [pair.name for pair in pairs],
-        "players": {name: {key: _summary(values, rng) for key, values in row.items()} for name, row in figures.items()},
+        "pictures": pictures,
+        "players": {
+            name: {key: _summary(values, pictures, rng) for key, values in row.items()} for name, row in figures.items()
+        },
     }
 
 
-def _summary(values, rng):
-    means = rng.choice(values, (SAMPLES, len(values))).mean(axis=1)
-    return {"mean": float(values.mean()), "interval": np.percentile(means, [2.5, 97.5]).tolist(), "values": values.tolist()}
+def _summary(values, pictures, rng):
+    names, numbers, counts = np.unique(pictures, return_inverse=True, return_counts=True)
+    sums = np.bincount(numbers, values)
+    drawn = rng.integers(len(names), size=(SAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return {
+        "mean": float(values.mean()),
+        "interval": np.percentile(means, [2.5, 97.5]).tolist(),
+        "values": values.tolist(),
+        "by_picture": dict(zip(names.tolist(), (sums / counts).tolist(), strict=True)),
+    }
 
 
 def as_text(scores: dict) -> str:
-    """Returns the result of `compare` as a table with a line for each player."""
+    """Returns the result of `compare` as a table with a line for each player, and if there are several pairs of a picture, the
+    returns of each picture as another one, with the players in the same order."""
 
     def cell(figure, digits):
         low, high = figure["interval"]
@@ -117,6 +132,16 @@ def as_text(scores: dict) -> str:
     for name, row in scores["players"].items():
         cells = cell(row["return"], 3), cell(row["ahead"], 3), cell(row["mef_ssim"], 4)
         rows.append([name, *cells, f"{row['edits']['mean']:.1f}"])
+    pictures = sorted(set(scores["pictures"]))
+    counted = f"{len(scores['pairs'])} pairs of {len(pictures)} pictures"
+    lines = [*_aligned(rows), f"{counted}; in brackets 95 % intervals of the means"]
+    if len(pictures) < len(scores["pairs"]):
+        returns = [row["return"]["by_picture"] for row in scores["players"].values()]
+        numbered = ["picture", *map(str, range(1, len(returns) + 1))]
+        lines += ["", *_aligned([numbered, *([name, *(f"{row[name]:.3f}" for row in returns)] for name in pictures)])]
+    return "\n".join([*lines, ""])
+
+
+def _aligned(rows):
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = ["  ".join([name.ljust(first), *map(str.rjust, cells, others)]) for name, *cells in rows]
-    return "\n".join([*lines, f"{len(scores['pairs'])} pairs; in brackets 95 % intervals of the means\n"])
+    return ["  ".join([name.ljust(first), *map(str.rjust, cells, others)]) for name, *cells in rows]

@@ -17,7 +17,7 @@ from hdr_tf.editor import edits as editor_edits
 from hdr_tf.editor.config import DqnConfig
 from hdr_tf.editor.policy import Policy, contact_sheet, save_policy
 from hdr_tf.io import image_files
-from hdr_tf.rl import agent, environment, evaluation
+from hdr_tf.rl import agent, demonstrations, environment, evaluation
 from hdr_tf.rl.pairs import Pair
 from hdr_tf.training import run_folder
 from hdr_tf.training.config import check_steps
@@ -27,6 +27,7 @@ def train(config: DqnConfig, pairs: Sequence[Pair], valid_pairs: Sequence[Pair])
     """Trains an agent in the folder `config.run`, or continues the run that the folder holds. The first of `valid_pairs` is
     also the sample."""
     check_steps(config)
+    stages = agent.demonstrations(config.demonstrations)
     if config.environments < 1 or config.log_every % (config.environments * editor_edits.STEPS):
         raise ValueError(
             f"expected --log_every to be a multiple of {editor_edits.STEPS} --environments, which is at least 1, found "
@@ -48,6 +49,7 @@ def train(config: DqnConfig, pairs: Sequence[Pair], valid_pairs: Sequence[Pair])
         return
     if first:
         logging.info("%s continues from edit %d", run, first)
+    _learn_from_demonstrations(config, learner, stages, pairs, policy)
     run_folder.cut_log(run / "log.csv", first + 1)
     board = tf.summary.create_file_writer(str(run / "logs"))
     environments = environment.make_batch(config, pairs, features, int(learner.episode))
@@ -61,7 +63,8 @@ def train(config: DqnConfig, pairs: Sequence[Pair], valid_pairs: Sequence[Pair])
         valid_return = np.mean([evaluation.play(validation, evaluation.by_policy(policy)) for _ in valid_pairs])
         sheet = contact_sheet(list(policy.run(editor_edits.start(valid_pairs[0].under, valid_pairs[0].over))))
         image_files.write_image(run / "samples" / f"{step:08d}.png", sheet)
-        _log(run / "log.csv", board, _row(config, step, results, speed, valid_return), sheet)
+        epsilon = learner.epsilon(step - config.environments)
+        _log(run / "log.csv", board, _row(step, epsilon, results, speed, valid_return), sheet)
         if step % (config.checkpoint_every or config.log_every) == 0 or step == config.steps:
             learner.save()
             save_policy(policy, weights)
@@ -71,6 +74,24 @@ def train(config: DqnConfig, pairs: Sequence[Pair], valid_pairs: Sequence[Pair])
     shutil.rmtree(run / "policy", ignore_errors=True)
     (run / "policy.part").rename(run / "policy")
     print(f"{weights}: {step} edits, return {valid_return:.3f} in validation")
+
+
+def _learn_from_demonstrations(config, learner, stages, pairs, policy):
+    """Makes the demonstrations of each stage and learns from those of all stages so far; a run continues after the last stage
+    of which it has a checkpoint."""
+    if int(learner.stage) == len(stages):
+        return
+    known = []
+    for stage, count in enumerate(stages):
+        episodes = range(sum(stages[:stage]), sum(stages[:stage]) + count)
+        where = pathlib.Path(config.run), stage, episodes
+        known.append(demonstrations.read_stage(*where, pairs, config.reward, policy, config.seed))
+        if stage == int(learner.stage):
+            observations, rewards = map(np.concatenate, zip(*known, strict=True))
+            loss = learner.learn(observations, rewards)
+            learner.save()
+            save_policy(policy, pathlib.Path(config.run) / f"stage_{stage}.weights.h5")
+            print(f"{len(rewards)} states of {episodes.stop} episodes: loss {loss:.5f}", flush=True)
 
 
 def _episode(learner, environments):
@@ -88,12 +109,12 @@ def _episode(learner, environments):
     learner.episode.assign_add(1)
 
 
-def _row(config, step, results, speed, valid_return):
+def _row(step, epsilon, results, speed, valid_return):
     """Returns the row of the log for the results of `_episode` since the row before."""
     edits, q_values, rewards, losses = map(np.concatenate, zip(*results, strict=True))
     return {
         "step": step,
-        "epsilon": agent.epsilon(step - config.environments, config.schedule_scale),
+        "epsilon": epsilon,
         "return": editor_edits.STEPS * rewards.mean(),
         "reward": rewards.mean(),
         "loss": losses.mean() if losses.size else np.nan,

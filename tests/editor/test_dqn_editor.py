@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 import hdr_tf
-from hdr_tf import systems, weights
-from hdr_tf.editor import edits
+from hdr_tf import losses, systems, weights
+from hdr_tf.editor import edits, pair_statistics
 from hdr_tf.editor import policy as editor_policy
 from hdr_tf.editor.features import Features
+from hdr_tf.image import exposure_fusion
 from hdr_tf.io import image_files
 from hdr_tf.models import dqn_editor as models_dqn_editor
 from hdr_tf.models.dqn_editor import FEATURES, dqn_editor, original_names
@@ -124,7 +125,9 @@ def test_original_checkpoint_is_converted(tmp_path, monkeypatch, capsys):
 # Policies
 
 
-@pytest.mark.parametrize(("parts", "history", "duel"), [(["tiny"], True, False), (["lab", "rgbl"], False, True)])
+@pytest.mark.parametrize(
+    ("parts", "history", "duel"), [(["tiny"], True, False), (["lab", "rgbl"], False, True), (["pair"], True, False)]
+)
 def test_a_file_holds_network_and_features(parts, history, duel, tmp_path):
     features = Features(parts, history)
     saved = editor_policy.Policy(dqn_editor(features.length, (5, 4), duel), features)
@@ -178,7 +181,71 @@ def test_it_decides_by_its_features():
     assert last.actions == (0, 0)
 
 
+def test_it_looks_ahead_by_mef_ssim():
+    looking, small = editor_policy.LookAhead(), small_pair()
+    pair_of_small = [edits.shrink(image) for image in pair()]
+
+    def score(state):
+        return 100 * losses.mef_ssim_score(pair_of_small, 255 * state.fused)
+
+    state, steps = small.edit(4), list(looking.run(small))
+    expected = [score(state.edit(action)) - score(state) for action in range(6)]
+    np.testing.assert_allclose(looking.q_values(state), expected, atol=1e-6)
+    assert score(steps[-1][0]) > score(small) and 0 < len(steps[-1][0].actions) <= 20
+
+
+def test_statistics_of_the_pair_by_hand():
+    image = np.float32([[[1, 0.98, 1]] * 4, [[0.04, 0.02, 0.05]] * 4]).repeat(4, axis=0)
+    numbers = pair_statistics.numbers(image)
+    gray = [0.299 + 0.587 * 0.98 + 0.114, 0.299 * 0.04 + 0.587 * 0.02 + 0.114 * 0.05]
+    assert numbers.shape == (13,) and numbers.dtype == np.float32
+    np.testing.assert_allclose(numbers[:2], [np.mean(gray), np.ptp(gray) / 2], atol=1e-5)
+    np.testing.assert_allclose(numbers[2:5], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(numbers[5], exposure_fusion.saturation(image).mean(), atol=1e-6)
+    np.testing.assert_allclose(numbers[6:10], [0.52, 0.5, 0.525, 0.525], atol=1e-6)
+    np.testing.assert_allclose(numbers[12], exposure_fusion.well_exposedness(image).mean(), atol=1e-6)
+    flat = pair_statistics.numbers(np.full((16, 16, 3), 0.5, np.float32))
+    np.testing.assert_allclose(flat[[1, 2, 3, 4, 5, 11]], 0, atol=1e-3)
+    np.testing.assert_allclose(flat[12], 1, atol=1e-6)
+
+
+def test_the_features_of_the_pair_see_the_pair():
+    features = Features(["pair"])
+    first = small_pair()
+    other = edits.EditedPair(edits.start(*(edits.shrink(255 - image) for image in pair()[::-1])).fuse, first.virtual)
+    values, others, edited = features(first), features(other), features(first.edit(5))
+    assert features.length == 39 and values.dtype == np.float32 and np.abs(values).max() < 10
+    np.testing.assert_array_equal(values[26:], others[26:])  # the virtual exposure is the same
+    assert np.abs(values[:26] - others[:26]).max() > 0.5
+    np.testing.assert_array_equal(values[:26], edited[:26])
+    means, deviations = pair_statistics.MEANS.ravel(), pair_statistics.DEVIATIONS.ravel()
+    under = pair_statistics.numbers(np.float32(edits.shrink(pair()[0]) / 255))
+    np.testing.assert_allclose(values[:13] * deviations[:13] + means[:13], under, atol=1e-5)
+
+
 # Fusing
+
+
+def test_another_fusion_and_another_policy(brighter, tmp_path):
+    published = hdr_tf.fuse(pair(), "dqn_editor", brighter)
+    repaired = hdr_tf.fuse(pair(), "dqn_editor", brighter, fuse_with="pyramid")
+    looking = hdr_tf.fuse(pair(), "dqn_editor", brighter, policy="look_ahead")
+    assert repaired.shape == published.shape and repaired.dtype == np.uint8
+    assert all(np.abs(image.astype(int) - published).mean() > 2 for image in (repaired, looking))
+    # The virtual exposure is bright, so the result is brighter than that of the two exposures alone, but similar.
+    assert np.corrcoef(repaired.ravel(), hdr_tf.fuse(pair(), "pyramid").ravel())[0, 1] > 0.9
+    deep = hdr_tf.fuse([image.astype(np.uint16) * 257 for image in pair()], "dqn_editor", brighter, fuse_with="pyramid")
+    assert deep.dtype == np.uint16 and np.abs(deep / 257 - repaired).max() < 1
+    gray = hdr_tf.fuse([image[..., 1] for image in pair()], "dqn_editor", brighter, fuse_with="pyramid")
+    assert gray.shape == (37, 53)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"policy": "luck"}, "look_ahead luck"), ({"fuse_with": "glue"}, "pyramid glue")]
+)
+def test_unknown_choices(options, message, brighter):
+    with pytest.raises(ValueError, match=helpers.mentions(message)):
+        hdr_tf.fuse(pair(), "dqn_editor", brighter, **options)
 
 
 @pytest.mark.parametrize("number", [3, pytest.param(0, marks=pytest.mark.slow)])

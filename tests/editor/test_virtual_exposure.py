@@ -124,6 +124,46 @@ def test_intensity_table_by_hand():
     np.testing.assert_array_equal(virtual_exposure.intensity_table(every, every), every)
 
 
+def test_the_repaired_virtual_exposure_has_no_contour_where_channels_clip():
+    """A gradient of gray-blue sky, half of which the over-exposed image clips, first its blue, then green and red."""
+    light = np.float32(np.linspace(0.1, 0.95, 300)[:, None, None] * [0.8, 0.9, 1] * np.ones((1, 40, 1)))
+    under, over = np.uint8(255 * light / 2 + 0.5), np.uint8(255 * np.minimum(light * 2, 1) + 0.5)
+
+    def tint(image):
+        rows = np.float64(image).mean(axis=1)
+        return (rows[:, 2] - rows[:, 0]) / rows.mean(axis=1)
+
+    published = tint(virtual_exposure.virtual_exposure(under, over)) - tint(light)
+    repaired = tint(virtual_exposure.repaired_virtual_exposure(under, over)) - tint(light)
+    assert np.abs(published).max() > 0.15 and np.abs(repaired).max() < 0.05
+
+
+def test_the_repaired_virtual_exposure_has_no_speckle_near_black():
+    """The under-exposed image has levels 0 to 2 of noise, the over-exposed one a flat gray."""
+    rng = np.random.default_rng(0)
+    under, over = rng.integers(0, 3, (64, 64, 3), np.uint8), np.full((64, 64, 3), 120, np.uint8)
+    under[:8], over[:8] = 200, 255
+    published = virtual_exposure.virtual_exposure(under, over)[8:] / 255
+    repaired = virtual_exposure.repaired_virtual_exposure(under, over)
+    assert repaired.dtype == np.float32 and repaired.min() >= 0 and repaired.max() <= 1
+    assert repaired[8:].std() < 0.1 * published.std()
+
+
+def test_the_repaired_virtual_exposure_is_gray_where_one_image_is_black_and_the_other_clipped():
+    under, over = np.full((64, 64, 3), [4, 0, 3], np.uint8), np.full((64, 64, 3), 255, np.uint8)
+    under[:8], over[:8] = [60, 20, 40], [180, 60, 120]
+    repaired = virtual_exposure.repaired_virtual_exposure(under, over)
+    assert np.ptp(repaired[8:], axis=2).max() < 1e-6 and np.ptp(repaired[:8], axis=2).min() > 0.1
+
+
+def test_the_repaired_virtual_exposure_lies_between():
+    images = helpers.noise(3, 16, 16, 3)
+    for first, second in ((images[0] // 4, images[0]), (images[1], images[1]), (FLAT[0], FLAT[2])):
+        virtual = virtual_exposure.repaired_virtual_exposure(first, second)
+        assert np.isfinite(virtual).all() and virtual.min() >= 0 and virtual.max() <= 1
+    compare(virtual_exposure.repaired_virtual_exposure(images[1], images[1]), images[1] / 255, 1e-6)
+
+
 FLAT = [np.full((33, 47, 3), level, np.uint8) for level in (0, 128, 255)]
 EDGE = np.uint8(np.arange(48) > 20)[None, :, None].repeat(33, 0).repeat(3, 2) * 255
 DOT = np.zeros((33, 47, 3), np.uint8)

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ if any(importlib.util.find_spec(package) is None for package in ("tf_agents", "t
     pytest.skip("TF-Agents is not installed: pip install 'hdr_tf[rl]'", allow_module_level=True)
 
 from hdr_tf.rl import agent as rl
-from hdr_tf.rl import environment, evaluation, pairs
+from hdr_tf.rl import demonstrations, environment, evaluation, pairs
 
 # isort: split
 # TF-Agents comes after hdr_tf.rl, which chooses its Keras.
@@ -116,6 +117,10 @@ def test_learning_rate():
 def test_widths_are_numbers(text):
     with pytest.raises(ValueError, match=helpers.mentions("--hidden 128,64")):
         rl.hidden_widths(text)
+    if text:
+        with pytest.raises(ValueError, match=helpers.mentions("--demonstrations 1000,300")):
+            rl.demonstrations(text)
+    assert rl.demonstrations("") == () and rl.demonstrations("20,5") == (20, 5)
 
 
 # Agent
@@ -269,6 +274,39 @@ def test_epsilon_is_the_share_of_random_edits_however_often_they_are_repeated():
     assert np.mean(greedy[10:]) == pytest.approx(0.8 + 0.2 / 6, abs=0.02)
 
 
+def test_an_agent_that_stops_expects_nothing_bad_of_what_follows():
+    for double in (False, True):
+        keras.utils.set_random_seed(0)
+        agent = rl.build_agent(dataclasses.replace(TINY, double=double, stops=True, loss="squared", l2=0), 5)
+        network, errors, following = agent._q_network.model, [], []
+        for variable in network.weights:  # so that all values of some observations are below 0
+            variable.assign(variable - 0.2)
+        agent._target_q_network.model.set_weights(network.get_weights())
+        for before, edit, after in transitions():
+            following.append(np.asarray(network(after.observation)).max())
+            aim = after.reward[0] + 0.95 * after.discount[0] * max(following[-1], 0)
+            errors.append(aim - np.asarray(network(before.observation))[0, edit[0]])
+        assert min(following[:-1]) < 0 < max(following[:-1])
+        assert float(agent.train(batch()).loss) == pytest.approx(np.mean(np.square(errors)), rel=1e-5)
+
+
+def test_it_learns_from_demonstrations_what_every_edit_is_worth():
+    config = dataclasses.replace(
+        TINY, demonstrations="1", demonstration_steps=400, batch=64, n_step=5, learning_rate=1e-2, l2=0, hidden="16"
+    )
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(50, 5)).astype("float32")
+    rewards = np.float32(observations[:, :1] * np.linspace(-1, 1, 6))  # all six edits matter
+    keras.utils.set_random_seed(0)
+    learner = rl.Learner(dataclasses.replace(config, replay=40, first_training=10), 5)
+    assert learner.epsilon(0) == learner.epsilon(10**6) == 0.1
+    loss = learner.learn(observations, rewards)
+    q_values = np.asarray(learner.q_network(observations))
+    assert np.mean(np.square(q_values - rewards)) < 0.02 < 0.1 < np.var(rewards) and loss < 0.05
+    np.testing.assert_array_equal(learner.agent._target_q_network.model(observations), q_values)
+    assert int(learner.stage) == 1 and int(learner.step) == 0 and not learner.can_train()
+
+
 @pytest.mark.parametrize("flags", [{"n_step": 0}, {"persistence": 0}])
 def test_steps_are_at_least_one(flags):
     with pytest.raises(ValueError, match=helpers.mentions("--n_step --persistence 1")):
@@ -362,6 +400,57 @@ def test_a_run_stopped_early_continues_as_an_unbroken_one(run, scene, tmp_path, 
         script.main(dataclasses.replace(stopped, features="lab"))
 
 
+def test_demonstrations_are_rewards_of_all_edits(synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(editor_edits, "STEPS", 4)
+    policy = editor_policy.Policy(dqn_editor(39, (2,)), Features(["pair"]))
+    for variable in policy.network.weights:
+        variable.assign(np.zeros(variable.shape))
+    policy.network.get_layer("fc2").bias.assign([0, 0, 0.5, 0, 0, 0])
+    arguments = {"pairs": synthetic, "reward": "reference", "policy": policy, "seed": 3}
+    mixed = demonstrations.read_stage(tmp_path, 0, range(2), **arguments)
+    own = demonstrations.read_stage(tmp_path, 1, range(1), **arguments)
+    game = environment.EditorEnvironment(synthetic, policy.features, shuffle=False)
+    for observations, rewards in (mixed, own):
+        np.testing.assert_array_equal(observations[0], game.reset().observation)
+        np.testing.assert_allclose(rewards[0], game.look_ahead(), atol=1e-6)
+        game._episode = 0
+    assert 2 <= len(mixed[0]) <= 8 and len(own[0]) == 4  # it never stops
+    for observation in own[0][1:4]:
+        np.testing.assert_array_equal(observation, game.step(2).observation)
+    np.testing.assert_allclose(own[1][3], game.look_ahead(), atol=1e-6)
+    assert helpers.names(tmp_path / "demonstrations") == {"0_000000.npz", "1_000000.npz"}
+    (tmp_path / "demonstrations" / "1_000000.npz").unlink()
+    again = demonstrations.read_stage(tmp_path, 1, range(1), **arguments | {"pairs": synthetic[:1]})
+    np.testing.assert_array_equal(again[0], own[0])
+    arguments["pairs"] = []  # nothing is made that has a file
+    for actual, expected in zip(demonstrations.read_stage(tmp_path, 0, range(2), **arguments), mixed, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.slow
+def test_a_run_killed_among_its_demonstrations_continues_as_an_unbroken_one(scene, tmp_path, monkeypatch):
+    flags = FLAGS | {"features": "pair", "steps": 40, "demonstrations": "2,1", "demonstration_steps": 30, "n_step": 3}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    own = demonstrations._own
+    for name in ("whole", "killed"):
+        config = script.Config(hdr_dir=str(scene), run=str(tmp_path / name), **flags)
+        if name == "killed":  # after the first stage
+            monkeypatch.setattr(demonstrations, "_own", killed)
+            with pytest.raises(KeyboardInterrupt):
+                script.main(config)
+            monkeypatch.setattr(demonstrations, "_own", own)
+        script.main(config)
+    runs = [tmp_path / name for name in ("whole", "killed")]
+    for name in ("stage_0", "stage_1", "dqn_editor"):
+        networks = [editor_policy.load_policy(run / f"{name}.weights.h5").network.get_weights() for run in runs]
+        for actual, expected in zip(*networks, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5, err_msg=name)
+    assert [row["epsilon"] for row in helpers.log(runs[1])] == ["0.1"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -371,6 +460,7 @@ def test_a_run_stopped_early_continues_as_an_unbroken_one(run, scene, tmp_path, 
         ({"brackets": "brackets"}, "--hdr_dir --brackets"),
         ({"features": "smell"}, "vgg smell"),
         ({"hidden": "wide"}, "--hidden wide"),
+        ({"demonstrations": "many"}, "--demonstrations many"),
         ({"reward": "beauty"}, "reference mef_ssim beauty"),
         ({"exclude": "attic"}, "attic"),
     ],
@@ -449,6 +539,18 @@ def test_compare(synthetic):
     assert rows["none"]["ahead"]["mean"] == pytest.approx(means["policy"])
     text = evaluation.as_text(scores)
     assert all(helpers.mentioned(word, text) for word in ("look_ahead", "reference", "2"))
+
+
+def test_intervals_are_of_pictures_and_not_of_pairs():
+    """Two pictures of 50 pairs each, which do not differ within a picture: the mean of two draws is 0, 1/2 or 1."""
+    values, pictures = np.repeat([0.0, 1.0], 50), ["dark"] * 50 + ["light"] * 50
+    summary = evaluation._summary(values, pictures, np.random.default_rng(0))
+    assert summary["mean"] == 0.5 and summary["interval"] == [0, 1]
+    assert summary["by_picture"] == {"dark": 0, "light": 1}
+    row = dict.fromkeys(("return", "ahead", "mef_ssim", "edits"), summary)
+    scores = {"reward": "reference", "pairs": [str(i) for i in range(100)], "pictures": pictures, "players": {"none": row}}
+    lines = evaluation.as_text(scores).splitlines()
+    assert helpers.mentioned("100 2", lines[2]) and lines[-1].split() == ["light", "1.000"]
 
 
 def test_the_tools_compare_and_draw(run, scene, tmp_path, capsys):

@@ -75,8 +75,8 @@ def test_observation_is_of_the_virtual_exposure():
     np.testing.assert_array_equal(observation, Features(["quality", "tiny"])(state))
 
 
-def distance(fused, pair):
-    return np.sqrt(((rgb2lab(fused) - rgb2lab(pair.reference / 255)) ** 2).sum(axis=2)).mean()
+def distance(fused, pair, lab=lambda image: cv2.cvtColor(np.float32(image), cv2.COLOR_RGB2LAB)):
+    return np.sqrt(np.float64((lab(fused) - lab(pair.reference / 255)) ** 2).sum(axis=2)).mean()
 
 
 def test_reward_of_a_reference():
@@ -87,6 +87,8 @@ def test_reward_of_a_reference():
         step, after = environment.step(action), state.edit(action)
         expected = (distance(state.fused, pair) - distance(after.fused, pair)) / 10
         assert step.reward == pytest.approx(expected, abs=1e-5)  # float32 Lab
+        exact = (distance(state.fused, pair, rgb2lab) - distance(after.fused, pair, rgb2lab)) / 10
+        assert step.reward == pytest.approx(exact, abs=1.2e-3)  # OpenCV's Lab is a table
         state = after
 
 
@@ -98,7 +100,16 @@ def test_reward_of_mef_ssim():
         step, after = environment.step(action), state.edit(action)
         scores = [100 * losses.mef_ssim_score([pair.under, pair.over], 255 * x.fused) for x in (state, after)]
         assert step.reward == pytest.approx(np.clip(scores[1] - scores[0], -1, 2), abs=1e-5)
+        assert environment.score == pytest.approx(scores[1], abs=1e-11)
         state = after
+
+
+def test_mef_ssim_of_odd_sides():
+    """A halved side of 111 or 75 pixels is odd."""
+    under, over = (cv2.GaussianBlur(image, (0, 0), 2) for image in helpers.noise(2, 111, 75, 3))
+    fused = np.float32(0.5 * under / 255 + 0.5 * over / 255)
+    expected = 100 * losses.mef_ssim_score([under, over], 255 * fused)
+    assert rl.score_by_mef_ssim(pairs.Pair("odd", under, over))(fused) == pytest.approx(expected, abs=1e-11)
 
 
 def test_rewards_are_clipped():
@@ -224,7 +235,7 @@ def test_synthetic_pairs_are_decided_by_seed_and_number(tmp_path):
     image_files.write_radiance(path, radiance())
     synthetic_pairs = pairs.SyntheticPairs([path], 2)
     first, second = synthetic_pairs  # iteration ends
-    again, other = synthetic_pairs[1], pairs.SyntheticPairs([path], 2, seed=1)[1]
+    again, other = pairs.SyntheticPairs([path], 2)[1], pairs.SyntheticPairs([path], 2, seed=1)[1]
     assert len(synthetic_pairs) == 2 and (first.name, second.name) == ("garage_0", "garage_1")
     for name in ("under", "over", "reference"):
         image = getattr(second, name)
@@ -232,6 +243,7 @@ def test_synthetic_pairs_are_decided_by_seed_and_number(tmp_path):
         # OpenCV's Mertens fusion rounds differently with where its arrays lie in memory.
         assert cv2.absdiff(image, getattr(again, name)).max() <= (name == "reference")
         assert (image != getattr(first, name)).any() and (image != getattr(other, name)).any()
+    assert synthetic_pairs[1] is second
     assert second.under.mean() < second.over.mean()
 
 
