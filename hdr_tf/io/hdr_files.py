@@ -94,9 +94,17 @@ def write_pq(
         for what, lost in (("EXIF", metadata.exif), ("transparency", reached is not None and not reached.all())):
             if lost:
                 logging.warning("%s: is written without %s; .png keeps it", path, what)
-        codes = {"primaries": _BT_2020, "transfer": _PQ, "matrix": _BT_2020_MATRIX}
         pixels = np.rint(1023 * levels).astype(np.uint16)
-        data = codecs.imagecodecs.avif_encode(pixels, level=95, bitspersample=10, pixelformat="444", speed=6, **codes)
+        data = codecs.imagecodecs.avif_encode(
+            pixels,
+            level=95,
+            bitspersample=10,
+            pixelformat="444",
+            speed=6,
+            primaries=_BT_2020,
+            transfer=_PQ,
+            matrix=_BT_2020_MATRIX,
+        )
         with atomic(path) as temporary:
             temporary.write_bytes(data)
 

@@ -54,7 +54,7 @@ def make(
 
 def to_xyz(primaries: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the colours of red, green and blue as they look under D50, [3, 3] with a column for each, and the adaptation."""
-    x, y = np.reshape(np.float64(primaries), (4, 2)).T
+    x, y = np.array(primaries, np.float64).reshape(4, 2).T
     colours = np.stack([x / y, np.ones(4), (1 - x - y) / y])
     white = colours[:, 3]
     gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
