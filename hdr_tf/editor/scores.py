@@ -7,6 +7,7 @@ import numpy as np
 
 from hdr_tf import losses
 from hdr_tf.image.depth import to_unit
+from hdr_tf.image.exposure_fusion import block_means
 
 WINDOW_TAPS = cv2.getGaussianKernel(losses.WINDOW, 1.5)
 
@@ -47,7 +48,7 @@ def mef_ssim(under: np.ndarray, over: np.ndarray, reference: Callable = losses.m
         qualities = []
         for number, scale in enumerate(scales):
             if number:
-                plane = _halved(plane).T
+                plane = block_means(plane).T
             qualities.append(max(_mef_quality(scale, plane), 1e-6))
         return 100 * float(np.prod(np.power(qualities, weights / weights.sum())))
 
@@ -56,13 +57,6 @@ def mef_ssim(under: np.ndarray, over: np.ndarray, reference: Callable = losses.m
 
 def _across(planes):
     return np.ascontiguousarray(planes.transpose(0, 2, 1))
-
-
-def _halved(plane):
-    """`losses._halve` for one plane [H, W]: means of 2x2 pixels; an odd last row or column is its own mean."""
-    height, width = (side + side % 2 for side in plane.shape)
-    plane = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
-    return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
 
 
 def _mef_quality(structure, fused):

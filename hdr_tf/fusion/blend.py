@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from hdr_tf.image.exposure_fusion import block_means
+
 MARGIN, LEAK = 0.1, 0.1  # as in hdr_tf.models.pyramid
 TILE = 256  # pixels, a multiple of 4
 
@@ -27,12 +29,12 @@ def blend(
         quarter_blend: float32 [H / 4, W / 4, 3].
     """
     size = exposures[0].shape[1::-1]
-    halves = [_half(image) for image in exposures]
+    halves = [block_means(image) for image in exposures]
     half_size = halves[0].shape[1::-1]
     half_weights = [_doubled(weight, half_size) for weight in half_weights]
     fused = _doubled(quarter_blend, half_size)
     for half, weight in zip(halves, half_weights, strict=True):
-        fused += cv2.multiply(half - _doubled(_half(half), half_size), _repeated(weight))
+        fused += cv2.multiply(half - _doubled(block_means(half), half_size), _repeated(weight))
     margin = _repeated(MARGIN * (sum(half_weights) - 1))
     inside = cv2.max(cv2.min(fused, 1 - margin), margin)
     fused = inside + LEAK * (fused - inside)
@@ -42,19 +44,11 @@ def blend(
     result = last.copy()
     for image, weight in zip(others, full_weights, strict=False):
         result += cv2.multiply(image - last, _repeated(_doubled(_doubled(weight, half_size), size)))
-    return result + _doubled(fused - _half(result), size)
+    return result + _doubled(fused - block_means(result), size)
 
 
 def _repeated(plane):
     return cv2.merge([plane] * 3)
-
-
-def _half(image):
-    """Means of 2x2 pixels; an odd last row or column is its own mean."""
-    height, width = image.shape[:2]
-    if height % 2 or width % 2:
-        image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    return cv2.resize(image, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
 
 
 def _doubled(image, size):

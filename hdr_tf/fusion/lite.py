@@ -84,15 +84,17 @@ class LiteRunner:
         *stages, last = self._system.stages
         with concurrent.futures.ThreadPoolExecutor(_workers()) as pool:
             for stage in stages:
-                with self._signature(stage, side) as signature:
+                with self._interpreter() as interpreter:
+                    chosen = _signature(interpreter, stage, side)
+                    signature = interpreter.get_signature_runner(chosen)
                     inputs, outputs = list(signature.get_input_details()), list(signature.get_output_details())
 
-                def run(parts, stage=stage, inputs=inputs, outputs=outputs):
+                def run(parts, stage=stage, chosen=chosen, inputs=inputs, outputs=outputs):
                     if stage is stages[0]:
                         parts = [self._encoded(part) for part in parts]
                     batches = {name: np.stack(group) for name, group in zip(inputs, grouped(inputs, parts), strict=True)}
-                    with self._signature(stage, side) as signature:
-                        found = signature(**batches)
+                    with self._interpreter() as interpreter:
+                        found = interpreter.get_signature_runner(chosen)(**batches)
                     return [array for name in outputs for array in found[name]]
 
                 def grouped(names, parts):
@@ -120,19 +122,25 @@ class LiteRunner:
             return tiling.in_tiles(blended, taken, blend.TILE, last.halo, pool.map)
 
     def _encoded(self, plane):
+        """A tile in the network's range. The first and the last stage do this anew: all of an image would take much memory."""
         return self._system.encode(arithmetic.pixels(plane).astype(np.float32))
 
     @contextlib.contextmanager
-    def _signature(self, stage, side):
-        """The signature of a stage for images of a short side in pixels, for this thread alone."""
+    def _interpreter(self):
+        """An interpreter for this thread alone."""
         interpreter = self._idle.get()
         try:
             interpreter = interpreter or Interpreter(model_content=self._model, num_threads=1)
-            names = [name for name in interpreter.get_signature_list() if name.startswith(f"{stage.layer}_")]
-            sides = {int(name.rpartition("_")[2]): name for name in names}  # the smallest short side that each is for
-            yield interpreter.get_signature_runner(sides[max(least for least in sides if least <= side)])
+            yield interpreter
         finally:
             self._idle.put(interpreter)
+
+
+def _signature(interpreter, stage, side):
+    """The name of the signature of a stage for images of a short side in pixels: it ends in the smallest that it is for."""
+    names = [name for name in interpreter.get_signature_list() if name.startswith(f"{stage.layer}_")]
+    sides = {int(name.rpartition("_")[2]): name for name in names}
+    return sides[max(least for least in sides if least <= side)]
 
 
 def _workers():

@@ -58,6 +58,14 @@ def halved(image: np.ndarray) -> np.ndarray:
     return cv2.resize(blurred, ((blurred.shape[1] + 1) // 2, (blurred.shape[0] + 1) // 2))
 
 
+def block_means(image: np.ndarray) -> np.ndarray:
+    """Returns the means of 2x2 pixels of an image [H, W] or [H, W, C]; an odd last row or column is its own mean."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return cv2.resize(image, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+
+
 def reconstruct(pyramid: list[np.ndarray]) -> np.ndarray:
     """Returns the image of a Laplacian pyramid."""
     image = pyramid[-1]
